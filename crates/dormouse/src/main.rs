@@ -1,0 +1,3 @@
+//! Checkpoint running processes to image files and restore them.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The order of things: the phases of a dump and of a restore.

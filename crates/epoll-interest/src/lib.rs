@@ -1,0 +1,1 @@
+//! Read and write the interest list of an epoll, item by item.

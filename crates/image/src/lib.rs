@@ -1,0 +1,1 @@
+//! CRIU image model: framing, magics, messages and the directory store.

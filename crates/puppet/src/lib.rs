@@ -1,0 +1,1 @@
+//! Batches of system calls run by a stopped task.

@@ -1,0 +1,1 @@
+//! One room per kernel object: recognised, read, encoded, validated, created and filled.

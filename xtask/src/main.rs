@@ -1,0 +1,3 @@
+//! Habits of the project as commands.
+
+fn main() {}
