@@ -1,1 +1,5 @@
 //! A thin safe layer over the Linux interfaces that checkpointing needs.
+
+pub mod id;
+
+pub use id::{FdNum, HostPid, NsPid};
