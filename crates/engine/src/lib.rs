@@ -1,1 +1,15 @@
 //! The order of things: the phases of a dump and of a restore.
+//!
+//! Everything a user can ask for stands in [`DumpOptions`] and
+//! [`RestoreOptions`]; everything that can go wrong is an [`Error`] with a
+//! closed [`ErrorKind`], the phase it happened in and a hint.
+
+#![forbid(unsafe_code)]
+
+pub mod error;
+pub mod options;
+pub mod progress;
+
+pub use error::{Error, ErrorKind, Phase};
+pub use options::{AfterDump, DumpOptions, RestoreOptions};
+pub use progress::{NoProgress, Progress};

@@ -1,0 +1,95 @@
+//! What a user can ask for.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dormouse_kernel::HostPid;
+
+/// What becomes of the tree when its images are complete.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AfterDump {
+    /// Killed, every process of it.
+    #[default]
+    Kill,
+    /// It runs on (`--leave-running`).
+    LeaveRunning,
+    /// It stays stopped, as by SIGSTOP (`--leave-stopped`).
+    LeaveStopped,
+}
+
+/// A dump: which tree, where to, and how.
+#[derive(Debug)]
+pub struct DumpOptions {
+    /// The root of the tree.
+    pub pid: HostPid,
+    /// The directory the images go to; it must exist.
+    pub images: PathBuf,
+    /// Where logs, statistics and other by-products go; the image directory
+    /// if absent (`--work-dir`).
+    pub work: Option<PathBuf>,
+    /// What becomes of the tree afterwards.
+    pub after: AfterDump,
+    /// The root may live in a session whose leader, or on a terminal whose
+    /// other end, is outside of the tree (`--shell-job`).
+    pub shell_job: bool,
+    /// How long freezing the tree may take (`--timeout`, whole seconds in
+    /// CRIU, 10 there by default).
+    pub timeout: Duration,
+    /// The largest unlinked file whose contents are stored, in bytes
+    /// (`--ghost-limit`).
+    pub ghost_limit: u64,
+}
+
+impl DumpOptions {
+    /// A dump of `pid` into `images`, everything else as CRIU has it.
+    #[must_use]
+    pub fn new(pid: HostPid, images: PathBuf) -> Self {
+        Self {
+            pid,
+            images,
+            work: None,
+            after: AfterDump::default(),
+            shell_job: false,
+            timeout: Duration::from_secs(10),
+            ghost_limit: 1 << 20,
+        }
+    }
+}
+
+/// A restore: where from, and how.
+#[derive(Debug)]
+pub struct RestoreOptions {
+    /// The directory the images are in.
+    pub images: PathBuf,
+    /// Where logs and statistics go; the image directory if absent.
+    pub work: Option<PathBuf>,
+    /// See [`DumpOptions::shell_job`].
+    pub shell_job: bool,
+    /// The root becomes a child of this process's parent, not of this process
+    /// (`--restore-sibling`).
+    pub sibling: bool,
+    /// The root's pid is written here before it runs (`--pidfile`).
+    pub pidfile: Option<PathBuf>,
+    /// The restored tree stays stopped, as by SIGSTOP (`--leave-stopped`).
+    pub leave_stopped: bool,
+    /// Descriptors of this process that stand for files of the image
+    /// (`--inherit-fd`), by the key the image names them with.
+    pub inherit: Vec<(String, OwnedFd)>,
+}
+
+impl RestoreOptions {
+    /// A restore from `images`, everything else as CRIU has it.
+    #[must_use]
+    pub fn new(images: PathBuf) -> Self {
+        Self {
+            images,
+            work: None,
+            shell_job: false,
+            sibling: false,
+            pidfile: None,
+            leave_stopped: false,
+            inherit: Vec::new(),
+        }
+    }
+}
