@@ -1,5 +1,22 @@
 //! A thin safe layer over the Linux interfaces that checkpointing needs.
+//!
+//! In the manner of `rustix`: descriptors are `OwnedFd` and `BorrowedFd`,
+//! flags are bit sets, errors say which operation failed on what, and with
+//! which [`Errno`]. Nothing here knows of images or of phases.
+//!
+//! Unsafe code is denied here and allowed again file by file, where a system
+//! call has no safe wrapper in `rustix`.
+#![deny(unsafe_code)]
 
+pub mod addr;
+pub mod device;
 pub mod id;
+pub mod proc;
+pub mod rlimit;
+pub mod signal;
+mod sys;
 
+pub use addr::{Addr, AddrRange, PAGE_SIZE};
+pub use device::DeviceId;
 pub use id::{FdNum, HostPid, NsPid};
+pub use rustix::io::Errno;
