@@ -11,10 +11,19 @@
 pub mod addr;
 pub mod device;
 pub mod id;
+pub mod kcmp;
+pub mod pidfd;
 pub mod proc;
+pub mod remote_memory;
 pub mod rlimit;
 pub mod signal;
 mod sys;
+
+#[cfg(test)]
+extern crate self as dormouse_kernel;
+#[cfg(test)]
+#[path = "../tests/sleeper/mod.rs"]
+mod sleeper;
 
 pub use addr::{Addr, AddrRange, PAGE_SIZE};
 pub use device::DeviceId;

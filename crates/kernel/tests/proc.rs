@@ -1,45 +1,17 @@
 //! `/proc` of real processes.
 #![allow(clippy::unwrap_used)]
 
+mod sleeper;
+
 use dormouse_kernel::proc::{Entry, Error, Extra, LockKind, ProcDir, VmaName};
 use dormouse_kernel::rlimit::Resource;
 use dormouse_kernel::{Errno, FdNum, HostPid};
 use rustix::event::epoll;
 use rustix::fs::OFlags;
+use sleeper::Sleeper;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::process::{Child, Command, Stdio};
-
-/// A process to look at, killed and reaped in the end.
-struct Sleeper(Child);
-
-impl Sleeper {
-    fn start() -> Self {
-        let child = Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap();
-        let sleeper = Self(child);
-        // Wait for the exec.
-        let dir = sleeper.dir();
-        while dir.status().unwrap().name != "sleep" {
-            std::thread::yield_now();
-        }
-        sleeper
-    }
-
-    fn pid(&self) -> HostPid {
-        HostPid::from_raw(i32::try_from(self.0.id()).unwrap()).unwrap()
-    }
-
-    fn dir(&self) -> ProcDir {
-        ProcDir::open(self.pid()).unwrap()
-    }
-}
-
-impl Drop for Sleeper {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use std::process::Command;
 
 fn number(fd: &impl AsRawFd) -> FdNum {
     FdNum::from_raw(u32::try_from(fd.as_raw_fd()).unwrap())
