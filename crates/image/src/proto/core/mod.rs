@@ -1,0 +1,241 @@
+//! A task's own state: `core-TID.img` and `ids-PID.img`.
+
+pub mod aarch64;
+pub mod x86;
+
+use crate::proto::core::aarch64::ThreadInfoAarch64;
+use crate::proto::core::x86::ThreadInfoX86;
+use crate::proto::creds::CredsEntry;
+use crate::proto::signal::{SaEntry, SignalQueueEntry};
+use crate::proto::timer::TaskTimersEntry;
+
+/// Machine the registers belong to (`march`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub enum Machine {
+    Unknown = 0,
+    X8664 = 1,
+    Arm = 2,
+    Aarch64 = 3,
+    Ppc64 = 4,
+    S390 = 5,
+    Mips = 6,
+    Loongarch64 = 7,
+    Riscv64 = 8,
+}
+
+/// `seccomp_mode`, as `SECCOMP_MODE_*` of linux/seccomp.h.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub enum SeccompMode {
+    Disabled = 0,
+    Strict = 1,
+    Filter = 2,
+}
+
+/// `core-TID.img` (`core_entry`): one for each thread; `tc` only in a leader's. Registers of
+/// other machines than x86 and arm64 are skipped; `mtype` tells.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct CoreEntry {
+    /// A [`Machine`].
+    #[prost(enumeration = "Machine", required, tag = "1")]
+    pub mtype: i32,
+    /// Registers of an x86 thread.
+    #[prost(message, optional, tag = "2")]
+    pub thread_info: Option<ThreadInfoX86>,
+    #[prost(message, optional, tag = "8")]
+    pub ti_aarch64: Option<ThreadInfoAarch64>,
+    #[prost(message, optional, tag = "3")]
+    pub tc: Option<TaskCoreEntry>,
+    /// Old place of what is in `ids-PID.img` now.
+    #[prost(message, optional, tag = "4")]
+    pub ids: Option<TaskKobjIdsEntry>,
+    #[prost(message, optional, tag = "5")]
+    pub thread_core: Option<ThreadCoreEntry>,
+}
+
+/// What a process has once (`task_core_entry`).
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct TaskCoreEntry {
+    /// 1 alive, 2 dead, 3 stopped, 6 zombie (see [`task_state`](crate::proto::task_state)).
+    #[prost(uint32, required, tag = "1")]
+    pub task_state: u32,
+    /// Wait status of a zombie, 0 otherwise.
+    #[prost(uint32, required, tag = "2")]
+    pub exit_code: u32,
+    #[prost(uint32, required, tag = "3")]
+    pub personality: u32,
+    /// `PF_*` of /proc/PID/stat; information only.
+    #[prost(uint32, required, tag = "4")]
+    pub flags: u32,
+    /// Blocked signals of the leader, bit n-1 for signal n.
+    #[prost(uint64, required, tag = "5")]
+    pub blk_sigset: u64,
+    #[prost(bytes = "vec", required, tag = "6")]
+    pub comm: Vec<u8>,
+    #[prost(message, optional, tag = "7")]
+    pub timers: Option<TaskTimersEntry>,
+    #[prost(message, optional, tag = "8")]
+    pub rlimits: Option<TaskRlimitsEntry>,
+    /// Deprecated, see [`ThreadCoreEntry::cg_set`].
+    #[prost(uint32, optional, tag = "9")]
+    pub cg_set: Option<u32>,
+    /// Signals pending for the process as a whole.
+    #[prost(message, optional, tag = "10")]
+    pub signals_s: Option<SignalQueueEntry>,
+    /// Deprecated, see [`ThreadCoreEntry::seccomp_mode`].
+    #[prost(enumeration = "SeccompMode", optional, tag = "11")]
+    pub old_seccomp_mode: Option<i32>,
+    /// Deprecated, see [`ThreadCoreEntry::seccomp_filter`].
+    #[prost(uint32, optional, tag = "12")]
+    pub old_seccomp_filter: Option<u32>,
+    #[prost(uint32, optional, tag = "13")]
+    pub loginuid: Option<u32>,
+    #[prost(int32, optional, tag = "14")]
+    pub oom_score_adj: Option<i32>,
+    /// Actions of signals 1.. in order, SIGKILL and SIGSTOP left out.
+    #[prost(message, repeated, tag = "15")]
+    pub sigactions: Vec<SaEntry>,
+    #[prost(bool, optional, tag = "18")]
+    pub child_subreaper: Option<bool>,
+    /// Signals 65 to 128; MIPS only.
+    #[prost(uint64, optional, tag = "20")]
+    pub blk_sigset_extended: Option<u64>,
+    /// Signal that stopped the group, when `task_state` is stopped.
+    #[prost(uint32, optional, tag = "21")]
+    pub stop_signo: Option<u32>,
+    /// `MEMBARRIER_CMD_GET_REGISTRATIONS`; absent means none.
+    #[prost(uint32, optional, tag = "22")]
+    pub membarrier_registration_mask: Option<u32>,
+}
+
+/// What every thread has (`thread_core_entry`).
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ThreadCoreEntry {
+    /// Address of the robust futex list head, `get_robust_list(2)`.
+    #[prost(uint64, required, tag = "1")]
+    pub futex_rla: u64,
+    /// Its size in bytes.
+    #[prost(uint32, required, tag = "2")]
+    pub futex_rla_len: u32,
+    #[prost(sint32, optional, tag = "3")]
+    pub sched_nice: Option<i32>,
+    /// `SCHED_*`.
+    #[prost(uint32, optional, tag = "4")]
+    pub sched_policy: Option<u32>,
+    /// Static priority, of real-time policies only.
+    #[prost(uint32, optional, tag = "5")]
+    pub sched_prio: Option<u32>,
+    /// Blocked signals, bit n-1 for signal n.
+    #[prost(uint64, optional, tag = "6")]
+    pub blk_sigset: Option<u64>,
+    /// Alternate signal stack.
+    #[prost(message, optional, tag = "7")]
+    pub sas: Option<ThreadSasEntry>,
+    /// `PR_GET_PDEATHSIG`.
+    #[prost(uint32, optional, tag = "8")]
+    pub pdeath_sig: Option<u32>,
+    /// Signals pending for this thread.
+    #[prost(message, optional, tag = "9")]
+    pub signals_p: Option<SignalQueueEntry>,
+    #[prost(message, optional, tag = "10")]
+    pub creds: Option<CredsEntry>,
+    #[prost(enumeration = "SeccompMode", optional, tag = "11")]
+    pub seccomp_mode: Option<i32>,
+    /// Index of the last filter in `seccomp.img`.
+    #[prost(uint32, optional, tag = "12")]
+    pub seccomp_filter: Option<u32>,
+    #[prost(bytes = "vec", optional, tag = "13")]
+    pub comm: Option<Vec<u8>>,
+    /// Signals 65 to 128; MIPS only.
+    #[prost(uint64, optional, tag = "14")]
+    pub blk_sigset_extended: Option<u64>,
+    #[prost(message, optional, tag = "15")]
+    pub rseq_entry: Option<RseqEntry>,
+    /// Id of a [`CgSetEntry`](crate::proto::cgroup::CgSetEntry).
+    #[prost(uint32, optional, tag = "16")]
+    pub cg_set: Option<u32>,
+    /// Dormouse: the thread has an fd table of its own, `fdinfo-ID.img` with this id. CRIU would
+    /// give it its process's.
+    #[prost(uint32, optional, tag = "20001")]
+    pub files_id: Option<u32>,
+    /// Dormouse: the thread has a working directory, root and umask of its own, `fs-ID.img` with
+    /// this id.
+    #[prost(uint32, optional, tag = "20002")]
+    pub fs_id: Option<u32>,
+}
+
+/// `ids-PID.img` (`task_kobj_ids_entry`): which kernel objects the process uses. Equal numbers of
+/// a kind are one object.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct TaskKobjIdsEntry {
+    #[prost(uint32, required, tag = "1")]
+    pub vm_id: u32,
+    #[prost(uint32, required, tag = "2")]
+    pub files_id: u32,
+    #[prost(uint32, required, tag = "3")]
+    pub fs_id: u32,
+    #[prost(uint32, required, tag = "4")]
+    pub sighand_id: u32,
+    #[prost(uint32, optional, tag = "5")]
+    pub pid_ns_id: Option<u32>,
+    #[prost(uint32, optional, tag = "6")]
+    pub net_ns_id: Option<u32>,
+    #[prost(uint32, optional, tag = "7")]
+    pub ipc_ns_id: Option<u32>,
+    #[prost(uint32, optional, tag = "8")]
+    pub uts_ns_id: Option<u32>,
+    #[prost(uint32, optional, tag = "9")]
+    pub mnt_ns_id: Option<u32>,
+    #[prost(uint32, optional, tag = "10")]
+    pub user_ns_id: Option<u32>,
+    #[prost(uint32, optional, tag = "11")]
+    pub cgroup_ns_id: Option<u32>,
+    #[prost(uint32, optional, tag = "12")]
+    pub time_ns_id: Option<u32>,
+}
+
+/// `sigaltstack(2)` (`thread_sas_entry`).
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ThreadSasEntry {
+    /// Lowest address.
+    #[prost(uint64, required, tag = "1")]
+    pub ss_sp: u64,
+    /// Bytes.
+    #[prost(uint64, required, tag = "2")]
+    pub ss_size: u64,
+    /// `SS_*`.
+    #[prost(uint32, required, tag = "3")]
+    pub ss_flags: u32,
+}
+
+/// `rlimit_entry`; all ones is `RLIM_INFINITY`. Unit by resource, see getrlimit(2).
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct RlimitEntry {
+    #[prost(uint64, required, tag = "1")]
+    pub cur: u64,
+    #[prost(uint64, required, tag = "2")]
+    pub max: u64,
+}
+
+/// `task_rlimits_entry`: `RLIMIT_*` 0, 1, 2 ... in this order.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct TaskRlimitsEntry {
+    #[prost(message, repeated, tag = "1")]
+    pub rlimits: Vec<RlimitEntry>,
+}
+
+/// Registered restartable sequence (`rseq_entry`), `PTRACE_GET_RSEQ_CONFIGURATION`.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct RseqEntry {
+    #[prost(uint64, required, tag = "1")]
+    pub rseq_abi_pointer: u64,
+    /// Bytes.
+    #[prost(uint32, required, tag = "2")]
+    pub rseq_abi_size: u32,
+    #[prost(uint32, required, tag = "3")]
+    pub signature: u32,
+    /// Critical section the thread was in (`rseq_cs` of the area) when it was stopped.
+    #[prost(uint64, optional, tag = "4")]
+    pub rseq_cs_pointer: Option<u64>,
+}

@@ -1,0 +1,153 @@
+//! Internet sockets; an open TCP connection's state is in `tcp-stream-INO.img`.
+
+use crate::proto::files::FownEntry;
+use crate::proto::files::socket::{SkOptsEntry, SkShutdown};
+
+/// `inet_sk_entry`.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct InetSkEntry {
+    /// The file id, as in [`FileEntry::id`](super::FileEntry::id).
+    #[prost(uint32, required, tag = "1")]
+    pub id: u32,
+    /// Inode, which names `tcp-stream-INO.img` (in hexadecimal).
+    #[prost(uint32, required, tag = "2")]
+    pub ino: u32,
+    #[prost(uint32, required, tag = "3")]
+    pub family: u32,
+    /// `SOCK_*` (CRIU: `type`).
+    #[prost(uint32, required, tag = "4")]
+    pub kind: u32,
+    #[prost(uint32, required, tag = "5")]
+    pub proto: u32,
+    /// `TCP_*` state.
+    #[prost(uint32, required, tag = "6")]
+    pub state: u32,
+    /// Host byte order.
+    #[prost(uint32, required, tag = "7")]
+    pub src_port: u32,
+    #[prost(uint32, required, tag = "8")]
+    pub dst_port: u32,
+    /// `O_*`.
+    #[prost(uint32, required, tag = "9")]
+    pub flags: u32,
+    #[prost(uint32, required, tag = "10")]
+    pub backlog: u32,
+    /// Words of the address, each in network byte order: 1 (IPv4) or 4 (IPv6).
+    #[prost(uint32, repeated, packed = "false", tag = "11")]
+    pub src_addr: Vec<u32>,
+    #[prost(uint32, repeated, packed = "false", tag = "12")]
+    pub dst_addr: Vec<u32>,
+    /// Who gets the signal when I/O is possible.
+    #[prost(message, required, tag = "13")]
+    pub fown: FownEntry,
+    #[prost(message, required, tag = "14")]
+    pub opts: SkOptsEntry,
+    #[prost(bool, optional, tag = "15")]
+    pub v6only: Option<bool>,
+    #[prost(message, optional, tag = "16")]
+    pub ip_opts: Option<IpOptsEntry>,
+    /// Interface of a link-local address.
+    #[prost(bytes = "vec", optional, tag = "17")]
+    pub ifname: Option<Vec<u8>>,
+    /// Network namespace.
+    #[prost(uint32, optional, tag = "18")]
+    pub ns_id: Option<u32>,
+    /// A [`SkShutdown`](super::socket::SkShutdown).
+    #[prost(enumeration = "SkShutdown", optional, tag = "19")]
+    pub shutdown: Option<i32>,
+    #[prost(message, optional, tag = "20")]
+    pub tcp_opts: Option<TcpOptsEntry>,
+}
+
+/// `ip_opts_entry`.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct IpOptsEntry {
+    #[prost(bool, optional, tag = "1")]
+    pub freebind: Option<bool>,
+    #[prost(message, optional, tag = "4")]
+    pub raw: Option<IpOptsRawEntry>,
+    #[prost(bool, optional, tag = "5")]
+    pub pktinfo: Option<bool>,
+    #[prost(uint32, optional, tag = "6")]
+    pub tos: Option<u32>,
+    #[prost(uint32, optional, tag = "7")]
+    pub ttl: Option<u32>,
+}
+
+/// `ip_opts_raw_entry`.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct IpOptsRawEntry {
+    #[prost(bool, optional, tag = "1")]
+    pub hdrincl: Option<bool>,
+    #[prost(bool, optional, tag = "2")]
+    pub nodefrag: Option<bool>,
+    #[prost(bool, optional, tag = "3")]
+    pub checksum: Option<bool>,
+    /// `ICMP_FILTER` (1 word) or `ICMPV6_FILTER` (8).
+    #[prost(uint32, repeated, packed = "false", tag = "4")]
+    pub icmpv_filter: Vec<u32>,
+}
+
+/// `tcp_opts_entry`.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct TcpOptsEntry {
+    #[prost(bool, optional, tag = "1")]
+    pub cork: Option<bool>,
+    #[prost(bool, optional, tag = "2")]
+    pub nodelay: Option<bool>,
+    #[prost(uint32, optional, tag = "3")]
+    pub keepcnt: Option<u32>,
+    /// Seconds.
+    #[prost(uint32, optional, tag = "4")]
+    pub keepidle: Option<u32>,
+    /// Seconds.
+    #[prost(uint32, optional, tag = "5")]
+    pub keepintvl: Option<u32>,
+}
+
+/// `tcp_stream_entry`; `inq_len` bytes of the receive queue, then `outq_len` of the send queue
+/// follow it.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct TcpStreamEntry {
+    #[prost(uint32, required, tag = "1")]
+    pub inq_len: u32,
+    /// Sequence number behind the receive queue.
+    #[prost(uint32, required, tag = "2")]
+    pub inq_seq: u32,
+    /// Sent and unsent.
+    #[prost(uint32, required, tag = "3")]
+    pub outq_len: u32,
+    /// Sequence number behind the send queue.
+    #[prost(uint32, required, tag = "4")]
+    pub outq_seq: u32,
+    /// `TCPI_OPT_*`.
+    #[prost(uint32, required, tag = "5")]
+    pub opt_mask: u32,
+    #[prost(uint32, required, tag = "6")]
+    pub snd_wscale: u32,
+    #[prost(uint32, required, tag = "7")]
+    pub mss_clamp: u32,
+    #[prost(uint32, optional, tag = "8")]
+    pub rcv_wscale: Option<u32>,
+    #[prost(uint32, optional, tag = "9")]
+    pub timestamp: Option<u32>,
+    /// Deprecated as the next, see [`TcpOptsEntry`].
+    #[prost(bool, optional, tag = "10")]
+    pub cork: Option<bool>,
+    #[prost(bool, optional, tag = "11")]
+    pub nodelay: Option<bool>,
+    /// Bytes of the send queue not sent yet.
+    #[prost(uint32, optional, tag = "12")]
+    pub unsq_len: Option<u32>,
+    /// This and the next four: `TCP_REPAIR_WINDOW`.
+    #[prost(uint32, optional, tag = "13")]
+    pub snd_wl1: Option<u32>,
+    #[prost(uint32, optional, tag = "14")]
+    pub snd_wnd: Option<u32>,
+    #[prost(uint32, optional, tag = "15")]
+    pub max_window: Option<u32>,
+    #[prost(uint32, optional, tag = "16")]
+    pub rcv_wnd: Option<u32>,
+    #[prost(uint32, optional, tag = "17")]
+    pub rcv_wup: Option<u32>,
+}

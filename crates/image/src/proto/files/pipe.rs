@@ -1,0 +1,46 @@
+//! Pipes and fifos, and the bytes in them: `pipes-data.img`, `fifo-data.img`.
+
+use crate::proto::files::FownEntry;
+
+/// One end of a pipe (`pipe_entry`).
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct PipeEntry {
+    /// The file id, as in [`FileEntry::id`](super::FileEntry::id).
+    #[prost(uint32, required, tag = "1")]
+    pub id: u32,
+    /// Same number, same pipe.
+    #[prost(uint32, required, tag = "2")]
+    pub pipe_id: u32,
+    /// `O_*`: which end, nonblocking, packet mode.
+    #[prost(uint32, required, tag = "3")]
+    pub flags: u32,
+    /// Who gets the signal when I/O is possible.
+    #[prost(message, required, tag = "4")]
+    pub fown: FownEntry,
+}
+
+/// `fifo_entry`.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct FifoEntry {
+    /// The file id, as in [`FileEntry::id`](super::FileEntry::id).
+    #[prost(uint32, required, tag = "1")]
+    pub id: u32,
+    /// Same number, same fifo.
+    #[prost(uint32, required, tag = "2")]
+    pub pipe_id: u32,
+    /// File id of the path it is opened by.
+    #[prost(uint32, optional, tag = "3")]
+    pub regf_id: Option<u32>,
+}
+
+/// `pipe_data_entry`; `bytes` raw bytes follow it.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct PipeDataEntry {
+    #[prost(uint32, required, tag = "1")]
+    pub pipe_id: u32,
+    #[prost(uint32, required, tag = "2")]
+    pub bytes: u32,
+    /// `F_GETPIPE_SZ` in bytes.
+    #[prost(uint32, optional, tag = "3")]
+    pub size: Option<u32>,
+}

@@ -1,0 +1,68 @@
+//! Unix sockets.
+
+use crate::proto::files::FownEntry;
+use crate::proto::files::socket::{SkOptsEntry, SkShutdown};
+
+/// `unix_sk_entry`.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct UnixSkEntry {
+    /// The file id, as in [`FileEntry::id`](super::FileEntry::id).
+    #[prost(uint32, required, tag = "1")]
+    pub id: u32,
+    /// Inode, by which peers name each other.
+    #[prost(uint32, required, tag = "2")]
+    pub ino: u32,
+    /// `SOCK_*` (CRIU: `type`).
+    #[prost(uint32, required, tag = "3")]
+    pub kind: u32,
+    /// `TCP_*` state.
+    #[prost(uint32, required, tag = "4")]
+    pub state: u32,
+    /// `O_*`.
+    #[prost(uint32, required, tag = "5")]
+    pub flags: u32,
+    /// 1 external peer, 2 CRIU's own service socket, 4 a plugin's, 8 inherited.
+    #[prost(uint32, required, tag = "6")]
+    pub uflags: u32,
+    #[prost(uint32, required, tag = "7")]
+    pub backlog: u32,
+    /// Inode of the peer, 0 for none.
+    #[prost(uint32, required, tag = "8")]
+    pub peer: u32,
+    /// Who gets the signal when I/O is possible.
+    #[prost(message, required, tag = "9")]
+    pub fown: FownEntry,
+    #[prost(message, required, tag = "10")]
+    pub opts: SkOptsEntry,
+    /// Address: a path with its NUL, or an abstract name that begins with one.
+    #[prost(bytes = "vec", required, tag = "11")]
+    pub name: Vec<u8>,
+    /// A [`SkShutdown`](super::socket::SkShutdown).
+    #[prost(enumeration = "SkShutdown", optional, tag = "12")]
+    pub shutdown: Option<i32>,
+    /// Of the socket's inode.
+    #[prost(message, optional, tag = "13")]
+    pub file_perms: Option<FilePermsEntry>,
+    /// Directory a relative path starts from.
+    #[prost(bytes = "vec", optional, tag = "14")]
+    pub name_dir: Option<Vec<u8>>,
+    /// The path was unlinked.
+    #[prost(bool, optional, tag = "15")]
+    pub deleted: Option<bool>,
+    /// Network namespace.
+    #[prost(uint32, optional, tag = "16")]
+    pub ns_id: Option<u32>,
+    #[prost(sint32, optional, tag = "17", default = "-1")]
+    pub mnt_id: Option<i32>,
+}
+
+/// `file_perms_entry`.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct FilePermsEntry {
+    #[prost(uint32, required, tag = "1")]
+    pub mode: u32,
+    #[prost(uint32, required, tag = "2")]
+    pub uid: u32,
+    #[prost(uint32, required, tag = "3")]
+    pub gid: u32,
+}

@@ -1,0 +1,10 @@
+//! A directory of images.
+
+mod read;
+mod write;
+
+pub use read::{ImageDir, ImageReader};
+pub use write::{NewDump, NewPart, Writer};
+
+/// Name of the directory (or link to it) an incremental dump builds upon.
+pub const PARENT: &str = "parent";

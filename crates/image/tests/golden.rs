@@ -1,0 +1,48 @@
+//! Images written by CRIU are read, and written again the same to the byte.
+
+#![allow(clippy::unwrap_used, unreachable_pub)]
+
+mod support;
+
+use dormouse_image::ImageDir;
+use dormouse_image::name::ImageName;
+use dormouse_image::proto::core::CoreEntry;
+use dormouse_image::proto::files::{FdType, FdinfoEntry, FileEntry};
+use dormouse_image::proto::pstree::PstreeEntry;
+
+#[test]
+fn images_are_written_again_the_same() {
+    for (name, bytes) in support::images() {
+        let again = support::recode(name, &bytes).unwrap();
+        assert!(again == bytes, "{name}");
+    }
+}
+
+#[test]
+fn what_the_process_had_is_in_them() {
+    let (dir, inventory) = ImageDir::open(&support::golden()).unwrap();
+    assert_eq!(inventory.fdinfo_per_id, Some(true));
+
+    let tree: Vec<PstreeEntry> = dir.get_all(ImageName::PsTree).unwrap();
+    let [parent, child] = &*tree else { panic!("{tree:?}") };
+    assert_eq!((parent.ppid, child.ppid), (0, parent.pid));
+    assert_eq!((parent.threads.len(), child.threads.len()), (2, 1));
+
+    let core: CoreEntry = dir.get_one(ImageName::Core(parent.pid)).unwrap();
+    let task = core.tc.unwrap();
+    assert_eq!(task.comm, b"python3");
+    assert_eq!(task.timers.unwrap().real.isec, 1);
+    let fpregs = core.thread_info.unwrap().fpregs;
+    assert_eq!((fpregs.st_space.len(), fpregs.xmm_space.len()), (32, 64));
+
+    let files: Vec<FileEntry> = dir.get_all(ImageName::Files).unwrap();
+    let of = |kind: FdType| files.iter().filter(move |file| file.kind == kind as i32);
+    let epoll = of(FdType::EventPoll).next().unwrap().epfd.as_ref().unwrap();
+    assert_eq!(epoll.tfd.len(), 1);
+    let fds: Vec<FdinfoEntry> = dir.get_all(ImageName::Fdinfo(2)).unwrap();
+    let watched = fds.iter().find(|fd| fd.fd == epoll.tfd[0].tfd).unwrap();
+    assert_eq!(watched.kind, FdType::Pipe as i32);
+    assert!(fds.iter().all(|fd| files.iter().any(|file| file.id == fd.id)));
+    assert_eq!(of(FdType::EventFd).next().unwrap().efd.as_ref().unwrap().counter, 7);
+    assert_eq!(of(FdType::UnixSk).count(), 2);
+}
