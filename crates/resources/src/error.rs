@@ -1,0 +1,78 @@
+//! What can go wrong in a room.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use dormouse_image::ImageName;
+use rustix::io::Errno;
+
+/// The result of a room's verb.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of a room. The engine adds the phase, the task and the
+/// descriptor.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// State that cannot be carried over.
+    #[error("{object} ({detail:?}) cannot be checkpointed: {reason}")]
+    Unsupported {
+        /// The kernel object, as users call it.
+        object: &'static str,
+        /// What identifies this one: a path, a link, an option.
+        detail: OsString,
+        /// Why not.
+        reason: &'static str,
+        /// What the user can do.
+        hint: &'static str,
+    },
+    /// A system call that failed.
+    #[error("{call} of {subject:?}")]
+    Kernel {
+        /// The call.
+        call: &'static str,
+        /// What it was called on: a path or the object's name.
+        subject: PathBuf,
+        /// Why it failed.
+        source: Errno,
+    },
+    /// A file on which the checkpoint relies is not what it was.
+    #[error("{path:?} {change}")]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// How it differs.
+        change: &'static str,
+    },
+    /// An image that is damaged or contradicts another.
+    #[error("{image}: {object} {id}: {reason}")]
+    Corrupt {
+        /// The image.
+        image: ImageName,
+        /// The object the entry describes.
+        object: &'static str,
+        /// Its number in the image.
+        id: u64,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Reading `/proc` failed.
+    #[error(transparent)]
+    Proc(#[from] dormouse_kernel::proc::Error),
+    /// Reading or writing an image failed.
+    #[error(transparent)]
+    Image(#[from] dormouse_image::Error),
+    /// A system call inside a task failed.
+    #[error(transparent)]
+    Puppet(#[from] dormouse_puppet::Error),
+}
+
+impl Error {
+    /// For `map_err`: the named call failed on `subject`.
+    pub(crate) fn kernel(
+        call: &'static str,
+        subject: impl Into<PathBuf>,
+    ) -> impl FnOnce(Errno) -> Self {
+        let subject = subject.into();
+        move |source| Self::Kernel { call, subject, source }
+    }
+}
