@@ -1,3 +1,45 @@
-//! Tiny programs, one kernel behaviour each, that check themselves after a checkpoint.
+//! `dormouse-scenario NAME STATE_DIR [ordinary]`, `--list`, `--probe PID...`.
 
-fn main() {}
+use std::path::Path;
+use std::process::ExitCode;
+
+use dormouse_scenarios::{Context, User, probe, registry};
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match words[..] {
+        ["--list"] => {
+            registry::ALL.iter().for_each(|s| println!("{s}"));
+            ExitCode::SUCCESS
+        }
+        ["--probe", ref pids @ ..] => match probe::print(pids) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("dormouse-scenario: {error}");
+                ExitCode::FAILURE
+            }
+        },
+        [name, dir] => play(name, Path::new(dir), User::Root),
+        [name, dir, "ordinary"] => play(name, Path::new(dir), User::Ordinary),
+        _ => {
+            eprintln!(
+                "usage: dormouse-scenario NAME STATE_DIR [ordinary] | --list | --probe PID..."
+            );
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn play(name: &str, dir: &Path, user: User) -> ExitCode {
+    let Some(scenario) = registry::ALL.iter().find(|s| s.name() == name) else {
+        eprintln!("dormouse-scenario: no scenario {name}");
+        return ExitCode::FAILURE;
+    };
+    let mut cx = Context::new(dir, user);
+    dormouse_scenarios::begin(user);
+    scenario.run(&mut cx);
+    let verdict = cx.verdict();
+    cx.publish("verdict", &verdict);
+    if verdict == "ok" { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

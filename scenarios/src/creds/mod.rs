@@ -1,0 +1,3 @@
+//! Who a process is and what it may do.
+
+pub(crate) mod ids;

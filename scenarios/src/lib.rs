@@ -1,0 +1,45 @@
+//! Tiny programs, one kernel behaviour each, that check themselves after a
+//! checkpoint.
+//!
+//! All of them live in one binary, `dormouse-scenario NAME STATE_DIR`. A
+//! scenario sets up its state, announces it ([`Context::ready`] writes the
+//! root's pid to `STATE_DIR/ready`), waits until the file `STATE_DIR/go`
+//! appears, verifies every detail of its own state, and ends; `main` then
+//! writes `STATE_DIR/verdict`: `ok`, or what was expected and what was found.
+//!
+//! A scenario knows nothing of checkpointing. What the harness must know about
+//! it (who may run it, what it needs, what may differ in `/proc` afterwards)
+//! is stated as a [`Scenario`] and printed by `dormouse-scenario --list`.
+//!
+//! To add one: a file `src/SUBJECT/NAME.rs` with a header that says which
+//! kernel behaviour it is about, and its line in [`registry::ALL`]. A test
+//! compares the two.
+
+#![allow(dead_code, unused_imports)]
+
+#[macro_use]
+mod check;
+
+mod context;
+mod facts;
+pub mod probe;
+pub mod registry;
+mod sys;
+
+mod creds;
+mod files;
+mod memory;
+mod pipes;
+mod signals;
+mod syscalls;
+mod threads;
+mod tree;
+
+pub use context::Context;
+pub use facts::{Scenario, User, Users};
+
+/// Makes this process what a scenario's root is: leader of its own session,
+/// and the given user. Call it first, and once.
+pub fn begin(user: User) {
+    sys::begin(user);
+}

@@ -1,0 +1,3 @@
+//! Pipes and fifos: bytes under way, capacity, ends.
+
+pub(crate) mod bytes;

@@ -1,0 +1,3 @@
+//! Signals: actions, masks, what is pending, what is stopped.
+
+pub(crate) mod actions;

@@ -1,0 +1,169 @@
+//! Processes: forking, waiting, identities, and what `/proc` tells of them.
+
+use std::ffi::CString;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+use super::done;
+use crate::User;
+
+/// Starts a scenario: a session of its own, no descriptor but the first three, and the user it
+/// runs as.
+pub(crate) fn begin(user: User) {
+    // SAFETY: nothing has been opened yet, so what is closed came from outside.
+    done(unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) }).expect("close_range");
+    rustix::process::setsid().expect("the harness started us with fork, so we lead no group");
+    if user == User::Root {
+        return;
+    }
+    let groups = [User::GID, User::GID + 7];
+    // SAFETY: `groups` has the stated length; the other calls take plain numbers.
+    let results = unsafe {
+        [
+            libc::setgroups(groups.len(), groups.as_ptr()),
+            libc::setresgid(User::GID, User::GID, User::GID),
+            libc::setresuid(User::UID, User::UID, User::UID),
+            // As exec would have left it had the user started the program.
+            libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0),
+        ]
+    };
+    assert_eq!(results, [0; 4], "becoming an ordinary user: {}", std::io::Error::last_os_error());
+}
+
+/// Ends this process at once, without running any destructor.
+pub(crate) fn exit(status: i32) -> ! {
+    // SAFETY: `_exit` has no preconditions.
+    unsafe { libc::_exit(status) }
+}
+
+/// `fork(2)`: 0 in the child, the child's pid in the parent.
+///
+/// The child of a process with several threads must not take locks; glibc's
+/// allocator is kept usable by its own fork handlers.
+pub(crate) fn fork() -> i32 {
+    // SAFETY: the child goes on in this very program, with its copy of all memory; the locks
+    // a lost thread might hold are those of the scenario, which minds them.
+    let pid = unsafe { libc::fork() };
+    done(pid).expect("fork");
+    pid
+}
+
+/// What `clone3(2)` is asked for beyond a plain fork.
+#[derive(Default)]
+pub(crate) struct Clone3 {
+    /// `CLONE_*`; none that share memory.
+    pub(crate) flags: u64,
+    /// The pid the child must get; 0 for any.
+    pub(crate) pid: i32,
+    /// The signal its end sends to the parent.
+    pub(crate) exit_signal: i32,
+}
+
+/// `clone3(2)` without a stack of its own: like fork, with more said.
+pub(crate) fn clone3(ask: &Clone3) -> std::io::Result<i32> {
+    assert_eq!(ask.flags & (libc::CLONE_VM as u64 | libc::CLONE_THREAD as u64), 0);
+    let set_tid = [ask.pid];
+    let args = libc::clone_args {
+        flags: ask.flags,
+        pidfd: 0,
+        child_tid: 0,
+        parent_tid: 0,
+        exit_signal: ask.exit_signal as u64,
+        stack: 0,
+        stack_size: 0,
+        tls: 0,
+        set_tid: if ask.pid == 0 { 0 } else { set_tid.as_ptr() as u64 },
+        set_tid_size: u64::from(ask.pid != 0),
+        cgroup: 0,
+    };
+    // SAFETY: `args` and `set_tid` live over the call; without CLONE_VM the child has its own
+    // copy of this stack, as after fork.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) };
+    done(pid).map(|pid| pid as i32)
+}
+
+/// This thread's id.
+pub(crate) fn gettid() -> i32 {
+    rustix::thread::gettid().as_raw_nonzero().get()
+}
+
+/// This process's parent, 0 if it is outside the pid namespace.
+pub(crate) fn parent() -> i32 {
+    rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get())
+}
+
+/// One `nanosleep(2)`, which a signal cuts short.
+pub(crate) fn nap(time: Duration) {
+    let time =
+        libc::timespec { tv_sec: time.as_secs() as i64, tv_nsec: time.subsec_nanos().into() };
+    // SAFETY: `time` lives over the call.
+    unsafe { libc::nanosleep(&raw const time, std::ptr::null_mut()) };
+}
+
+/// The state letter of a task in `/proc/PID/stat`, `None` if there is no such task.
+pub(crate) fn state(pid: i32) -> Option<char> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let after = stat.iter().rposition(|&b| b == b')')?;
+    stat.get(after + 2).map(|&b| b.into())
+}
+
+/// `waitpid(2)`: the raw status.
+pub(crate) fn wait_status(pid: i32) -> Result<i32, i32> {
+    let mut status = 0;
+    // SAFETY: `status` lives over the call.
+    match unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL) } {
+        -1 => Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0)),
+        _ => Ok(status),
+    }
+}
+
+/// `waitid(2)` for one child with these `W*` flags: (`si_code`, `si_status`).
+pub(crate) fn wait_siginfo(pid: i32, flags: i32) -> std::io::Result<(i32, i32)> {
+    // SAFETY: all zeros is a `siginfo_t`.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `info` lives over the call.
+    done(unsafe { libc::waitid(libc::P_PID, pid as u32, &raw mut info, flags) })?;
+    // SAFETY: waitid filled in the SIGCHLD form.
+    Ok((info.si_code, unsafe { info.si_status() }))
+}
+
+/// The named fields of this thread's `/proc/thread-self/status`, one line each.
+pub(crate) fn capture_status(fields: &[&str]) -> Vec<String> {
+    let text = fs::read_to_string("/proc/thread-self/status").expect("own status");
+    text.lines()
+        .filter(|l| fields.iter().any(|f| l.split(':').next() == Some(f)))
+        .map(Into::into)
+        .collect()
+}
+
+/// This thread's identity: uids, gids, groups, capability sets, no_new_privs.
+pub(crate) fn credentials() -> Vec<String> {
+    capture_status(&[
+        "Uid",
+        "Gid",
+        "Groups",
+        "CapInh",
+        "CapPrm",
+        "CapEff",
+        "CapBnd",
+        "CapAmb",
+        "NoNewPrivs",
+    ])
+}
+
+/// A path ready for the kernel, so that using it allocates nothing.
+pub(crate) struct CPath(CString);
+
+impl CPath {
+    pub(crate) fn new(path: &Path) -> Self {
+        Self(CString::new(path.as_os_str().as_bytes()).expect("paths have no NUL"))
+    }
+
+    /// Is there something at the path?
+    pub(crate) fn exists(&self) -> bool {
+        // SAFETY: the string ends in NUL and lives over the call.
+        unsafe { libc::access(self.0.as_ptr(), libc::F_OK) == 0 }
+    }
+}

@@ -1,0 +1,3 @@
+//! Threads and what each has for itself.
+
+pub(crate) mod two;

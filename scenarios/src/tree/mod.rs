@@ -1,0 +1,4 @@
+//! Process trees: shapes, sessions, zombies, orphans.
+
+pub(crate) mod deep;
+pub(crate) mod sleeper;
