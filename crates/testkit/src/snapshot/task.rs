@@ -272,11 +272,17 @@ mod tests {
     }
 
     #[test]
-    fn the_harness_can_look_at_itself() {
-        let me = std::process::id() as i32;
+    fn a_real_process_is_seen_whole() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = child.id() as i32;
         let mut snapshot = Snapshot::default();
-        process(&mut snapshot, me, &[me], &mut Inodes::default()).unwrap();
-        assert!(snapshot.facts.keys().any(|k| k.to_string() == format!("{me}/fd/0/flags")));
-        assert!(snapshot.facts.keys().any(|k| k.to_string() == format!("{me}/task/{me}/SigBlk")));
+        let seen = process(&mut snapshot, pid, &[pid], &mut Inodes::default());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        seen.unwrap();
+        let keys: Vec<String> = snapshot.facts.keys().map(ToString::to_string).collect();
+        for wanted in ["comm", "fd/0/flags", &format!("task/{pid}/SigBlk"), "ns/pid"] {
+            assert!(keys.contains(&format!("{pid}/{wanted}")), "{wanted} is not in {keys:?}");
+        }
     }
 }
