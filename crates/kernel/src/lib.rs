@@ -9,9 +9,11 @@
 #![deny(unsafe_code)]
 
 pub mod addr;
+pub mod clone;
 pub mod device;
 pub mod id;
 pub mod kcmp;
+pub mod pagemap;
 pub mod pidfd;
 pub mod proc;
 pub mod remote_memory;
