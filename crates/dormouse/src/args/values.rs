@@ -1,0 +1,81 @@
+//! Values of options, as they are written.
+
+use std::num::IntErrorKind;
+use std::time::Duration;
+
+use dormouse_kernel::HostPid;
+
+/// Why a value is not one.
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+pub(crate) enum ValueError {
+    /// Not a number above zero.
+    #[error("a process id is a number from 1 up")]
+    Pid,
+    /// Not digits with an optional K, M or G.
+    #[error("a size is a number, with K, M or G behind it for units of 2^10, 2^20, 2^30 bytes")]
+    Size,
+    /// More than 64 bits.
+    #[error("the number is too large")]
+    TooLarge,
+}
+
+/// A process id.
+pub(crate) fn pid(text: &str) -> Result<HostPid, ValueError> {
+    text.parse().ok().and_then(HostPid::from_raw).ok_or(ValueError::Pid)
+}
+
+/// A size in bytes; `K`, `M` and `G` are binary units, as in CRIU.
+pub(crate) fn size(text: &str) -> Result<u64, ValueError> {
+    let (digits, unit) = match text.as_bytes().last() {
+        Some(b'K') => (&text[..text.len() - 1], 1 << 10),
+        Some(b'M') => (&text[..text.len() - 1], 1 << 20),
+        Some(b'G') => (&text[..text.len() - 1], 1 << 30),
+        _ => (text, 1),
+    };
+    let number: u64 = digits.parse().map_err(|e: std::num::ParseIntError| match e.kind() {
+        IntErrorKind::PosOverflow => ValueError::TooLarge,
+        _ => ValueError::Size,
+    })?;
+    number.checked_mul(unit).ok_or(ValueError::TooLarge)
+}
+
+/// A number of seconds; 0 means that there is no limit, as in CRIU.
+pub(crate) fn timeout(text: &str) -> Result<Duration, std::num::ParseIntError> {
+    Ok(match text.parse()? {
+        0 => Duration::MAX,
+        seconds => Duration::from_secs(seconds),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pids_are_positive() {
+        assert_eq!(pid("66").unwrap().as_raw(), 66);
+        for bad in ["0", "-1", "", "x", "6x", "4294967296"] {
+            assert_eq!(pid(bad), Err(ValueError::Pid), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_binary_units() {
+        assert_eq!(size("8"), Ok(8));
+        assert_eq!(size("8K"), Ok(8 << 10));
+        assert_eq!(size("8M"), Ok(8 << 20));
+        assert_eq!(size("1G"), Ok(1 << 30));
+        for bad in ["", "K", "-1", "1T", "1KB", "é"] {
+            assert_eq!(size(bad), Err(ValueError::Size), "{bad:?}");
+        }
+        assert_eq!(size("17179869184G"), Err(ValueError::TooLarge));
+        assert_eq!(size("99999999999999999999"), Err(ValueError::TooLarge));
+    }
+
+    #[test]
+    fn no_seconds_are_no_limit() {
+        assert_eq!(timeout("10"), Ok(Duration::from_secs(10)));
+        assert_eq!(timeout("0"), Ok(Duration::MAX));
+        assert!(timeout("-1").is_err());
+    }
+}

@@ -1,0 +1,33 @@
+//! `dump`
+
+use std::path::Path;
+
+use dormouse_engine::{AfterDump, DumpOptions};
+
+use super::{Done, engine, stats};
+use crate::args::Dump;
+use crate::failure::Failure;
+use crate::progress::Bar;
+
+pub(super) fn run(dump: &Dump, work: &Path) -> Result<Done, Failure> {
+    let after = match (dump.leave_running, dump.leave_stopped) {
+        (_, true) => AfterDump::LeaveStopped,
+        (true, false) => AfterDump::LeaveRunning,
+        (false, false) => AfterDump::Kill,
+    };
+    let options = DumpOptions {
+        work: Some(work.to_owned()),
+        after,
+        shell_job: dump.shell_job,
+        timeout: dump.timeout,
+        ghost_limit: dump.ghost_limit,
+        ..DumpOptions::new(dump.root(), dump.images())
+    };
+    let mut bar = Bar::new("dump");
+    let report = engine::dump(&options, &mut bar)?;
+    bar.finish();
+    if dump.display_stats {
+        stats::print_dump(&report)?;
+    }
+    Ok(Done::SUCCESS)
+}

@@ -1,0 +1,207 @@
+//! A restore in the foreground: this process stands for the restored program
+//! until that ends. What it is signalled goes on to the program, it stops when
+//! the program stops, and it ends with the program's status.
+//!
+//! As long as the restore is not done, signals do to this process what they
+//! always do; the engine sees to it that nothing is left behind.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use dormouse_engine::{Phase, Progress};
+use dormouse_kernel::HostPid;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, getpgid, getpgrp, getpid,
+    kill_process, pidfd_open, pidfd_send_signal, wait, waitid,
+};
+use signal_hook::consts::signal::{
+    SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH,
+};
+use signal_hook::iterator::SignalsInfo;
+use signal_hook::iterator::exfiltrator::WithRawSiginfo;
+use signal_hook::low_level::emulate_default_handler;
+use tracing::{debug, warn};
+
+use super::Done;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::persona::Persona;
+
+/// What a terminal, a shell or a service manager sends to a program.
+const PASSED_ON: [i32; 10] =
+    [SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM, SIGCONT, SIGTSTP, SIGWINCH];
+
+/// Who gets the signals that arrive here.
+#[derive(Debug)]
+enum Receiver {
+    /// This process: nothing runs yet.
+    Ourselves,
+    /// The program, which may run, but whose root is not known yet.
+    Soon(Vec<Received>),
+    /// This process.
+    Root(Root),
+}
+
+/// The root of the restored program.
+#[derive(Debug)]
+struct Root {
+    pidfd: OwnedFd,
+    /// The terminal signals it by itself, being one group with us.
+    in_our_group: bool,
+}
+
+/// A signal that arrived.
+#[derive(Clone, Copy, Debug)]
+struct Received {
+    signal: i32,
+    /// The kernel sent it, for a key pressed at the terminal or the like.
+    by_kernel: bool,
+}
+
+/// This process, standing for the program.
+#[derive(Debug)]
+pub(super) struct Foreground {
+    receiver: Arc<Mutex<Receiver>>,
+}
+
+impl Foreground {
+    /// Takes over the signals.
+    pub(super) fn begin() -> Result<Self, Failure> {
+        let mut signals = SignalsInfo::<WithRawSiginfo>::new(PASSED_ON)
+            .map_err(|source| Failure::Signals { source })?;
+        let receiver = Arc::new(Mutex::new(Receiver::Ourselves));
+        let shared = Arc::clone(&receiver);
+        thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || {
+                for info in &mut signals {
+                    let received = Received {
+                        signal: info.si_signo,
+                        by_kernel: info.si_code == libc::SI_KERNEL,
+                    };
+                    lock(&shared).receive(received);
+                }
+            })
+            .map_err(|source| Failure::Signals { source })?;
+        Ok(Self { receiver })
+    }
+
+    /// Hands the engine's progress on to `progress`, and learns from it when
+    /// the program begins to run.
+    pub(super) fn watch<'a>(&'a self, progress: &'a mut dyn Progress) -> impl Progress + use<'a> {
+        Watch { foreground: self, progress }
+    }
+
+    /// Waits until the program ends.
+    pub(super) fn wait(self, persona: Persona, root: HostPid) -> Result<Done, Failure> {
+        let failed = |e: rustix::io::Errno| Failure::Wait { pid: root, source: e.into() };
+        let pid = Pid::from_raw(root.as_raw()).expect("a pid is positive");
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(failed)?;
+        let ours = Root {
+            pidfd: pidfd.try_clone().map_err(|source| Failure::Wait { pid: root, source })?,
+            in_our_group: getpgid(Some(pid)).is_ok_and(|group| group == getpgrp()),
+        };
+        lock(&self.receiver).set(ours);
+
+        let status = loop {
+            let options = WaitIdOptions::EXITED | WaitIdOptions::STOPPED;
+            match waitid(WaitId::PidFd(pidfd.as_fd()), options) {
+                Ok(Some(status)) if status.stopped() => stop_too(),
+                Ok(Some(status)) => break status,
+                Ok(None) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(failed(error)),
+            }
+        };
+        debug!(pid = root.as_raw(), "the program has ended");
+        if persona == Persona::Criu {
+            // CRIU waits for every child it has got.
+            while !matches!(wait(WaitOptions::empty()), Err(rustix::io::Errno::CHILD)) {}
+            return Ok(Done::Exit(Exit::Success));
+        }
+        let status = match (status.exit_status(), status.terminating_signal()) {
+            (Some(status), _) => status,
+            (None, Some(signal)) => 128 + signal,
+            (None, None) => unreachable!("waitid was asked for nothing else"),
+        };
+        Ok(Done::Program(u8::try_from(status & 0xff).expect("eight bits")))
+    }
+}
+
+/// Stops this process, as the program has stopped, if a shell watches it.
+fn stop_too() {
+    if rustix::termios::tcgetsid(io::stdin()).is_err() {
+        return;
+    }
+    if let Err(error) = kill_process(getpid(), Signal::STOP) {
+        warn!(%error, "cannot stop");
+    }
+}
+
+fn lock(receiver: &Mutex<Receiver>) -> std::sync::MutexGuard<'_, Receiver> {
+    receiver.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Receiver {
+    fn receive(&mut self, received: Received) {
+        match self {
+            Self::Ourselves => {
+                if let Err(error) = emulate_default_handler(received.signal) {
+                    warn!(signal = received.signal, %error, "cannot be carried out");
+                }
+            }
+            Self::Soon(waiting) => waiting.push(received),
+            Self::Root(root) => root.pass_on(received),
+        }
+    }
+
+    /// The program begins to run.
+    fn released(&mut self) {
+        if matches!(self, Self::Ourselves) {
+            *self = Self::Soon(Vec::new());
+        }
+    }
+
+    fn set(&mut self, root: Root) {
+        if let Self::Soon(waiting) = self {
+            for received in waiting.drain(..) {
+                root.pass_on(received);
+            }
+        }
+        *self = Self::Root(root);
+    }
+}
+
+impl Root {
+    fn pass_on(&self, received: Received) {
+        if received.by_kernel && self.in_our_group {
+            return;
+        }
+        let signal = Signal::from_named_raw(received.signal).expect("one of PASSED_ON");
+        match pidfd_send_signal(&self.pidfd, signal) {
+            // It has ended; we are about to hear of it.
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(error) => warn!(signal = received.signal, %error, "cannot be passed on"),
+        }
+    }
+}
+
+/// See [`Foreground::watch`].
+struct Watch<'a> {
+    foreground: &'a Foreground,
+    progress: &'a mut dyn Progress,
+}
+
+impl Progress for Watch<'_> {
+    fn phase(&mut self, phase: Phase, bytes: Option<u64>) {
+        if phase == Phase::Release {
+            lock(&self.foreground.receiver).released();
+        }
+        self.progress.phase(phase, bytes);
+    }
+
+    fn advance(&mut self, bytes: u64) {
+        self.progress.advance(bytes);
+    }
+}

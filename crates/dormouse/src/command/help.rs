@@ -1,0 +1,69 @@
+//! `help options`: what becomes of every option of CRIU's.
+
+use std::fmt::Write as _;
+
+use crate::args::table::{COMMANDS, CriuOption, OPTIONS, Standing, Value};
+
+/// The text.
+pub(crate) fn options() -> String {
+    let mut out = String::from("Options of CRIU's command line, and what becomes of them here:\n");
+    section(&mut out, "Carried out", &|standing| match standing {
+        Standing::Implemented => Some(String::new()),
+        _ => None,
+    });
+    section(
+        &mut out,
+        "Accepted; they matter only to state which is refused where it is met",
+        &|standing| match standing {
+            Standing::Concerns(state) => Some(state.to_owned()),
+            _ => None,
+        },
+    );
+    section(
+        &mut out,
+        "Accepted; the result is the same without them",
+        &|standing| match standing {
+            Standing::Method(way) => Some(way.to_owned()),
+            _ => None,
+        },
+    );
+    section(&mut out, "Refused", &|standing| match standing {
+        Standing::Refused(reason) => Some(reason.to_owned()),
+        Standing::Only(values, reason) => {
+            Some(format!("{reason} (only {} is accepted)", values.join(", ")))
+        }
+        _ => None,
+    });
+    out.push_str("\nCommands of CRIU's that are refused:\n");
+    for command in COMMANDS {
+        line(&mut out, command.name, command.reason);
+    }
+    out
+}
+
+fn section(out: &mut String, title: &str, remark: &dyn Fn(Standing) -> Option<String>) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(out, "\n{title}:");
+    for option in OPTIONS {
+        if let Some(remark) = remark(option.standing) {
+            line(out, &synopsis(option), &remark);
+        }
+    }
+}
+
+fn line(out: &mut String, name: &str, remark: &str) {
+    let text = format!("  {name:<36} {remark}");
+    let _ = writeln!(out, "{}", text.trim_end());
+}
+
+/// `-x, --name[=VALUE]`
+pub(super) fn synopsis(option: &CriuOption) -> String {
+    let short = option.short.map_or_else(|| "    ".to_owned(), |c| format!("-{c}, "));
+    let no = if option.negatable { "[no-]" } else { "" };
+    let value = match option.value {
+        Value::None => "",
+        Value::Required => " VALUE",
+        Value::Optional => "[=VALUE]",
+    };
+    format!("{short}--{no}{}{value}", option.name)
+}

@@ -1,0 +1,36 @@
+//! Standard output and standard error: what they can show.
+
+use std::env;
+use std::io::{self, IsTerminal, Write};
+
+/// Colours are welcome on standard output.
+pub(crate) fn stdout_has_colour() -> bool {
+    io::stdout().is_terminal() && colour_allowed()
+}
+
+/// Colours are welcome on standard error.
+pub(crate) fn stderr_has_colour() -> bool {
+    io::stderr().is_terminal() && colour_allowed()
+}
+
+/// See <https://no-color.org>.
+fn colour_allowed() -> bool {
+    env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+        && env::var_os("TERM").is_none_or(|t| t != "dumb")
+}
+
+/// The columns of the terminal on standard error, 80 if there is none.
+pub(crate) fn stderr_width() -> usize {
+    rustix::termios::tcgetwinsize(io::stderr())
+        .map_or(80, |size| if size.ws_col == 0 { 80 } else { usize::from(size.ws_col) })
+}
+
+/// Writes to standard output. That nobody reads any more is no error, so that
+/// `dormouse show DIR | head` ends quietly.
+pub(crate) fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}

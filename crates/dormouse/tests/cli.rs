@@ -1,0 +1,180 @@
+//! The program as it is called.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn call(name: &str, words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_dormouse"))
+        .arg0(name)
+        .args(words)
+        .env_remove("CRIU_CONFIG_FILE")
+        .env("HOME", "/nonexistent")
+        .output()
+        .expect("the program can be started")
+}
+
+fn dormouse(words: &[&str]) -> Output {
+    call("dormouse", words)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("only text is printed")
+}
+
+fn line(line: &str) -> Vec<&str> {
+    line.split_whitespace().collect()
+}
+
+#[test]
+fn help() {
+    let mut all = String::new();
+    for words in ["--help", "help dump", "restore --help", "help check", "help show", "help demo"] {
+        let output = dormouse(&line(words));
+        assert!(output.status.success(), "{words}");
+        assert!(output.stderr.is_empty(), "{words}");
+        all.push_str(&format!("$ dormouse {words}\n{}\n", text(&output.stdout)));
+    }
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn topics() {
+    let output = dormouse(&["help", "exit-codes"]);
+    insta::assert_snapshot!("exit-codes", text(&output.stdout));
+    let output = dormouse(&["help", "options"]);
+    insta::assert_snapshot!("options", text(&output.stdout));
+}
+
+#[test]
+fn versions() {
+    assert_eq!(text(&call("/usr/sbin/criu", &["--version"]).stdout), "Version: 4.2\n");
+    let ours = format!("dormouse {} (as CRIU 4.2)\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(text(&dormouse(&["-V"]).stdout), ours);
+}
+
+#[test]
+fn usage_errors() {
+    let mut all = String::new();
+    for words in [
+        "",
+        "bogus",
+        "dump",
+        "dump -t x",
+        "dump --tree",
+        "dump -t 5 --bogus",
+        "dump -t 5 --cgroup-p x",
+        "dump -t 5 --stream=yes",
+        "dump -t 5 --ghost-limit 1T",
+        "dump -t 5 --network-lock x",
+        "dump -t 5 --config /nonexistent",
+        "restore -S",
+        "restore a b",
+    ] {
+        let output = dormouse(&line(words));
+        assert_eq!(output.status.code(), Some(64), "{words}");
+        assert!(output.stdout.is_empty(), "{words}");
+        assert_eq!(call("criu", &line(words)).status.code(), Some(1), "criu {words}");
+        all.push_str(&format!("$ dormouse {words}\n{}\n", text(&output.stderr)));
+    }
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn refusals_are_told_in_the_log_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let images = dir.path().to_str().unwrap();
+    let words =
+        ["dump", "-t", "5", "-D", images, "-o", "log", "-v3", "--track-mem", "--tcp-established"];
+    let output = dormouse(&words);
+    assert_eq!(output.status.code(), Some(69));
+    let expected = "error: option --track-mem is not supported yet: every dump is a full one\n";
+    assert!(text(&output.stderr).starts_with(expected), "{}", text(&output.stderr));
+    let log = fs::read_to_string(dir.path().join("log")).unwrap();
+    let last = log.lines().last().unwrap();
+    assert!(last.starts_with("(00.0") && last.contains(") Error (dormouse"), "{log}");
+    assert!(last.ends_with("option --track-mem is not supported yet: every dump is a full one"));
+
+    assert_eq!(call("criu", &words).status.code(), Some(1));
+    let output = call("criu", &["pre-dump", "-D", images, "-o", "log2"]);
+    assert_eq!(output.status.code(), Some(1));
+    let log = fs::read_to_string(dir.path().join("log2")).unwrap();
+    assert!(log.starts_with("Error (dormouse"), "{log}");
+    assert!(log.contains("command pre-dump is not supported yet: "), "{log}");
+}
+
+#[test]
+fn the_log_file_is_in_the_work_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let (images, work) = (dir.path().join("images"), dir.path().join("work"));
+    fs::create_dir(&images).unwrap();
+    fs::create_dir(&work).unwrap();
+    let words = ["dump", "--tls", "-t", "5", "-D", "images", "-W", "work", "-o", "log"];
+    let output = Command::new(env!("CARGO_BIN_EXE_dormouse"))
+        .args(words)
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(69));
+    assert!(work.join("log").exists());
+    assert!(!images.join("log").exists());
+}
+
+#[test]
+fn a_directory_that_is_missing_is_named() {
+    for command in ["dump -t 5", "restore", "show"] {
+        let mut words = line(command);
+        words.extend(["-D", "/nonexistent/images"]);
+        let output = dormouse(&words);
+        assert_eq!(output.status.code(), Some(75), "{command}");
+        let told = text(&output.stderr);
+        assert!(told.contains("/nonexistent/images"), "{told}");
+        assert!(told.contains("No such file or directory"), "{told}");
+    }
+}
+
+#[test]
+fn completions_exist_for_every_shell() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = dormouse(&["completions", shell]);
+        assert!(output.status.success(), "{shell}");
+        let script = text(&output.stdout);
+        assert!(script.contains("leave-running"), "{shell}");
+        assert!(!script.contains("(refused)"), "{shell}: a hidden command shows");
+    }
+}
+
+/// Bash itself finds nothing to complain of.
+#[test]
+fn the_completion_script_is_valid() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("completions");
+    fs::write(&script, dormouse(&["completions", "bash"]).stdout).unwrap();
+    let output = Command::new("bash").arg("-n").arg(&script).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn the_manual_page_tells_all() {
+    let output = dormouse(&["man"]);
+    assert!(output.status.success());
+    let page = text(&output.stdout);
+    for heading in ["NAME", "SYNOPSIS", "DUMP", "RESTORE", "FILES", "ENVIRONMENT"] {
+        assert!(page.lines().any(|l| l == format!(".SH {heading}")), "{heading}");
+    }
+    for told in ["leave\\-running", "tcp\\-established", "75"] {
+        assert!(page.contains(told), "{told}");
+    }
+    assert!(!page.contains("refused)"), "a hidden command shows");
+}
+
+/// A reader that goes away is no failure.
+#[test]
+fn a_closed_pipe_ends_quietly() {
+    let program = Path::new(env!("CARGO_BIN_EXE_dormouse"));
+    let script = format!("{} man | head -n 1; echo ${{PIPESTATUS[0]}}", program.display());
+    let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+    assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).ends_with("\n0\n"), "{}", text(&output.stdout));
+}
