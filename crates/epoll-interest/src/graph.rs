@@ -1,0 +1,229 @@
+//! Several epolls that are to be filled together: they can watch each other,
+//! and the same files.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
+
+use thiserror::Error;
+
+use crate::event::{Events, FdNumber};
+use crate::interest::{Interest, Item};
+
+/// An epoll and what it is to be interested in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Wanted<F> {
+    /// The epoll itself, by the same identity as items name files.
+    pub epoll: F,
+    /// What it is to hold.
+    pub interest: Interest<F>,
+}
+
+/// Why a set of epolls cannot exist.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum WantedError {
+    /// The same epoll is given twice.
+    #[error("epoll {epoll} of the set is one that came before")]
+    SameEpoll {
+        /// Index into the set.
+        epoll: usize,
+    },
+    /// An epoll holds one key (file, number) twice.
+    #[error("epoll {epoll} of the set has two items for descriptor {fd} of one file")]
+    SameKey {
+        /// Index into the set.
+        epoll: usize,
+        /// The number in the key.
+        fd: FdNumber,
+    },
+    /// The list of pending items names one twice, or one that is not there.
+    #[error("the pending items of epoll {epoll} of the set are not items of it, each once")]
+    Pending {
+        /// Index into the set.
+        epoll: usize,
+    },
+    /// No kernel lets an item have this mask.
+    #[error("descriptor {fd} in epoll {epoll} of the set has the impossible mask {events:?}")]
+    Mask {
+        /// Index into the set.
+        epoll: usize,
+        /// The number in the key.
+        fd: FdNumber,
+        /// The mask.
+        events: Events,
+    },
+    /// An epoll watches itself, directly or through others.
+    #[error("epoll {epoll} of the set watches itself")]
+    Loop {
+        /// Index into the set.
+        epoll: usize,
+    },
+}
+
+/// Stands for a file, from 0 up.
+pub(crate) type FileIndex = usize;
+
+/// The set, checked, with files and epolls by index.
+pub(crate) struct Graph {
+    /// How many files there are, epolls among them.
+    pub(crate) files: usize,
+    pub(crate) epolls: Vec<Epoll>,
+    /// Indices into `epolls`; whatever an epoll watches comes before it.
+    pub(crate) order: Vec<usize>,
+}
+
+pub(crate) struct Epoll {
+    pub(crate) file: FileIndex,
+    pub(crate) items: Vec<Item<FileIndex>>,
+    pub(crate) pending: Vec<usize>,
+    /// For each item its place in `pending`.
+    pub(crate) place: Vec<Option<usize>>,
+}
+
+impl Graph {
+    /// The set, and the caller's identity of each file.
+    pub(crate) fn new<F: Clone + Eq + Hash>(
+        wanted: Vec<Wanted<F>>,
+    ) -> Result<(Self, Vec<F>), WantedError> {
+        let mut index: HashMap<F, FileIndex> = HashMap::new();
+        let mut files = Vec::new();
+        let mut intern = |file: &F| {
+            *index.entry(file.clone()).or_insert_with(|| {
+                files.push(file.clone());
+                files.len() - 1
+            })
+        };
+        let mut epolls = Vec::with_capacity(wanted.len());
+        let mut by_file = BTreeMap::new();
+        for (epoll, Wanted { epoll: file, interest }) in wanted.into_iter().enumerate() {
+            let file = intern(&file);
+            if by_file.insert(file, epoll).is_some() {
+                return Err(WantedError::SameEpoll { epoll });
+            }
+            let interest = interest.try_map(|item| Ok(intern(&item.file)))?;
+            epolls.push(Epoll::new(epoll, file, interest)?);
+        }
+        let order = inner_first(&epolls, &by_file)?;
+        Ok((Self { files: files.len(), epolls, order }, files))
+    }
+}
+
+impl Epoll {
+    fn new(
+        epoll: usize,
+        file: FileIndex,
+        interest: Interest<FileIndex>,
+    ) -> Result<Self, WantedError> {
+        let Interest { items, pending } = interest;
+        let mut keys = HashSet::with_capacity(items.len());
+        for Item { file, fd, events, data: _, seniority: _ } in &items {
+            if !keys.insert((*file, *fd)) {
+                return Err(WantedError::SameKey { epoll, fd: *fd });
+            }
+            // `do_epoll_ctl`: an exclusive item is never a one-shot, and only
+            // a one-shot is ever disabled.
+            let once = events.contains(Events::ONESHOT);
+            let exclusive = events.contains(Events::EXCLUSIVE);
+            if (events.fired() && !once) || (exclusive && once) {
+                return Err(WantedError::Mask { epoll, fd: *fd, events: *events });
+            }
+        }
+        let mut place = vec![None; items.len()];
+        for (position, &index) in pending.iter().enumerate() {
+            match place.get_mut(index) {
+                Some(place @ None) => *place = Some(position),
+                _ => return Err(WantedError::Pending { epoll }),
+            }
+        }
+        Ok(Self { file, items, pending, place })
+    }
+}
+
+/// The epolls so that each comes after those it watches, and, among those,
+/// after epolls with an exclusive item that is senior to one of its own, as
+/// far as that goes.
+fn inner_first(
+    epolls: &[Epoll],
+    by_file: &BTreeMap<FileIndex, usize>,
+) -> Result<Vec<usize>, WantedError> {
+    let mut nested = Edges::new(epolls.len());
+    for (outer, epoll) in epolls.iter().enumerate() {
+        for inner in epoll.items.iter().filter_map(|item| by_file.get(&item.file)) {
+            nested.add(*inner, outer);
+        }
+    }
+    let mut seniors = exclusive_seniors(epolls);
+    let mut waiting: BTreeSet<usize> = (0..epolls.len()).collect();
+    let mut free: BTreeSet<usize> = waiting.clone();
+    free.retain(|&epoll| nested.before[epoll] == 0);
+    let mut best: BTreeSet<usize> = free.clone();
+    best.retain(|&epoll| seniors.before[epoll] == 0);
+    let mut order = Vec::with_capacity(epolls.len());
+    while let Some(&next) = best.first().or(free.first()) {
+        best.remove(&next);
+        free.remove(&next);
+        waiting.remove(&next);
+        order.push(next);
+        for epoll in nested.take(next).chain(seniors.take(next)) {
+            if nested.before[epoll] == 0 && waiting.contains(&epoll) {
+                free.insert(epoll);
+                if seniors.before[epoll] == 0 {
+                    best.insert(epoll);
+                }
+            }
+        }
+    }
+    match waiting.first() {
+        Some(&epoll) => Err(WantedError::Loop { epoll }),
+        None => Ok(order),
+    }
+}
+
+/// For each file, its exclusive items' epolls, senior before junior.
+fn exclusive_seniors(epolls: &[Epoll]) -> Edges {
+    let mut of_file: BTreeMap<FileIndex, Vec<(u32, usize)>> = BTreeMap::new();
+    for (index, epoll) in epolls.iter().enumerate() {
+        for item in epoll.items.iter().filter(|item| item.events.contains(Events::EXCLUSIVE)) {
+            of_file.entry(item.file).or_default().push((item.seniority, index));
+        }
+    }
+    let mut edges = Edges::new(epolls.len());
+    for items in of_file.values_mut() {
+        items.sort_unstable();
+        for pair in items.windows(2) {
+            if let [(senior, before), (junior, after)] = *pair
+                && before != after
+                && senior != junior
+            {
+                edges.add(before, after);
+            }
+        }
+    }
+    edges
+}
+
+/// What comes before what.
+struct Edges {
+    after: Vec<Vec<usize>>,
+    /// How many that come before each are still to come.
+    before: Vec<usize>,
+}
+
+impl Edges {
+    fn new(nodes: usize) -> Self {
+        Self { after: vec![Vec::new(); nodes], before: vec![0; nodes] }
+    }
+
+    fn add(&mut self, before: usize, after: usize) {
+        self.after[before].push(after);
+        self.before[after] += 1;
+    }
+
+    /// One has come; gives those that came after it.
+    fn take(&mut self, node: usize) -> impl Iterator<Item = usize> + use<> {
+        let after = std::mem::take(&mut self.after[node]);
+        for &after in &after {
+            self.before[after] -= 1;
+        }
+        after.into_iter()
+    }
+}

@@ -1,0 +1,410 @@
+//! The second service: putting items into epolls, under any number and in any
+//! state.
+//!
+//! `epoll_ctl` takes the number of an item's key from the fd table of its
+//! caller. So the calls are made by a thread whose fd table is its own, where
+//! each file is put under the number it needs, free or not. An item stays when
+//! that table goes: it belongs to the open file description, and ends with the
+//! last descriptor for it anywhere (`eventpoll_release`, `fs/eventpoll.c`).
+
+mod nudge;
+mod places;
+
+use std::fmt;
+use std::hash::Hash;
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+
+use thiserror::Error;
+
+use crate::event::{Events, FdNumber};
+use crate::graph::{FileIndex, Graph, Wanted, WantedError};
+use crate::plan::{Plan, Step};
+use crate::table::{Change, PrivateTable, Report, with_private_table};
+use nudge::Nudge;
+use places::Places;
+
+/// Why items could not be put in. `epoll` is an index into the set.
+#[derive(Debug, Error)]
+pub enum InsertError {
+    /// No thread with an fd table of its own: out of memory or of threads.
+    #[error("cannot start a thread with an fd table of its own")]
+    Thread(#[source] io::Error),
+    /// The caller gave no descriptor for an epoll.
+    #[error("no descriptor for epoll {epoll} of the set")]
+    NoEpoll {
+        /// Which epoll.
+        epoll: usize,
+    },
+    /// The caller gave no descriptor for the file of an item.
+    #[error("no descriptor for the file of item {fd} in epoll {epoll} of the set")]
+    NoFile {
+        /// Which epoll.
+        epoll: usize,
+        /// The number in the item's key.
+        fd: FdNumber,
+    },
+    /// A file cannot be put under the number of its item. `EBADF` if that is
+    /// not below `RLIMIT_NOFILE`.
+    #[error("cannot put a file under descriptor {fd} for epoll {epoll} of the set")]
+    Place {
+        /// Which epoll.
+        epoll: usize,
+        /// The number in the item's key.
+        fd: FdNumber,
+        /// What `dup2` said.
+        source: io::Error,
+    },
+    /// The kernel refuses the item: see `epoll_ctl(2)`. `ENOSPC` at the
+    /// user's limit of watches, `ELOOP` and `EINVAL` where epolls are nested
+    /// too deep or too wide, `EPERM` for a file that cannot be polled.
+    #[error("cannot insert descriptor {fd} into epoll {epoll} of the set")]
+    Control {
+        /// Which epoll.
+        epoll: usize,
+        /// The number in the item's key.
+        fd: FdNumber,
+        /// What `epoll_ctl` said.
+        source: io::Error,
+    },
+    /// `epoll_wait` failed: the descriptor given is no epoll.
+    #[error("cannot take events out of epoll {epoll} of the set")]
+    Wait {
+        /// Which epoll.
+        epoll: usize,
+        /// What `epoll_wait` said.
+        source: io::Error,
+    },
+    /// The files cannot be asked what they report.
+    #[error("cannot poll the files of the set")]
+    Poll(#[source] io::Error),
+    /// A file was made ready for a moment, and cannot be put back as it was.
+    #[error("cannot undo the moment's readiness of a file")]
+    Undo(#[source] io::Error),
+}
+
+/// An item to insert without regard to its state.
+#[derive(Clone, Copy, Debug)]
+pub struct Insertion<'fd> {
+    /// What to watch.
+    pub file: BorrowedFd<'fd>,
+    /// The number of the key.
+    pub fd: FdNumber,
+    /// What to wait for; the kernel adds `ERR` and `HUP`.
+    pub events: Events,
+    /// What `epoll_wait` is to hand back.
+    pub data: u64,
+}
+
+/// Adds items to an epoll, in this order, each under its own number whatever
+/// that number is in the calling process.
+///
+/// This is `EPOLL_CTL_ADD` for each, and like that leaves an item pending if
+/// its file is ready. [`Rebuild`] gives items any state.
+///
+/// # Errors
+/// [`InsertError`], with index 0 for the epoll. Items before the one that
+/// failed stay.
+pub fn insert(epoll: BorrowedFd<'_>, items: &[Insertion<'_>]) -> Result<(), InsertError> {
+    let files: Vec<_> = items.iter().map(|item| item.file.as_raw_fd()).collect();
+    let work = |table: &mut PrivateTable| {
+        let homes = std::iter::once(epoll.as_raw_fd()).chain(files.iter().copied());
+        let mut places = Places::new(table, homes.map(Some).collect(), vec![1; files.len() + 1])
+            .map_err(InsertError::Poll)?;
+        for (index, item) in items.iter().enumerate() {
+            let Insertion { file: _, fd, events, data } = *item;
+            let place = |source| InsertError::Place { epoll: 0, fd, source };
+            let control = |source| InsertError::Control { epoll: 0, fd, source };
+            places.put(table, index + 1, fd).map_err(place)?;
+            let epoll = places.home(0);
+            table.control(epoll, Change::Add, places::slot(fd), events, data).map_err(control)?;
+            places.done(index + 1);
+        }
+        Ok(())
+    };
+    with_private_table(work).map_err(InsertError::Thread)?
+}
+
+/// A fired one-shot whose file reported nothing at the time and could not be
+/// made to: it was inserted armed for `ERR` and `HUP`, which the kernel adds to
+/// every armed item, and will be reported once if one of these comes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LeftArmed<F> {
+    /// The epoll.
+    pub epoll: F,
+    /// What it watches.
+    pub file: F,
+    /// The number of the key.
+    pub fd: FdNumber,
+}
+
+/// Fills a set of epolls, empty at first, so that they are interested in what
+/// they are to be interested in, with every item in its state and the pending
+/// ones in their order.
+///
+/// The epolls of a set can watch each other, and the same files. Epolls that
+/// do should be in one set, or the order in which a file tells several of its
+/// items is not kept.
+///
+/// Two steps, each a few calls over the bare `epoll_ctl` for every item:
+/// [`prepare`](Self::prepare), when files report *something*, anything, as
+/// nearly all do while they are new: an eventfd can be written, a socket that
+/// neither listens nor is connected hangs up. Then
+/// [`finish`](Self::finish), when all files are in their final state and
+/// nothing moves them: an event that comes in while this runs can be taken for
+/// a part of that state. Both can be called one right after the other.
+///
+/// What is not kept:
+/// - An item that is pending though its file has nothing for it any more (it
+///   was read in between) is not pending afterwards, if the file does not report
+///   anything else either, or the item is [`EXCLUSIVE`](Events::EXCLUSIVE), or
+///   in an epoll that another epoll watches. It is reported when the file has
+///   something to report, as it would have been, but possibly after items that
+///   would have come after it.
+/// - A pending edge on an [`EXCLUSIVE`](Events::EXCLUSIVE) item must be added
+///   in its turn, as the kernel lets nobody change such an item later. If the
+///   file has more exclusive items, several in one epoll or in nested ones,
+///   their order on the file can come out another; the pending items come in
+///   theirs.
+/// - A fired one-shot whose file cannot be made to report anything: see
+///   [`LeftArmed`].
+pub struct Rebuild<F> {
+    files: Vec<F>,
+    graph: Graph,
+    plan: Plan,
+}
+
+impl<F: Clone + Eq + Hash> Rebuild<F> {
+    /// Checks the set.
+    ///
+    /// # Errors
+    /// [`WantedError`] if no kernel can hold such epolls.
+    pub fn new(wanted: Vec<Wanted<F>>) -> Result<Self, WantedError> {
+        let (graph, files) = Graph::new(wanted)?;
+        let plan = Plan::new(&graph);
+        Ok(Self { files, graph, plan })
+    }
+
+    /// Adds what must come first: one-shots that are to be fired, and some
+    /// items whose order on their file matters.
+    ///
+    /// `fd` gives a descriptor for each epoll and file; they stay the caller's
+    /// and can be closed after. What reports nothing is made ready for the
+    /// moment if it is an epoll (an item is added and removed), the end of a
+    /// pipe or FIFO (a byte is written and read, or the capacity doubled and
+    /// halved; needs `/proc`), or a disarmed timerfd (it is armed and
+    /// disarmed). A caller can make other files ready before and undo it after.
+    ///
+    /// # Errors
+    /// [`InsertError`]; the epolls are then good for nothing but being closed.
+    pub fn prepare<'fd>(
+        &self,
+        fd: impl Fn(&F) -> Option<BorrowedFd<'fd>>,
+    ) -> Result<Vec<LeftArmed<F>>, InsertError> {
+        let Self { files: _, graph, plan } = self;
+        let fds = self.descriptors(fd)?;
+        let to_be_ready = plan.to_be_ready(graph);
+        let all_steps = plan.prepare(graph, |_| true);
+        if all_steps.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut ready = vec![false; fds.len()];
+        let mut nudges = Vec::new();
+        let asked: Vec<_> = to_be_ready.iter().filter_map(|&file| fds[file]).collect();
+        let told = nudge::any_condition(&asked).map_err(InsertError::Poll)?;
+        for (&file, told) in to_be_ready.iter().zip(told) {
+            let Some(fd) = fds[file] else { continue };
+            let nudge = if told { None } else { Nudge::give(fd) };
+            ready[file] = told || nudge.is_some();
+            nudges.extend(nudge);
+        }
+        let steps = plan.prepare(graph, |file| ready[file]);
+        let mut uses = vec![0; fds.len()];
+        for step in &steps {
+            if let Step::Add { epoll, item, .. } = *step {
+                uses[graph.epolls[epoll].items[item].file] += 1;
+            }
+        }
+        let result = self.work(&fds, uses, |hands| hands.run(&steps));
+        // Last first, as each was given upon the ones before.
+        let undone = nudges.into_iter().rev().map(Nudge::undo).fold(Ok(()), Result::and);
+        result?;
+        undone.map_err(InsertError::Undo)?;
+        Ok(self.left_armed(|file| ready[file]))
+    }
+
+    /// Adds everything else, and sets every item to its state.
+    ///
+    /// # Errors
+    /// [`InsertError`]; the epolls are then good for nothing but being closed.
+    pub fn finish<'fd>(
+        &self,
+        fd: impl Fn(&F) -> Option<BorrowedFd<'fd>>,
+    ) -> Result<(), InsertError> {
+        let Self { files: _, graph, plan } = self;
+        let fds = self.descriptors(fd)?;
+        let mut uses = vec![0; fds.len()];
+        for item in graph.epolls.iter().flat_map(|epoll| &epoll.items) {
+            uses[item.file] += 1;
+        }
+        self.work(&fds, uses, |hands| {
+            for &epoll in &graph.order {
+                let conditions = hands.conditions(&plan.to_be_known(graph, epoll))?;
+                hands.run(&plan.finish(graph, epoll, |file| conditions[file]))?;
+            }
+            Ok(())
+        })
+    }
+
+    fn work(
+        &self,
+        fds: &[Option<BorrowedFd<'_>>],
+        mut uses: Vec<usize>,
+        work: impl FnOnce(&mut Hands<'_>) -> Result<(), InsertError> + Send,
+    ) -> Result<(), InsertError> {
+        let slots: Vec<_> = fds.iter().map(|fd| fd.map(|fd| fd.as_raw_fd())).collect();
+        let epolls = &self.graph.epolls;
+        for epoll in epolls {
+            // Never done with.
+            uses[epoll.file] += 1;
+        }
+        with_private_table(move |table| {
+            let places = Places::new(table, slots, uses).map_err(InsertError::Poll)?;
+            work(&mut Hands { table, places, epolls, reports: Vec::new() })
+        })
+        .map_err(InsertError::Thread)?
+    }
+
+    /// By index of the file.
+    fn descriptors<'fd>(
+        &self,
+        fd: impl Fn(&F) -> Option<BorrowedFd<'fd>>,
+    ) -> Result<Vec<Option<BorrowedFd<'fd>>>, InsertError> {
+        let fds: Vec<_> = self.files.iter().map(fd).collect();
+        for (index, epoll) in self.graph.epolls.iter().enumerate() {
+            if fds[epoll.file].is_none() {
+                return Err(InsertError::NoEpoll { epoll: index });
+            }
+            if let Some(item) = epoll.items.iter().find(|item| fds[item.file].is_none()) {
+                return Err(InsertError::NoFile { epoll: index, fd: item.fd });
+            }
+        }
+        Ok(fds)
+    }
+
+    fn left_armed(&self, ready: impl Fn(FileIndex) -> bool) -> Vec<LeftArmed<F>> {
+        let files = &self.files;
+        let of_epoll = self.graph.epolls.iter().flat_map(|epoll| {
+            let fired = epoll.items.iter().filter(|item| item.fired());
+            fired.map(move |item| (epoll.file, item))
+        });
+        of_epoll
+            .filter(|(_, item)| !ready(item.file))
+            .map(|(epoll, item)| LeftArmed {
+                epoll: files[epoll].clone(),
+                file: files[item.file].clone(),
+                fd: item.fd,
+            })
+            .collect()
+    }
+}
+
+impl<F> fmt::Debug for Rebuild<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rebuild").field("epolls", &self.graph.epolls.len()).finish_non_exhaustive()
+    }
+}
+
+/// What carries out a plan, in a private table.
+struct Hands<'a> {
+    table: &'a mut PrivateTable,
+    places: Places,
+    epolls: &'a [crate::graph::Epoll],
+    reports: Vec<Report>,
+}
+
+impl Hands<'_> {
+    fn run(&mut self, steps: &[Step]) -> Result<(), InsertError> {
+        for (index, &step) in steps.iter().enumerate() {
+            match step {
+                Step::Add { epoll, item, events } => {
+                    self.control(Change::Add, epoll, item, events)?;
+                    // A step that forces an item into the list is followed by
+                    // the one that sets its mask.
+                    let again = matches!(steps.get(index + 1),
+                        Some(Step::Modify { epoll: e, item: i, .. }) if (*e, *i) == (epoll, item));
+                    if !again {
+                        self.places.done(self.epolls[epoll].items[item].file);
+                    }
+                }
+                Step::Modify { epoll, item, events } => {
+                    self.control(Change::Modify, epoll, item, events)?;
+                }
+                Step::Drain { epoll } => self.drain(epoll)?,
+                Step::Rotate { epoll } => {
+                    self.wait(epoll, 1)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn control(
+        &mut self,
+        change: Change,
+        epoll: usize,
+        item: usize,
+        events: Events,
+    ) -> Result<(), InsertError> {
+        let wanted = &self.epolls[epoll].items[item];
+        let fd = wanted.fd;
+        self.places.put(self.table, wanted.file, fd).map_err(|source| InsertError::Place {
+            epoll,
+            fd,
+            source,
+        })?;
+        let home = self.places.home(self.epolls[epoll].file);
+        self.table
+            .control(home, change, places::slot(fd), events, wanted.data)
+            .map_err(|source| InsertError::Control { epoll, fd, source })
+    }
+
+    /// Looks at everything in the ready list once. Level-triggered items stay
+    /// in it, at its end, so an empty list is not what ends this.
+    fn drain(&mut self, epoll: usize) -> Result<(), InsertError> {
+        const AT_ONCE: usize = 4096;
+        // One more than it will have: a nudge may be among them.
+        let items = self.epolls[epoll].items.len() + 1;
+        let mut seen = 0;
+        while seen < items {
+            let most = items.min(AT_ONCE);
+            let count = self.wait(epoll, most)?;
+            seen += count;
+            if count < most {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, epoll: usize, most: usize) -> Result<usize, InsertError> {
+        if self.reports.len() < most {
+            self.reports.resize(most, Report { events: 0, u64: 0 });
+        }
+        let home = self.places.home(self.epolls[epoll].file);
+        self.table
+            .wait(home, &mut self.reports[..most])
+            .map_err(|source| InsertError::Wait { epoll, source })
+    }
+
+    /// By index of the file; nothing for those not asked about.
+    fn conditions(&mut self, files: &[FileIndex]) -> Result<Vec<Events>, InsertError> {
+        let slots: Vec<_> = files.iter().map(|&file| self.places.home(file)).collect();
+        let told = self.table.conditions(&slots).map_err(InsertError::Poll)?;
+        let mut all = vec![Events::empty(); self.places.len()];
+        for (&file, told) in files.iter().zip(told) {
+            all[file] = told;
+        }
+        Ok(all)
+    }
+}

@@ -1,0 +1,60 @@
+//! The few members of kernel structures that matter, by offset.
+//!
+//! Truth from: `fs/eventpoll.c` (`struct eventpoll`, `struct epitem`, `struct
+//! epoll_filefd`), `include/linux/{fs,fdtable,sched,rbtree,list}.h`.
+
+use super::btf::{Btf, BtfError};
+
+/// Offsets and sizes in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layout {
+    pub(super) task_files: usize,
+    pub(super) files_table: usize,
+    pub(super) table_array: usize,
+    pub(super) file_operations: usize,
+    pub(super) file_private: usize,
+    pub(super) epoll_root: usize,
+    pub(super) epoll_ready: usize,
+    pub(super) epoll_overflow: usize,
+    pub(super) item_size: usize,
+    pub(super) item_node: usize,
+    pub(super) item_ready: usize,
+    pub(super) item_file: usize,
+    pub(super) item_fd: usize,
+    pub(super) item_epoll: usize,
+    pub(super) item_of_file: usize,
+    pub(super) item_event: usize,
+    pub(super) node_left: usize,
+    pub(super) node_right: usize,
+}
+
+impl Layout {
+    pub(super) fn new(btf: &[u8]) -> Result<Self, BtfError> {
+        let btf = Btf::parse(btf)?;
+        let epoll = btf.structure("eventpoll")?;
+        let item = btf.structure("epitem")?;
+        let key = btf.structure("epoll_filefd")?;
+        let file = btf.structure("file")?;
+        let node = btf.structure("rb_node")?;
+        Ok(Self {
+            task_files: btf.structure("task_struct")?.offset("files")?,
+            files_table: btf.structure("files_struct")?.offset("fdt")?,
+            table_array: btf.structure("fdtable")?.offset("fd")?,
+            file_operations: file.offset("f_op")?,
+            file_private: file.offset("private_data")?,
+            epoll_root: epoll.offset("rbr")?,
+            epoll_ready: epoll.offset("rdllist")?,
+            epoll_overflow: epoll.offset("ovflist")?,
+            item_size: item.size(),
+            item_node: item.offset("rbn")?,
+            item_ready: item.offset("rdllink")?,
+            item_file: item.offset("ffd")? + key.offset("file")?,
+            item_fd: item.offset("ffd")? + key.offset("fd")?,
+            item_epoll: item.offset("ep")?,
+            item_of_file: item.offset("fllink")?,
+            item_event: item.offset("event")?,
+            node_left: node.offset("rb_left")?,
+            node_right: node.offset("rb_right")?,
+        })
+    }
+}

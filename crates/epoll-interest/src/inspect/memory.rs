@@ -1,0 +1,146 @@
+//! Reading kernel memory in bulk, and nothing but reading.
+//!
+//! Truth from: `bpf_probe_read_kernel` and `bpf_get_current_task`,
+//! `bpf-helpers(7)`; `bpf_prog_test_run_syscall`, `net/bpf/test_run.c`. A bad
+//! address is reported, never followed.
+
+use std::io;
+
+use super::bpf::{Program, Value};
+
+/// Addresses read by one run of the program.
+const SLOTS: usize = 512;
+/// The most that is read at one address, in bytes.
+const MAX_LEN: usize = 256;
+/// A slot holds its address (afterwards: the helper's result), then the bytes.
+const STRIDE: usize = 8 + MAX_LEN;
+/// The value starts with the address of the calling task.
+const HEADER: usize = 8;
+
+/// An address in the kernel.
+pub(super) type Address = u64;
+
+/// Why memory could not be read.
+pub(super) enum ReadError {
+    /// Nothing is mapped there.
+    Fault,
+    /// The program could not be run.
+    Run(io::Error),
+}
+
+pub(super) struct KernelMemory {
+    value: Value,
+    reader: Program,
+    buffer: Vec<u8>,
+}
+
+impl KernelMemory {
+    /// Loads the reading program: needs `CAP_BPF` and `CAP_PERFMON`.
+    pub(super) fn open() -> io::Result<Self> {
+        let value = Value::new(HEADER + SLOTS * STRIDE)?;
+        // Helpers that read kernel memory ask for a licence the kernel calls
+        // compatible; the program is ours, and under either of these.
+        let reader = Program::load(&program(value.raw_fd()), c"Dual MIT/GPL")?;
+        Ok(Self { value, reader, buffer: vec![0; HEADER + SLOTS * STRIDE] })
+    }
+
+    /// The address of the calling thread's `struct task_struct`.
+    pub(super) fn current_task(&mut self) -> Result<Address, ReadError> {
+        self.run(0, 0)?;
+        Ok(u64_at(&self.buffer, 0))
+    }
+
+    /// `len` bytes from each of the addresses, one after the other.
+    pub(super) fn read(&mut self, addresses: &[Address], len: usize) -> Result<Vec<u8>, ReadError> {
+        assert!(len <= MAX_LEN, "no structure read here is longer");
+        let mut bytes = Vec::with_capacity(addresses.len() * len);
+        for some in addresses.chunks(SLOTS) {
+            let slots = self.buffer[HEADER..].chunks_exact_mut(STRIDE);
+            for (slot, address) in slots.zip(some) {
+                slot[..8].copy_from_slice(&address.to_ne_bytes());
+            }
+            self.run(some.len(), len)?;
+            for slot in self.buffer[HEADER..].chunks_exact(STRIDE).take(some.len()) {
+                if u64_at(slot, 0) != 0 {
+                    return Err(ReadError::Fault);
+                }
+                bytes.extend_from_slice(&slot[8..8 + len]);
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// The pointer-sized word at `address`.
+    pub(super) fn word(&mut self, address: Address) -> Result<u64, ReadError> {
+        Ok(u64_at(&self.read(&[address], 8)?, 0))
+    }
+
+    fn run(&mut self, slots: usize, len: usize) -> Result<(), ReadError> {
+        self.value.store(&self.buffer).map_err(ReadError::Run)?;
+        self.reader.run([slots as u32, len as u32]).map_err(ReadError::Run)?;
+        self.value.load(&mut self.buffer).map_err(ReadError::Run)
+    }
+}
+
+/// The native word at `offset` of `bytes`.
+pub(super) fn u64_at(bytes: &[u8], offset: usize) -> u64 {
+    let word = bytes[offset..].first_chunk().expect("a read gives all the bytes asked for");
+    u64::from_ne_bytes(*word)
+}
+
+/// `for slot in value[..context[0]] { slot.result = read(slot.bytes,
+/// context[1], slot.address) }`
+///
+/// Truth from: `Documentation/bpf/standardization/instruction-set.rst`.
+fn program(map: i32) -> Vec<u64> {
+    const MOVE: u64 = 0xbf;
+    const MOVE_K: u64 = 0xb7;
+    const ADD: u64 = 0x0f;
+    const ADD_K: u64 = 0x07;
+    const MUL_K: u64 = 0x27;
+    const LOAD_W: u64 = 0x61;
+    const LOAD: u64 = 0x79;
+    const STORE: u64 = 0x7b;
+    const LOAD_MAP: u64 = 0x18;
+    const JUMP: u64 = 0x05;
+    const JUMP_GE: u64 = 0x3d;
+    const JUMP_GE_K: u64 = 0x35;
+    const JUMP_GT_K: u64 = 0x25;
+    const CALL: u64 = 0x85;
+    const EXIT: u64 = 0x95;
+    const MAP_VALUE: u64 = 2;
+    const GET_CURRENT_TASK: i32 = 35;
+    const PROBE_READ_KERNEL: i32 = 113;
+
+    let op = |code: u64, dst: u64, src: u64, offset: i16, imm: i32| {
+        let (offset, imm) = (u64::from(offset as u16), u64::from(imm as u32));
+        code | dst << 8 | src << 12 | offset << 16 | imm << 32
+    };
+    vec![
+        op(LOAD_W, 6, 1, 0, 0),                  //  0 r6 = context[0]
+        op(LOAD_W, 2, 1, 4, 0),                  //  1 r2 = context[1]
+        op(JUMP_GT_K, 2, 0, 20, MAX_LEN as i32), //  2 if r2 > MAX_LEN: end
+        op(STORE, 10, 2, -8, 0),                 //  3 len = r2
+        op(LOAD_MAP, 7, MAP_VALUE, 0, map),      //  4 r7 = value
+        op(0, 0, 0, 0, 0),                       //  5
+        op(CALL, 0, 0, 0, GET_CURRENT_TASK),     //  6
+        op(STORE, 7, 0, 0, 0),                   //  7 value.task = r0
+        op(MOVE_K, 8, 0, 0, 0),                  //  8 r8 = 0
+        op(JUMP_GE, 8, 6, 13, 0),                //  9 if r8 >= r6: end
+        op(JUMP_GE_K, 8, 0, 12, SLOTS as i32),   // 10 if r8 >= SLOTS: end
+        op(MOVE, 9, 7, 0, 0),                    // 11 r9 = value
+        op(MOVE, 2, 8, 0, 0),                    // 12
+        op(MUL_K, 2, 0, 0, STRIDE as i32),       // 13
+        op(ADD, 9, 2, 0, 0),                     // 14 r9 += r8 * STRIDE
+        op(LOAD, 3, 9, HEADER as i16, 0),        // 15 r3 = slot.address
+        op(MOVE, 1, 9, 0, 0),                    // 16
+        op(ADD_K, 1, 0, 0, HEADER as i32 + 8),   // 17 r1 = slot.bytes
+        op(LOAD, 2, 10, -8, 0),                  // 18 r2 = len
+        op(CALL, 0, 0, 0, PROBE_READ_KERNEL),    // 19
+        op(STORE, 9, 0, HEADER as i16, 0),       // 20 slot.result = r0
+        op(ADD_K, 8, 0, 0, 1),                   // 21 r8 += 1
+        op(JUMP, 0, 0, -14, 0),                  // 22 again
+        op(MOVE_K, 0, 0, 0, 0),                  // 23 end: r0 = 0
+        op(EXIT, 0, 0, 0, 0),                    // 24
+    ]
+}
