@@ -3,14 +3,18 @@
 
 mod sleeper;
 
-use dormouse_kernel::proc::{Entry, Error, Extra, LockKind, ProcDir, VmaName};
+use dormouse_kernel::proc::{
+    BlockedIn, Entry, Error, Extra, LockKind, NamespaceKind, ProcDir, TimeOffsets, VmaName,
+};
 use dormouse_kernel::rlimit::Resource;
 use dormouse_kernel::{Errno, FdNum, HostPid};
 use rustix::event::epoll;
 use rustix::fs::OFlags;
 use sleeper::Sleeper;
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 use std::process::Command;
 
 fn number(fd: &impl AsRawFd) -> FdNum {
@@ -109,7 +113,7 @@ fn links_lead_where_they_should() {
     let sleeper = Sleeper::start();
     let dir = sleeper.dir();
     assert_eq!(dir.cwd().unwrap(), std::env::current_dir().unwrap());
-    assert_eq!(dir.root().unwrap(), std::path::Path::new("/"));
+    assert_eq!(dir.root().unwrap(), Path::new("/"));
     assert!(dir.exe().unwrap().is_absolute());
     let stdin = FdNum::from_raw(0);
     assert_eq!(dir.fd_link(stdin).unwrap(), "/dev/null");
@@ -208,4 +212,73 @@ fn a_long_fdinfo_is_read_to_its_end() {
     let mut expected: Vec<_> = events.iter().map(number).collect();
     expected.sort();
     assert_eq!(targets, expected);
+}
+
+#[test]
+fn facts_about_a_sleeper() {
+    let sleeper = Sleeper::start();
+    let dir = sleeper.dir();
+    assert_eq!(dir.comm().unwrap(), "sleep");
+    assert_eq!(dir.cmdline().unwrap(), ["sleep", "1000"]);
+    let mut path = OsString::from("PATH=");
+    path.push(std::env::var_os("PATH").unwrap());
+    assert!(dir.environ().unwrap().contains(&path));
+    let auxv = dir.auxv().unwrap();
+    let page_size = auxv.iter().find(|entry| entry.kind == 6).unwrap();
+    assert_eq!(page_size.value, 4096);
+    assert!(auxv.iter().all(|entry| entry.kind != 0));
+    assert!((-1000..=1000).contains(&dir.oom_score_adj().unwrap()));
+    assert_eq!(dir.personality().unwrap(), 0);
+    dir.login_uid().unwrap();
+    dir.timer_slack().unwrap();
+    dir.coredump_filter().unwrap();
+    dir.security_label().unwrap();
+    // clock_nanosleep(2), with a relative time.
+    assert!(matches!(
+        dir.syscall().unwrap(),
+        BlockedIn::Syscall { number: 230, args: [_, 0, ..], .. }
+    ));
+    assert!(dir.wchan().unwrap().is_some());
+    assert_eq!(dir.last_ran().unwrap(), dir.last_ran().unwrap());
+    assert!(dir.timers().unwrap().is_empty());
+    assert!(dir.cgroups().unwrap().iter().all(|group| group.path.is_absolute()));
+    let mounts = dir.mounts().unwrap();
+    assert!(mounts.iter().any(|mount| mount.mount_point == Path::new("/proc")));
+    assert!(dir.setgroups_allowed().unwrap());
+    assert!(!dir.uid_map().unwrap().is_empty() && !dir.gid_map().unwrap().is_empty());
+    assert_eq!(dir.time_offsets().unwrap(), TimeOffsets::default());
+}
+
+#[test]
+fn a_child_is_in_its_parents_namespaces() {
+    let mut sleeper = Sleeper::start();
+    let (me, child) = (ProcDir::of_self().unwrap(), sleeper.dir());
+    for kind in NamespaceKind::ALL {
+        let id = child.namespace(kind).unwrap().unwrap();
+        assert_eq!(me.namespace(kind).unwrap(), Some(id), "{kind:?}");
+        assert_eq!(child.stat_link(kind.entry()).unwrap().st_ino, id.as_raw());
+    }
+    sleeper.0.kill().unwrap();
+    while !child.stat().unwrap().state.is_dead() {
+        std::thread::yield_now();
+    }
+    // A zombie has none, which does not mean the kernel has none.
+    assert!(child.namespace(NamespaceKind::Net).is_err());
+}
+
+#[test]
+fn files_behind_mappings_are_listed() {
+    let sleeper = Sleeper::start();
+    let dir = sleeper.dir();
+    let files: Vec<_> = dir
+        .maps()
+        .unwrap()
+        .iter()
+        .filter(|vma| matches!(vma.name, VmaName::Path(_)))
+        .map(|vma| vma.range)
+        .collect();
+    assert_eq!(dir.mapped_files().unwrap(), files);
+    for range in files {
+        assert!(dir.stat_link(Entry::MapFile(range)).unwrap().st_ino > 0);
+    }
 }

@@ -280,16 +280,24 @@ impl ProcDir {
 
     /// The entries of a directory that are numbers.
     fn numbers(&self, dir: &'static str, mut each: impl FnMut(u32)) -> Result<(), Error> {
+        self.names(dir, |name| {
+            // "." and ".." are none.
+            if let Ok(number) = name.parse() {
+                each(number);
+            }
+        })
+    }
+
+    /// The entries of a directory, all of which are ASCII in `/proc/PID`.
+    pub(super) fn names(&self, dir: &'static str, mut each: impl FnMut(&str)) -> Result<(), Error> {
         let entry = Entry::Named(dir);
         let fd = self.open_entry(entry, OFlags::DIRECTORY)?;
         let mut buffer = [MaybeUninit::uninit(); 16 << 10];
         let mut entries = RawDir::new(fd, &mut buffer);
         while let Some(found) = entries.next() {
             let found = found.map_err(|source| self.failed(Operation::List, entry, source))?;
-            let number = str::from_utf8(found.file_name().to_bytes()).ok();
-            // "." and ".." are none.
-            if let Some(number) = number.and_then(|name| name.parse().ok()) {
-                each(number);
+            if let Ok(name) = found.file_name().to_str() {
+                each(name);
             }
         }
         Ok(())
