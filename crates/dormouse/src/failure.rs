@@ -6,10 +6,12 @@ use std::io;
 use std::path::PathBuf;
 
 use dormouse_engine::{ErrorKind, Phase};
+use dormouse_image::ImageError;
 use dormouse_kernel::{FdNum, HostPid};
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme};
 
 use crate::args::Refusal;
+use crate::demo::DemoError;
 
 /// What the engine was doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +58,9 @@ pub(crate) enum Failure {
     /// Something was asked for that does not exist yet.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// An image that the command itself reads.
+    #[error(transparent)]
+    Image(#[from] ImageError),
     /// A file or directory of the command's own.
     #[error("cannot {doing} {}", path.display())]
     File {
@@ -82,9 +87,21 @@ pub(crate) enum Failure {
         /// Why not.
         source: io::Error,
     },
+    /// The demo did not go well.
+    #[error("the demo failed: {0}")]
+    Demo(DemoError),
+    /// A process of the demo's program failed.
+    #[error("the demo's program failed")]
+    DemoProgram(#[source] io::Error),
     /// Output could not be written.
     #[error("cannot write the output")]
     Output(#[source] io::Error),
+}
+
+impl From<DemoError> for Failure {
+    fn from(error: DemoError) -> Self {
+        Self::Demo(error)
+    }
 }
 
 impl Failure {
@@ -93,10 +110,26 @@ impl Failure {
         match self {
             Self::Engine { source, .. } => source.kind,
             Self::NoEngine(_) | Self::NotYet(_) | Self::Refused(_) => ErrorKind::Unsupported,
-            Self::File { source, .. } | Self::Exec { source, .. } => match source.kind() {
+            Self::File { source, .. }
+            | Self::Exec { source, .. }
+            | Self::Image(ImageError::Io { source, .. }) => match source.kind() {
                 io::ErrorKind::PermissionDenied => ErrorKind::Denied,
                 _ => ErrorKind::Conflict,
             },
+            Self::Image(ImageError::Version { .. }) => ErrorKind::Unsupported,
+            Self::Image(
+                ImageError::Corrupt { .. }
+                | ImageError::Missing { .. }
+                | ImageError::Incomplete { .. },
+            ) => ErrorKind::CorruptImage,
+            // Of writing, which no command does by itself.
+            Self::Image(
+                ImageError::Unfinished { .. }
+                | ImageError::Twice { .. }
+                | ImageError::TooBig { .. },
+            ) => ErrorKind::Bug,
+            Self::Demo(DemoError::Io { .. }) | Self::DemoProgram(_) => ErrorKind::Kernel,
+            Self::Demo(_) => ErrorKind::Bug,
             Self::Wait { .. } | Self::Signals { .. } | Self::Output(_) => ErrorKind::Kernel,
         }
     }

@@ -1,6 +1,7 @@
 //! Standard output and standard error: what they can show.
 
 use std::env;
+use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
 /// Colours are welcome on standard output.
@@ -33,4 +34,46 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }
+}
+
+/// Puts words in colour, where that is welcome.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Paint {
+    colour: bool,
+}
+
+impl Paint {
+    /// For standard output.
+    pub(crate) fn stdout() -> Self {
+        Self { colour: stdout_has_colour() }
+    }
+
+    fn with(self, code: &str, text: &dyn Display) -> String {
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
+    }
+
+    /// What stands out.
+    pub(crate) fn bold(self, text: impl Display) -> String {
+        self.with("1", &text)
+    }
+
+    /// What matters less.
+    pub(crate) fn dim(self, text: impl Display) -> String {
+        self.with("2", &text)
+    }
+
+    /// What is well.
+    pub(crate) fn good(self, text: impl Display) -> String {
+        self.with("32", &text)
+    }
+
+    /// Names.
+    pub(crate) fn name(self, text: impl Display) -> String {
+        self.with("36", &text)
+    }
+}
+
+/// A number of bytes in the unit that suits it.
+pub(crate) fn bytes(count: u64) -> String {
+    indicatif::BinaryBytes(count).to_string()
 }

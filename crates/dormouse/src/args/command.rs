@@ -55,7 +55,10 @@ pub(crate) enum Command {
     Man,
     /// The program that `demo` freezes.
     #[command(name = crate::demo::PROGRAM, hide = true)]
-    DemoProgram(crate::demo::Role),
+    DemoProgram {
+        /// Which process of it
+        role: crate::demo::Role,
+    },
     /// A command of CRIU's that is refused, with the options all commands have.
     #[command(name = REFUSED, hide = true)]
     Refused(Refused),

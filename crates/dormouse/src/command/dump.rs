@@ -24,10 +24,10 @@ pub(super) fn run(dump: &Dump, work: &Path) -> Result<Done, Failure> {
         ..DumpOptions::new(dump.root(), dump.images())
     };
     let mut bar = Bar::new("dump");
-    let report = engine::dump(&options, &mut bar)?;
+    engine::dump(&options, &mut bar)?;
     bar.finish();
     if dump.display_stats {
-        stats::print_dump(&report)?;
+        stats::print_dump(work)?;
     }
     Ok(Done::SUCCESS)
 }

@@ -5,10 +5,6 @@ use dormouse_kernel::HostPid;
 
 use crate::failure::{Failure, Operation};
 
-/// What is known of a dump that is complete.
-#[derive(Debug)]
-pub(super) struct DumpReport {}
-
 /// What is known of a program that was restored.
 #[derive(Debug)]
 pub(super) struct Restored {
@@ -17,7 +13,7 @@ pub(super) struct Restored {
 }
 
 /// Dumps.
-pub(super) fn dump(_: &DumpOptions, _: &mut dyn Progress) -> Result<DumpReport, Failure> {
+pub(super) fn dump(_: &DumpOptions, _: &mut dyn Progress) -> Result<(), Failure> {
     Err(Failure::NoEngine(Operation::Dump))
 }
 

@@ -67,7 +67,7 @@ pub(crate) fn run(persona: Persona, work: Work) -> ExitCode {
         Command::Demo(options) => unlogged(&work, || demo::run(options)),
         Command::Completions { shell } => unlogged(&work, || completions::run(persona, *shell)),
         Command::Man => unlogged(&work, || man::run(persona)),
-        Command::DemoProgram(role) => unlogged(&work, || demo::program(role)),
+        Command::DemoProgram { role } => unlogged(&work, || demo::run_program(*role)),
     };
     match result {
         Ok(Done::Exit(exit)) => exit.code(persona),

@@ -30,10 +30,10 @@ pub(super) fn run(persona: Persona, restore: &Restore, work: &Path) -> Result<Do
     }
     if restore.restore_detached || !restore.exec.is_empty() {
         let mut bar = Bar::new("restore");
-        let restored = engine::restore(&mut options, &mut bar)?;
+        engine::restore(&mut options, &mut bar)?;
         bar.finish();
         if restore.display_stats {
-            stats::print_restore(&restored)?;
+            stats::print_restore(work)?;
         }
         return match restore.exec.split_first() {
             None => Ok(Done::SUCCESS),
@@ -49,7 +49,7 @@ pub(super) fn run(persona: Persona, restore: &Restore, work: &Path) -> Result<Do
     let restored = engine::restore(&mut options, &mut foreground.watch(&mut bar))?;
     bar.finish();
     if restore.display_stats {
-        stats::print_restore(&restored)?;
+        stats::print_restore(work)?;
     }
     foreground.wait(persona, restored.root)
 }
