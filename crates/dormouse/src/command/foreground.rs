@@ -205,3 +205,47 @@ impl Progress for Watch<'_> {
         self.progress.advance(bytes);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::process::{Child, Command, Stdio};
+
+    use dormouse_engine::NoProgress;
+
+    use super::*;
+
+    fn script(text: &str) -> (Child, HostPid) {
+        let mut child =
+            Command::new("sh").args(["-c", text]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut ready = [0; 1];
+        child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+        let pid = HostPid::from_raw(child.id().cast_signed()).unwrap();
+        (child, pid)
+    }
+
+    /// One test, for signals are sent to the whole process.
+    #[test]
+    fn signals_go_to_the_program_and_its_status_comes_back() {
+        let foreground = Foreground::begin().unwrap();
+        foreground.watch(&mut NoProgress).phase(Phase::Release, None);
+        let (_child, pid) = script("trap 'exit 9' USR1; echo; while :; do sleep 0.02; done");
+        // The root is not known yet: the signal has to be kept.
+        kill_process(getpid(), Signal::USR1).unwrap();
+        assert_eq!(foreground.wait(Persona::Dormouse, pid).unwrap(), Done::Program(9));
+
+        let foreground = Foreground::begin().unwrap();
+        foreground.watch(&mut NoProgress).phase(Phase::Release, None);
+        let (_child, pid) = script("echo; exec sleep 60");
+        let soon = thread::spawn(|| {
+            thread::sleep(std::time::Duration::from_millis(100));
+            kill_process(getpid(), Signal::TERM).unwrap();
+        });
+        assert_eq!(foreground.wait(Persona::Dormouse, pid).unwrap(), Done::Program(128 + 15));
+        soon.join().unwrap();
+
+        let foreground = Foreground::begin().unwrap();
+        let (_child, pid) = script("echo; exit 3");
+        assert_eq!(foreground.wait(Persona::Criu, pid).unwrap(), Done::Exit(Exit::Success));
+    }
+}
