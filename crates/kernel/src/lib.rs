@@ -11,6 +11,7 @@
 pub mod addr;
 pub mod clone;
 pub mod device;
+pub mod handle;
 pub mod id;
 pub mod kcmp;
 pub mod pagemap;
@@ -18,6 +19,8 @@ pub mod pidfd;
 pub mod proc;
 pub mod remote_memory;
 pub mod rlimit;
+pub mod robust_list;
+pub mod sched;
 pub mod signal;
 mod sys;
 
