@@ -16,14 +16,17 @@
 //! So entries need not ascend as long as they are only passed, and one at address 0 that ends below
 //! every address of the task does nothing but skip pages of the file. With such fillers several
 //! tasks can share one pages file: see [`ParentPagemap`]. The reader here follows the same rules.
+//! `parent` may be a link or a directory; only `criu dump` insists on making it a link.
 
 mod read;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use crate::proto::pagemap::PagemapEntry;
 
 pub use read::{Location, PageRun, Pagemap, PagesFile};
-pub use write::{PagemapBuilder, ParentPagemap};
+pub use write::{PagemapBuilder, ParentPagemap, Stored};
 
 /// Bytes of a page.
 pub const PAGE_SIZE: u64 = 4096;

@@ -146,7 +146,7 @@ impl Level {
 
 /// Says for every run of the first level where its contents are. Each level is its entries and the
 /// size of its pages file in bytes.
-fn resolve(levels: &[(&[Entry], u64)]) -> Result<Vec<PageRun>, PagemapProblem> {
+pub(super) fn resolve(levels: &[(&[Entry], u64)]) -> Result<Vec<PageRun>, PagemapProblem> {
     let Some(&(entries, _)) = levels.first() else { return Ok(Vec::new()) };
     let mut walks: Vec<_> = levels.iter().map(|&(entries, len)| Walk::new(entries, len)).collect();
     let mut runs = Vec::new();

@@ -6,6 +6,31 @@ use crate::pagemap::{Entry, PAGE_SIZE, PageFlags, PagemapProblem};
 use crate::proto::pagemap::{PagemapEntry, PagemapHead};
 use crate::store::NewPart;
 
+/// Where the contents of a run are put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// In the pages file.
+    Here,
+    /// In the pages file, and a restore may leave them there until the task first touches them.
+    HereLazy,
+    /// In the parent directory. (Never lazy: CRIU's `lazy-pages` does not bring pages it finds in a
+    /// parent, and the task that touches one waits for ever.)
+    Parent,
+    /// In no file: a page server has them.
+    Remote,
+}
+
+impl Stored {
+    fn flags(self) -> PageFlags {
+        match self {
+            Self::Here => PageFlags::PRESENT,
+            Self::HereLazy => PageFlags::PRESENT | PageFlags::LAZY,
+            Self::Parent => PageFlags::PARENT,
+            Self::Remote => PageFlags::LAZY,
+        }
+    }
+}
+
 /// The pagemap of a task or a shared memory object.
 #[derive(Debug, Default)]
 pub struct PagemapBuilder {
@@ -16,7 +41,7 @@ pub struct PagemapBuilder {
 
 impl PagemapBuilder {
     /// Appends a run of pages, to the last one if it continues that. Returns the offset in the
-    /// pages file, in bytes, where contents that are [`PageFlags::PRESENT`] belong.
+    /// pages file, in bytes, where contents that are put there belong.
     ///
     /// # Errors
     /// When the run is not behind all others, or is none.
@@ -24,8 +49,9 @@ impl PagemapBuilder {
         &mut self,
         vaddr: u64,
         nr_pages: u64,
-        flags: PageFlags,
+        stored: Stored,
     ) -> Result<u64, PagemapProblem> {
+        let flags = stored.flags();
         let entry = Entry::new(vaddr, nr_pages, flags)?;
         let offset = self.stored;
         match self.entries.last_mut() {

@@ -1,7 +1,7 @@
 //! Which pages are stored: `pagemap-PID.img`, `pagemap-shmem-ID.img`. See [`crate::pagemap`].
 
 /// First message of a pagemap (`pagemap_head`).
-#[derive(Clone, PartialEq, Eq, prost::Message)]
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct PagemapHead {
     /// The pages are in `pages-ID.img`.
     #[prost(uint32, required, tag = "1")]
@@ -9,7 +9,7 @@ pub struct PagemapHead {
 }
 
 /// A run of pages (`pagemap_entry`).
-#[derive(Clone, PartialEq, Eq, prost::Message)]
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct PagemapEntry {
     /// First address; for shared memory the offset in the object.
     #[prost(uint64, required, tag = "1")]

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use prost::Message;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, renameat, symlinkat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, mkdirat, openat, readlinkat, renameat, symlinkat, unlinkat,
+};
 use rustix::io::Errno;
 
 use crate::error::{ImageError, Result};
@@ -40,8 +42,8 @@ pub struct NewPart {
 
 impl NewDump {
     /// Begins a dump in an existing directory. A dump that is there already stops being one, and
-    /// its images go: an image that this dump has no use for must not be taken for a part of it.
-    /// Files about the machine or a dump's cost stay, as do all files that are no images.
+    /// its images and its link to a parent go: what this dump has no use for must not be taken for
+    /// a part of it. Files about the machine or a dump's cost stay, as do all files that are no images.
     ///
     /// # Errors
     /// When the directory cannot be opened or written to.
@@ -62,6 +64,7 @@ impl NewDump {
         part.remove(&ImageName::Inventory.to_string())?;
         part.remove(INVENTORY_TMP)?;
         part.remove_stale()?;
+        part.remove_link(PARENT)?;
         Ok(Self { part, subdirs: Mutex::default(), committed: false })
     }
 
@@ -257,6 +260,14 @@ impl NewPart {
         match unlinkat(&self.fd, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(e) => Err(ImageError::io("remove", &self.path.join(name), e)),
+        }
+    }
+
+    fn remove_link(&self, name: &str) -> Result<()> {
+        match readlinkat(&self.fd, name, Vec::new()) {
+            Ok(_) => self.remove(name),
+            Err(Errno::NOENT | Errno::INVAL) => Ok(()),
+            Err(e) => Err(ImageError::io("read", &self.path.join(name), e)),
         }
     }
 
