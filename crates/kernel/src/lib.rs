@@ -11,6 +11,7 @@
 pub mod addr;
 pub mod clone;
 pub mod device;
+pub mod features;
 pub mod handle;
 pub mod id;
 pub mod kcmp;

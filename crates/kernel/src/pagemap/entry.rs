@@ -87,7 +87,7 @@ impl PageEntry {
         self.bit(56)
     }
 
-    /// Written to since soft-dirty bits were cleared. Always set if the kernel
+    /// Written to since soft-dirty bits were cleared. Never set if the kernel
     /// has none.
     #[must_use]
     pub const fn is_soft_dirty(self) -> bool {

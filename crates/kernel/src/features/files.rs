@@ -1,0 +1,69 @@
+//! Kinds of files.
+#![allow(unsafe_code)]
+
+use super::State;
+use crate::Errno;
+use crate::handle::{self, handle_of, open_by_handle};
+use crate::sys::check;
+use rustix::event::epoll;
+use rustix::fs::{Mode, OFlags};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
+
+/// `struct epoll_params` of `linux/eventpoll.h`.
+#[repr(C)]
+#[derive(Default)]
+struct EpollParams {
+    busy_poll_usecs: u32,
+    busy_poll_budget: u16,
+    prefer_busy_poll: u8,
+    pad: u8,
+}
+
+/// `_IOW(0x8a, 1, struct epoll_params)`.
+const EPIOCSPARAMS: libc::c_ulong = 0x4008_8a01;
+/// `_IOR(0x8a, 2, struct epoll_params)`.
+const EPIOCGPARAMS: libc::c_ulong = 0x8008_8a02;
+
+pub(super) fn epoll_params() -> State {
+    let trial = || {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let mut params = EpollParams::default();
+        // SAFETY: the kernel writes a struct of this layout, and then reads
+        // it; the descriptor is an epoll of this function's own.
+        unsafe {
+            check(libc::ioctl(epoll.as_raw_fd(), EPIOCGPARAMS, &raw mut params).into())?;
+            check(libc::ioctl(epoll.as_raw_fd(), EPIOCSPARAMS, &raw const params).into())
+        }
+    };
+    State::of(trial())
+}
+
+pub(super) fn close_range() -> State {
+    // SAFETY: no descriptor has so high a number (the limit is below
+    // i32::MAX), so none is closed.
+    State::of(check(unsafe { libc::syscall(libc::SYS_close_range, u32::MAX, u32::MAX, 0) }))
+}
+
+pub(super) fn file_handles() -> State {
+    let root = match rustix::fs::open("/", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(root) => root,
+        Err(errno) => return State::refused(errno),
+    };
+    let reopened = handle_of(Path::new("/"))
+        .and_then(|(handle, _)| open_by_handle(&root, &handle, OFlags::PATH));
+    State::of(reopened.map_err(|error| match error {
+        handle::Error::Open { source, .. } | handle::Error::Name { source, .. } => source,
+        handle::Error::TooLong { .. } => Errno::OVERFLOW,
+    }))
+}
+
+pub(super) fn io_uring() -> State {
+    // struct io_uring_params, 120 bytes, all zero: no flags.
+    let mut params = [0u64; 15];
+    // SAFETY: the kernel reads and writes `params`, which is of its size.
+    let ring = check(unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, params.as_mut_ptr()) });
+    // SAFETY: the kernel has just made this descriptor for us; dropping it
+    // ends the ring.
+    State::of(ring.map(|fd| drop(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })))
+}
