@@ -67,11 +67,14 @@ pub(super) struct Foreground {
 }
 
 impl Foreground {
-    /// Takes over the signals.
-    pub(super) fn begin() -> Result<Self, Failure> {
+    /// Takes over the signals; not so as CRIU, which leaves them alone.
+    pub(super) fn begin(persona: Persona) -> Result<Self, Failure> {
+        let receiver = Arc::new(Mutex::new(Receiver::Ourselves));
+        if persona == Persona::Criu {
+            return Ok(Self { receiver });
+        }
         let mut signals = SignalsInfo::<WithRawSiginfo>::new(PASSED_ON)
             .map_err(|source| Failure::Signals { source })?;
-        let receiver = Arc::new(Mutex::new(Receiver::Ourselves));
         let shared = Arc::clone(&receiver);
         thread::Builder::new()
             .name("signals".to_owned())
@@ -97,6 +100,16 @@ impl Foreground {
     /// Waits until the program ends.
     pub(super) fn wait(self, persona: Persona, root: HostPid) -> Result<Done, Failure> {
         let failed = |e: rustix::io::Errno| Failure::Wait { pid: root, source: e.into() };
+        if persona == Persona::Criu {
+            // CRIU waits for every child it has got, however it ends.
+            return loop {
+                match wait(WaitOptions::empty()) {
+                    Err(rustix::io::Errno::CHILD) => break Ok(Done::Exit(Exit::Success)),
+                    Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                    Err(error) => break Err(failed(error)),
+                }
+            };
+        }
         let pid = Pid::from_raw(root.as_raw()).expect("a pid is positive");
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(failed)?;
         let ours = Root {
@@ -115,11 +128,6 @@ impl Foreground {
             }
         };
         debug!(pid = root.as_raw(), "the program has ended");
-        if persona == Persona::Criu {
-            // CRIU waits for every child it has got.
-            while !matches!(wait(WaitOptions::empty()), Err(rustix::io::Errno::CHILD)) {}
-            return Ok(Done::Exit(Exit::Success));
-        }
         let status = match (status.exit_status(), status.terminating_signal()) {
             (Some(status), _) => status,
             (None, Some(signal)) => 128 + signal,
@@ -227,14 +235,14 @@ mod tests {
     /// One test, for signals are sent to the whole process.
     #[test]
     fn signals_go_to_the_program_and_its_status_comes_back() {
-        let foreground = Foreground::begin().unwrap();
+        let foreground = Foreground::begin(Persona::Dormouse).unwrap();
         foreground.watch(&mut NoProgress).phase(Phase::Release, None);
         let (_child, pid) = script("trap 'exit 9' USR1; echo; while :; do sleep 0.02; done");
         // The root is not known yet: the signal has to be kept.
         kill_process(getpid(), Signal::USR1).unwrap();
         assert_eq!(foreground.wait(Persona::Dormouse, pid).unwrap(), Done::Program(9));
 
-        let foreground = Foreground::begin().unwrap();
+        let foreground = Foreground::begin(Persona::Dormouse).unwrap();
         foreground.watch(&mut NoProgress).phase(Phase::Release, None);
         let (_child, pid) = script("echo; exec sleep 60");
         let soon = thread::spawn(|| {
@@ -244,7 +252,7 @@ mod tests {
         assert_eq!(foreground.wait(Persona::Dormouse, pid).unwrap(), Done::Program(128 + 15));
         soon.join().unwrap();
 
-        let foreground = Foreground::begin().unwrap();
+        let foreground = Foreground::begin(Persona::Criu).unwrap();
         let (_child, pid) = script("echo; exit 3");
         assert_eq!(foreground.wait(Persona::Criu, pid).unwrap(), Done::Exit(Exit::Success));
     }

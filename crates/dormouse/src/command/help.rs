@@ -67,3 +67,51 @@ pub(super) fn synopsis(option: &CriuOption) -> String {
     };
     format!("{short}--{no}{}{value}", option.name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The text as `docs/cli-options.md` has it.
+    fn markdown() -> String {
+        let mut out = String::from(
+            "# CRIU's options, and what becomes of them\n\n\
+             One row for each option of CRIU 4.2. This page is made from the table in\n\
+             `crates/dormouse/src/args/table.rs`; a test compares them \
+             (`UPDATE_DOCS=1 cargo test -p dormouse` writes it anew).\n\n\
+             * **yes**: it does what it does in CRIU.\n\
+             * **accepted**: it matters only to the state that is named, and a program with such \
+             state is refused\n  whether the option is given or not; or it chooses between ways \
+             to the same result.\n\
+             * **no**: the option is refused by name, and nothing is done.\n\n\
+             | option | | |\n|---|---|---|\n",
+        );
+        for option in OPTIONS {
+            let (standing, remark) = match option.standing {
+                Standing::Implemented => ("yes", String::new()),
+                Standing::Concerns(state) => ("accepted", format!("matters only to {state}")),
+                Standing::Method(way) => ("accepted", way.to_owned()),
+                Standing::Only(values, reason) => {
+                    ("no", format!("{reason} (only `{}` is accepted)", values.join("`, `")))
+                }
+                Standing::Refused(reason) => ("no", reason.to_owned()),
+            };
+            let _ =
+                writeln!(out, "| `{}` | {standing} | {remark} |", synopsis(option).trim_start());
+        }
+        out.push_str("\n| command | | |\n|---|---|---|\n");
+        for command in COMMANDS {
+            let _ = writeln!(out, "| `{}` | no | {} |", command.name, command.reason);
+        }
+        out
+    }
+
+    #[test]
+    fn the_page_is_up_to_date() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli-options.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, markdown()).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(path).unwrap(), markdown());
+    }
+}

@@ -44,7 +44,7 @@ pub(super) fn run(persona: Persona, restore: &Restore, work: &Path) -> Result<Do
         };
     }
 
-    let foreground = Foreground::begin()?;
+    let foreground = Foreground::begin(persona)?;
     let mut bar = Bar::new("restore");
     let restored = engine::restore(&mut options, &mut foreground.watch(&mut bar))?;
     bar.finish();
