@@ -132,7 +132,7 @@ pub fn epoll_target(first: (HostPid, FdNum), second: (HostPid, EpollSlot)) -> Re
         u64::from(KCMP_EPOLL_TFD),
         u64::from(first.1.as_raw()),
         // An address: the kernel reads struct kcmp_epoll_slot, three u32.
-        raw_slot.as_ptr().addr() as u64,
+        raw_slot.as_ptr().expose_provenance() as u64,
     ];
     call(first.0, second.0, raw, Subject::EpollTarget(first.1, slot))
 }

@@ -1,5 +1,9 @@
 //! `/proc/PID/maps` and `/proc/PID/smaps`.
 
+mod flags;
+
+pub use flags::VmFlags;
+
 use super::scan::{ParseError, Scan, unescape};
 use crate::{Addr, AddrRange, DeviceId};
 use bitflags::bitflags;
@@ -105,109 +109,6 @@ pub struct Vma {
     pub inode: u64,
     /// Its name.
     pub name: VmaName,
-}
-
-macro_rules! vm_flags {
-    ($($(#[$doc:ident $($text:tt)*])* $name:ident = $bit:literal, $code:literal;)*) => {
-        bitflags! {
-            /// `VmFlags:` of a mapping (`show_smap_vma_flags` in
-            /// `fs/proc/task_mmu.c`). The bits are ours, the kernel prints
-            /// letters.
-            #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-            pub struct VmFlags: u64 {
-                $($(#[$doc $($text)*])* const $name = 1 << $bit;)*
-                /// At least one flag that this program does not know.
-                const UNKNOWN = 1 << 63;
-            }
-        }
-
-        impl VmFlags {
-            const fn from_code(code: [u8; 2]) -> Self {
-                match &code {
-                    $($code => Self::$name,)*
-                    _ => Self::UNKNOWN,
-                }
-            }
-        }
-    };
-}
-vm_flags! {
-    /// Readable.
-    READ = 0, b"rd";
-    /// Writable.
-    WRITE = 1, b"wr";
-    /// Executable.
-    EXEC = 2, b"ex";
-    /// Shared.
-    SHARED = 3, b"sh";
-    /// `mprotect(2)` may make it readable.
-    MAY_READ = 4, b"mr";
-    /// `mprotect(2)` may make it writable.
-    MAY_WRITE = 5, b"mw";
-    /// `mprotect(2)` may make it executable.
-    MAY_EXEC = 6, b"me";
-    /// Made with `MAP_SHARED`, though perhaps of a file open for reading only.
-    MAY_SHARE = 7, b"ms";
-    /// Grows downwards (`MAP_GROWSDOWN`).
-    GROWS_DOWN = 8, b"gd";
-    /// Frame numbers only, no pages behind them.
-    PFN_MAP = 9, b"pf";
-    /// Locked in memory.
-    LOCKED = 10, b"lo";
-    /// Memory of a device.
-    IO = 11, b"io";
-    /// `MADV_SEQUENTIAL`.
-    SEQUENTIAL_READ = 12, b"sr";
-    /// `MADV_RANDOM`.
-    RANDOM_READ = 13, b"rr";
-    /// `MADV_DONTFORK`.
-    DONT_COPY = 14, b"dc";
-    /// `mremap(2)` may not make it longer.
-    DONT_EXPAND = 15, b"de";
-    /// `mlock2(MLOCK_ONFAULT)`.
-    LOCK_ON_FAULT = 16, b"lf";
-    /// Counts as committed memory.
-    ACCOUNT = 17, b"ac";
-    /// `MAP_NORESERVE`.
-    NO_RESERVE = 18, b"nr";
-    /// hugetlbfs.
-    HUGETLB = 19, b"ht";
-    /// `MAP_SYNC`.
-    SYNC = 20, b"sf";
-    /// Depends on the architecture.
-    ARCH_1 = 21, b"ar";
-    /// `MADV_WIPEONFORK`.
-    WIPE_ON_FORK = 22, b"wf";
-    /// `MADV_DONTDUMP`.
-    DONT_DUMP = 23, b"dd";
-    /// Guarded pages for branch targets (arm64).
-    BTI = 24, b"bt";
-    /// New, to soft-dirty tracking.
-    SOFT_DIRTY = 25, b"sd";
-    /// Pages and bare frame numbers.
-    MIXED_MAP = 26, b"mm";
-    /// `MADV_HUGEPAGE`.
-    HUGE_PAGE = 27, b"hg";
-    /// `MADV_NOHUGEPAGE`.
-    NO_HUGE_PAGE = 28, b"nh";
-    /// `MADV_MERGEABLE`.
-    MERGEABLE = 29, b"mg";
-    /// userfaultfd, missing pages.
-    UFFD_MISSING = 30, b"um";
-    /// userfaultfd, write protection.
-    UFFD_WP = 31, b"uw";
-    /// userfaultfd, minor faults.
-    UFFD_MINOR = 32, b"ui";
-    /// Memory tagging (arm64).
-    MTE = 33, b"mt";
-    /// Shadow stack.
-    SHADOW_STACK = 34, b"ss";
-    /// `MAP_DROPPABLE`.
-    DROPPABLE = 35, b"dp";
-    /// `mseal(2)`.
-    SEALED = 36, b"sl";
-    /// May have guard pages (`MADV_GUARD_INSTALL`).
-    MAYBE_GUARD = 37, b"gu";
 }
 
 /// One mapping, as in `/proc/PID/smaps`. Sizes are in bytes.
@@ -393,97 +294,4 @@ fn flags(scan: &mut Scan<'_>) -> Result<VmFlags, ParseError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Perms, VmFlags, VmaName, parse_maps, parse_smaps};
-    use crate::{Addr, DeviceId};
-    use std::path::Path;
-    use std::sync::Arc;
-
-    const CAPTURED: &[u8] = include_bytes!("../../tests/captured/smaps");
-
-    #[test]
-    fn smaps_are_read_whole() {
-        let maps = parse_smaps(CAPTURED).unwrap();
-        assert_eq!(maps.len(), 22);
-        assert!(maps.iter().all(|map| !map.flags.contains(VmFlags::UNKNOWN)));
-        assert!(maps.iter().all(|map| map.page_size == 4096));
-
-        let shared = &maps[1];
-        assert_eq!(shared.vma.range.start(), Addr::from_raw(0x1_2000_0000));
-        assert_eq!(shared.vma.range.len(), 1 << 20);
-        assert_eq!(shared.vma.perms, Perms::READ | Perms::WRITE | Perms::SHARED);
-        assert_eq!((shared.resident, shared.private_dirty), (1 << 20, 1 << 20));
-
-        let odd = &maps[4];
-        let name = VmaName::Path(Path::new("/tmp/odd name\\040 with\nline").into());
-        assert_eq!(odd.vma.name, name);
-        assert_eq!(odd.vma.device, DeviceId { major: 0xfe, minor: 0 });
-        assert_eq!(odd.vma.inode, 10_012_303);
-        assert!(odd.flags.contains(VmFlags::SEALED));
-        assert_eq!(maps[5].vma.offset, 0x1000);
-
-        assert!(maps[6].flags.contains(VmFlags::GROWS_DOWN | VmFlags::LOCKED));
-        let advised = VmFlags::DONT_COPY
-            | VmFlags::NO_RESERVE
-            | VmFlags::WIPE_ON_FORK
-            | VmFlags::DONT_DUMP
-            | VmFlags::HUGE_PAGE
-            | VmFlags::MERGEABLE;
-        assert!(maps[7].flags.contains(advised));
-        assert_eq!(maps[8].vma.perms, Perms::empty());
-        assert_eq!(maps[9].anonymous, 4 << 20);
-        assert_eq!(maps[9].anon_huge, 4 << 20);
-    }
-
-    #[test]
-    fn special_mappings_are_known_by_name() {
-        let maps = parse_smaps(CAPTURED).unwrap();
-        let names: Vec<_> = maps.iter().map(|map| map.vma.name.clone()).collect();
-        assert_eq!(names[0], VmaName::None);
-        assert_eq!(names[10], VmaName::Heap);
-        assert!(matches!(&names[16], VmaName::Other(name) if &**name == "anon_inode:[io_uring]"));
-        assert_eq!(
-            names[17..],
-            [VmaName::Vvar, VmaName::VvarVclock, VmaName::Vdso, VmaName::Stack, VmaName::Vsyscall]
-        );
-    }
-
-    #[test]
-    fn neighbours_share_one_name() {
-        let maps = parse_smaps(CAPTURED).unwrap();
-        let paths: Vec<_> = maps
-            .iter()
-            .filter_map(|map| match &map.vma.name {
-                VmaName::Path(path) if path.ends_with("libc.so.6") => Some(path),
-                _ => None,
-            })
-            .collect();
-        assert_eq!(paths.len(), 5);
-        assert!(paths.iter().all(|path| Arc::ptr_eq(path, paths[0])));
-    }
-
-    #[test]
-    fn names_given_by_prctl() {
-        let maps = parse_maps(
-            b"7f00-8f00 rw-p 00000000 00:00 0                  [anon: my [heap]]\n\
-              9f00-af00 rw-s 00000000 00:01 7                  [anon_shmem:x]\n",
-        )
-        .unwrap();
-        assert!(matches!(&maps[0].name, VmaName::Anon(name) if &**name == " my [heap]"));
-        assert!(matches!(&maps[1].name, VmaName::AnonShmem(name) if &**name == "x"));
-    }
-
-    #[test]
-    fn malformed_lines_are_errors() {
-        for line in [
-            "8f00-7f00 rw-p 00000000 00:00 0 \n",
-            "7f00-8f00 rw- 00000000 00:00 0 \n",
-            "7f00 8f00 rw-p 00000000 00:00 0 \n",
-            "7f00-8f00 rw-p 00000000 0000 0 \n",
-        ] {
-            assert!(parse_maps(line.as_bytes()).is_err(), "{line}");
-        }
-        let cut = CAPTURED.len() - 20;
-        assert!(parse_smaps(&CAPTURED[..cut]).is_err());
-    }
-}
+mod tests;
