@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, dead_code)]
 
 use dormouse_kernel::HostPid;
-use dormouse_kernel::proc::{ProcDir, TaskState};
+use dormouse_kernel::proc::{BlockedIn, ProcDir};
 use std::process::{Child, Command, Stdio};
 
 pub(crate) struct Sleeper(pub(crate) Child);
@@ -15,8 +15,9 @@ impl Sleeper {
         let dir = sleeper.dir();
         // Until the exec is over.
         loop {
-            let stat = dir.stat().unwrap();
-            if stat.comm == "sleep" && stat.state == TaskState::Sleeping {
+            if let Ok(BlockedIn::Syscall { number, .. }) = dir.syscall()
+                && i64::try_from(number) == Ok(libc::SYS_clock_nanosleep)
+            {
                 return sleeper;
             }
             std::thread::yield_now();
