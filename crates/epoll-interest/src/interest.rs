@@ -59,6 +59,30 @@ impl<F> Interest<F> {
         (0..self.items.len()).map(|index| pending.contains(&index)).collect()
     }
 
+    /// Takes the items out that `choose` chooses, each with whether it was
+    /// pending; the others keep their order.
+    ///
+    /// A signalfd is such an item: it watches the signals of the process that
+    /// *added* it, so only a task of that process can insert it.
+    pub fn take_out(&mut self, mut choose: impl FnMut(&Item<F>) -> bool) -> Vec<(Item<F>, bool)> {
+        let pending = self.pending_flags();
+        let mut taken = Vec::new();
+        let mut left = vec![None; self.items.len()];
+        let mut kept = Vec::with_capacity(self.items.len());
+        for (index, item) in std::mem::take(&mut self.items).into_iter().enumerate() {
+            if choose(&item) {
+                taken.push((item, pending[index]));
+            } else {
+                left[index] = Some(kept.len());
+                kept.push(item);
+            }
+        }
+        self.items = kept;
+        self.pending =
+            std::mem::take(&mut self.pending).into_iter().filter_map(|index| left[index]).collect();
+        taken
+    }
+
     /// Names the files anew.
     ///
     /// # Errors
@@ -74,5 +98,25 @@ impl<F> Interest<F> {
         };
         let items = self.items.into_iter().map(rename).collect::<Result<_, E>>()?;
         Ok(Interest { items, pending: self.pending })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Interest, Item};
+    use crate::event::{Events, FdNumber};
+
+    fn item(file: char) -> Item<char> {
+        let fd = FdNumber::from_raw(3);
+        Item { file, fd, events: Events::IN, data: 0, seniority: 0 }
+    }
+
+    #[test]
+    fn what_is_taken_out_leaves_the_rest_in_order() {
+        let items = ['a', 'b', 'c', 'd'].map(item).to_vec();
+        let mut interest = Interest { items, pending: vec![3, 1, 0] };
+        let taken = interest.take_out(|item| "bc".contains(item.file));
+        assert_eq!(taken, [(item('b'), true), (item('c'), false)]);
+        assert_eq!(interest, Interest { items: vec![item('a'), item('d')], pending: vec![1, 0] });
     }
 }

@@ -70,6 +70,8 @@ mod graph;
 mod insert;
 mod inspect;
 mod interest;
+#[cfg(test)]
+mod model;
 mod plan;
 mod table;
 

@@ -1,27 +1,176 @@
-//! Reading epolls of this process.
+//! Reading epolls, of this process and of others.
 
-use std::os::fd::AsFd as _;
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use epoll_interest::{Events, Inspector};
-use rustix::event::{EventfdFlags, epoll, eventfd};
+use std::collections::HashMap;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use epoll_interest::{BusyPoll, Events, FdNumber, Insertion, InspectError, Inspector, insert};
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
+use rustix::io::{dup, read, write};
+
+const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+
+fn new_epoll() -> OwnedFd {
+    epoll::create(epoll::CreateFlags::CLOEXEC).unwrap()
+}
+
+fn event(count: u32) -> OwnedFd {
+    eventfd(count, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap()
+}
+
+fn wait(epoll: &OwnedFd, most: usize) -> usize {
+    let mut events: Vec<epoll::Event> = Vec::with_capacity(most);
+    epoll::wait(epoll, spare_capacity(&mut events), Some(&NOW)).unwrap()
+}
 
 #[test]
-fn pending_and_consumed_edges_differ() {
+fn edges_that_look_alike_are_told_apart() {
     let mut inspector = Inspector::new().unwrap();
-    let ep = epoll::create(epoll::CreateFlags::empty()).unwrap();
-    let a = eventfd(1, EventfdFlags::empty()).unwrap();
-    let b = eventfd(1, EventfdFlags::empty()).unwrap();
-    let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
-    epoll::add(&ep, &a, epoll::EventData::new_u64(7), flags).unwrap();
-    let mut out = Vec::with_capacity(4);
-    epoll::wait(&ep, rustix::buffer::spare_capacity(&mut out), None).unwrap();
-    epoll::add(&ep, &b, epoll::EventData::new_u64(7), flags).unwrap();
-    let list = inspector.get_events(ep.as_fd()).unwrap().interest;
-    let keys = inspector.file_keys(&[a.as_fd(), b.as_fd()]).unwrap();
-    let pending: Vec<_> = list.pending.iter().map(|&i| list.items[i].file).collect();
-    assert_eq!(pending, [keys[1]]);
-    assert!(
-        list.items.iter().all(|i| i.events == Events::IN | Events::ET | Events::ERR | Events::HUP)
-    );
-    println!("{list:?}");
+    let (epoll, consumed, pending) = (new_epoll(), event(1), event(1));
+    let edge = EventFlags::IN | EventFlags::ET;
+    epoll::add(&epoll, &consumed, EventData::new_u64(7), edge).unwrap();
+    assert_eq!(wait(&epoll, 4), 1);
+    epoll::add(&epoll, &pending, EventData::new_u64(7), edge).unwrap();
+
+    let keys = inspector.file_keys(&[consumed.as_fd(), pending.as_fd()]).unwrap();
+    for _ in 0..2 {
+        let found = inspector.get_events(epoll.as_fd()).unwrap().interest;
+        let files: Vec<_> = found.pending.iter().map(|&item| found.items[item].file).collect();
+        assert_eq!(files, [keys[1]]);
+        let mask = Events::IN | Events::ET | Events::ERR | Events::HUP;
+        assert!(found.items.iter().all(|item| item.events == mask && item.data == 7));
+    }
+    assert_eq!(wait(&epoll, 4), 1, "reading took nothing out");
+}
+
+#[test]
+fn a_key_is_one_file_under_whatever_number() {
+    let mut inspector = Inspector::new().unwrap();
+    let (a, b) = (event(0), event(0));
+    let again = dup(&a).unwrap();
+    let keys = inspector.file_keys(&[a.as_fd(), b.as_fd(), again.as_fd()]).unwrap();
+    assert_ne!(keys[0], keys[1]);
+    assert_eq!(keys[0], keys[2]);
+    assert_eq!(inspector.file_keys(&[]).unwrap(), []);
+}
+
+#[test]
+fn one_number_can_stand_for_several_files() {
+    let mut inspector = Inspector::new().unwrap();
+    let (epoll, files) = (new_epoll(), [event(0), event(0), event(0)]);
+    let items = [0, 1, 2].map(|file: usize| Insertion {
+        file: files[file].as_fd(),
+        fd: FdNumber::from_raw(900),
+        events: Events::IN,
+        data: file as u64,
+    });
+    insert(epoll.as_fd(), &items).unwrap();
+    let keys = inspector.file_keys(&[0, 1, 2].map(|file: usize| files[file].as_fd())).unwrap();
+    let found = inspector.get_events(epoll.as_fd()).unwrap();
+    assert_eq!(found.interest.items.len(), 3);
+    for item in &found.interest.items {
+        assert_eq!(item.file, keys[item.data as usize]);
+        assert_eq!(item.fd, FdNumber::from_raw(900));
+    }
+    assert_eq!(found.listed.len(), 3);
+}
+
+#[test]
+fn seniority_counts_across_epolls() {
+    let mut inspector = Inspector::new().unwrap();
+    let (epolls, file) = ([new_epoll(), new_epoll(), new_epoll()], event(0));
+    for at in [1, 2, 0] {
+        epoll::add(&epolls[at], &file, EventData::new_u64(0), EventFlags::IN).unwrap();
+    }
+    let seniority = epolls
+        .each_ref()
+        .map(|epoll| inspector.get_events(epoll.as_fd()).unwrap().interest.items[0].seniority);
+    assert_eq!(seniority, [2, 0, 1]);
+}
+
+#[test]
+fn what_is_no_epoll_is_an_error() {
+    let mut inspector = Inspector::new().unwrap();
+    let file = event(0);
+    let error = inspector.get_events(file.as_fd()).unwrap_err();
+    assert!(matches!(error, InspectError::NotEpoll(_)), "{error}");
+}
+
+#[test]
+fn thousands_of_items_are_read_in_the_order_of_fdinfo() {
+    let mut inspector = Inspector::new().unwrap();
+    let (epoll, file) = (new_epoll(), event(1));
+    let items: Vec<_> = (0..7000_u32)
+        .map(|at| Insertion {
+            file: file.as_fd(),
+            fd: FdNumber::from_raw(2000 + at * 37 % 7000),
+            events: if at % 2 == 0 { Events::IN } else { Events::PRI },
+            data: at.into(),
+        })
+        .collect();
+    insert(epoll.as_fd(), &items).unwrap();
+    let found = inspector.get_events(epoll.as_fd()).unwrap().interest;
+    let seniority: HashMap<u64, u32> =
+        found.items.iter().map(|item| (item.data, item.seniority)).collect();
+    assert!((0..7000).all(|at| seniority[&u64::from(at)] == at));
+    let pending: Vec<_> = found.pending.iter().map(|&item| found.items[item].data).collect();
+    assert!(pending.into_iter().eq((0..7000).step_by(2)));
+}
+
+/// Readings of an epoll that others keep using are either right or not given.
+#[test]
+fn a_busy_epoll_is_read_whole_or_not_at_all() {
+    let mut inspector = Inspector::new().unwrap();
+    let (epoll, files) = (new_epoll(), (0..64).map(|_| event(0)).collect::<Vec<_>>());
+    for (data, file) in (0..).zip(&files) {
+        let edge = EventFlags::IN | EventFlags::ET;
+        epoll::add(&epoll, file, EventData::new_u64(data), edge).unwrap();
+    }
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                for file in &files {
+                    write(file, &1_u64.to_ne_bytes()).unwrap();
+                }
+                wait(&epoll, 64);
+                for file in &files {
+                    read(file, &mut [0; 8]).unwrap();
+                }
+                std::thread::sleep(std::time::Duration::from_micros(200));
+            }
+        });
+        let mut given = 0;
+        for _ in 0..300 {
+            match inspector.get_events(epoll.as_fd()) {
+                Ok(found) => {
+                    given += 1;
+                    // They become pending one after the other, in this order.
+                    let interest = found.interest;
+                    let data = interest.pending.iter().map(|&item| interest.items[item].data);
+                    assert!(data.eq(0..interest.pending.len() as u64));
+                }
+                Err(error) => assert!(matches!(error, InspectError::Restless(_)), "{error}"),
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        assert!(given > 0);
+    });
+}
+
+#[test]
+fn busy_poll_parameters_come_back() {
+    let (old, new) = (new_epoll(), new_epoll());
+    let Some(none) = BusyPoll::get(old.as_fd()).unwrap() else { return };
+    assert_eq!(none, BusyPoll::default());
+    let some = BusyPoll { usecs: 70, budget: 16, prefer: true };
+    some.set(old.as_fd()).unwrap();
+    BusyPoll::get(old.as_fd()).unwrap().unwrap().set(new.as_fd()).unwrap();
+    assert_eq!(BusyPoll::get(new.as_fd()).unwrap(), Some(some));
+    let error = BusyPoll { usecs: u32::MAX, ..some }.set(new.as_fd()).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::INVAL.raw_os_error()));
 }

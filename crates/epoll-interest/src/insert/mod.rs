@@ -7,81 +7,22 @@
 //! that table goes: it belongs to the open file description, and ends with the
 //! last descriptor for it anywhere (`eventpoll_release`, `fs/eventpoll.c`).
 
+mod error;
 mod nudge;
 mod places;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
-use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
-
-use thiserror::Error;
 
 use crate::event::{Events, FdNumber};
 use crate::graph::{FileIndex, Graph, Wanted, WantedError};
 use crate::plan::{Plan, Step};
 use crate::table::{Change, PrivateTable, Report, with_private_table};
+pub use error::InsertError;
 use nudge::Nudge;
 use places::Places;
-
-/// Why items could not be put in. `epoll` is an index into the set.
-#[derive(Debug, Error)]
-pub enum InsertError {
-    /// No thread with an fd table of its own: out of memory or of threads.
-    #[error("cannot start a thread with an fd table of its own")]
-    Thread(#[source] io::Error),
-    /// The caller gave no descriptor for an epoll.
-    #[error("no descriptor for epoll {epoll} of the set")]
-    NoEpoll {
-        /// Which epoll.
-        epoll: usize,
-    },
-    /// The caller gave no descriptor for the file of an item.
-    #[error("no descriptor for the file of item {fd} in epoll {epoll} of the set")]
-    NoFile {
-        /// Which epoll.
-        epoll: usize,
-        /// The number in the item's key.
-        fd: FdNumber,
-    },
-    /// A file cannot be put under the number of its item. `EBADF` if that is
-    /// not below `RLIMIT_NOFILE`.
-    #[error("cannot put a file under descriptor {fd} for epoll {epoll} of the set")]
-    Place {
-        /// Which epoll.
-        epoll: usize,
-        /// The number in the item's key.
-        fd: FdNumber,
-        /// What `dup2` said.
-        source: io::Error,
-    },
-    /// The kernel refuses the item: see `epoll_ctl(2)`. `ENOSPC` at the
-    /// user's limit of watches, `ELOOP` and `EINVAL` where epolls are nested
-    /// too deep or too wide, `EPERM` for a file that cannot be polled.
-    #[error("cannot insert descriptor {fd} into epoll {epoll} of the set")]
-    Control {
-        /// Which epoll.
-        epoll: usize,
-        /// The number in the item's key.
-        fd: FdNumber,
-        /// What `epoll_ctl` said.
-        source: io::Error,
-    },
-    /// `epoll_wait` failed: the descriptor given is no epoll.
-    #[error("cannot take events out of epoll {epoll} of the set")]
-    Wait {
-        /// Which epoll.
-        epoll: usize,
-        /// What `epoll_wait` said.
-        source: io::Error,
-    },
-    /// The files cannot be asked what they report.
-    #[error("cannot poll the files of the set")]
-    Poll(#[source] io::Error),
-    /// A file was made ready for a moment, and cannot be put back as it was.
-    #[error("cannot undo the moment's readiness of a file")]
-    Undo(#[source] io::Error),
-}
 
 /// An item to insert without regard to its state.
 #[derive(Clone, Copy, Debug)]
@@ -106,19 +47,33 @@ pub struct Insertion<'fd> {
 /// [`InsertError`], with index 0 for the epoll. Items before the one that
 /// failed stay.
 pub fn insert(epoll: BorrowedFd<'_>, items: &[Insertion<'_>]) -> Result<(), InsertError> {
-    let files: Vec<_> = items.iter().map(|item| item.file.as_raw_fd()).collect();
+    let mut index = HashMap::from([(epoll.as_raw_fd(), 0)]);
+    let (mut homes, mut uses) = (vec![Some(epoll.as_raw_fd())], vec![1]);
+    let mut files = Vec::with_capacity(items.len());
+    for item in items {
+        let home = item.file.as_raw_fd();
+        let file = *index.entry(home).or_insert(homes.len());
+        if file == homes.len() {
+            homes.push(Some(home));
+            uses.push(0);
+        }
+        uses[file] += 1;
+        files.push(file);
+    }
+    let targets: Vec<_> = items
+        .iter()
+        .map(|&Insertion { file: _, fd, events, data }| (fd, events, data))
+        .zip(files)
+        .collect();
     let work = |table: &mut PrivateTable| {
-        let homes = std::iter::once(epoll.as_raw_fd()).chain(files.iter().copied());
-        let mut places = Places::new(table, homes.map(Some).collect(), vec![1; files.len() + 1])
-            .map_err(InsertError::Poll)?;
-        for (index, item) in items.iter().enumerate() {
-            let Insertion { file: _, fd, events, data } = *item;
+        let mut places = Places::new(table, homes, uses).map_err(InsertError::Poll)?;
+        for ((fd, events, data), file) in targets {
             let place = |source| InsertError::Place { epoll: 0, fd, source };
             let control = |source| InsertError::Control { epoll: 0, fd, source };
-            places.put(table, index + 1, fd).map_err(place)?;
+            places.put(table, file, fd).map_err(place)?;
             let epoll = places.home(0);
             table.control(epoll, Change::Add, places::slot(fd), events, data).map_err(control)?;
-            places.done(index + 1);
+            places.done(file);
         }
         Ok(())
     };
@@ -161,11 +116,11 @@ pub struct LeftArmed<F> {
 ///   in an epoll that another epoll watches. It is reported when the file has
 ///   something to report, as it would have been, but possibly after items that
 ///   would have come after it.
-/// - A pending edge on an [`EXCLUSIVE`](Events::EXCLUSIVE) item must be added
-///   in its turn, as the kernel lets nobody change such an item later. If the
-///   file has more exclusive items, several in one epoll or in nested ones,
-///   their order on the file can come out another; the pending items come in
-///   theirs.
+/// - The kernel lets nobody change an [`EXCLUSIVE`](Events::EXCLUSIVE) item
+///   once it is added. So if several of one file are in one epoll, or in epolls
+///   that watch each other, or several epolls have those of several files in
+///   different orders, either their order on the file or their order among the
+///   pending items can come out another.
 /// - A fired one-shot whose file cannot be made to report anything: see
 ///   [`LeftArmed`].
 pub struct Rebuild<F> {

@@ -8,8 +8,10 @@ use std::io;
 
 use super::bpf::{Program, Value};
 
-/// Addresses read by one run of the program.
-const SLOTS: usize = 512;
+/// Addresses read by one run of the program: a whole value is copied in and out
+/// each time, so single reads are made with a small one.
+const FEW: usize = 4;
+const MANY: usize = 512;
 /// The most that is read at one address, in bytes.
 const MAX_LEN: usize = 256;
 /// A slot holds its address (afterwards: the helper's result), then the bytes.
@@ -29,43 +31,30 @@ pub(super) enum ReadError {
 }
 
 pub(super) struct KernelMemory {
-    value: Value,
-    reader: Program,
-    buffer: Vec<u8>,
+    few: Reader,
+    many: Reader,
 }
 
 impl KernelMemory {
     /// Loads the reading program: needs `CAP_BPF` and `CAP_PERFMON`.
     pub(super) fn open() -> io::Result<Self> {
-        let value = Value::new(HEADER + SLOTS * STRIDE)?;
-        // Helpers that read kernel memory ask for a licence the kernel calls
-        // compatible; the program is ours, and under either of these.
-        let reader = Program::load(&program(value.raw_fd()), c"Dual MIT/GPL")?;
-        Ok(Self { value, reader, buffer: vec![0; HEADER + SLOTS * STRIDE] })
+        Ok(Self { few: Reader::open(FEW)?, many: Reader::open(MANY)? })
     }
 
     /// The address of the calling thread's `struct task_struct`.
     pub(super) fn current_task(&mut self) -> Result<Address, ReadError> {
-        self.run(0, 0)?;
-        Ok(u64_at(&self.buffer, 0))
+        self.few.run(0, 0)?;
+        Ok(u64_at(&self.few.buffer, 0))
     }
 
     /// `len` bytes from each of the addresses, one after the other.
     pub(super) fn read(&mut self, addresses: &[Address], len: usize) -> Result<Vec<u8>, ReadError> {
         assert!(len <= MAX_LEN, "no structure read here is longer");
         let mut bytes = Vec::with_capacity(addresses.len() * len);
-        for some in addresses.chunks(SLOTS) {
-            let slots = self.buffer[HEADER..].chunks_exact_mut(STRIDE);
-            for (slot, address) in slots.zip(some) {
-                slot[..8].copy_from_slice(&address.to_ne_bytes());
-            }
-            self.run(some.len(), len)?;
-            for slot in self.buffer[HEADER..].chunks_exact(STRIDE).take(some.len()) {
-                if u64_at(slot, 0) != 0 {
-                    return Err(ReadError::Fault);
-                }
-                bytes.extend_from_slice(&slot[8..8 + len]);
-            }
+        let Self { few, many } = self;
+        let reader = if addresses.len() <= FEW { few } else { many };
+        for some in addresses.chunks(reader.slots) {
+            reader.read(some, len, &mut bytes)?;
         }
         Ok(bytes)
     }
@@ -74,10 +63,44 @@ impl KernelMemory {
     pub(super) fn word(&mut self, address: Address) -> Result<u64, ReadError> {
         Ok(u64_at(&self.read(&[address], 8)?, 0))
     }
+}
+
+/// A program and the value it shares with us.
+struct Reader {
+    slots: usize,
+    value: Value,
+    program: Program,
+    buffer: Vec<u8>,
+}
+
+impl Reader {
+    fn open(slots: usize) -> io::Result<Self> {
+        let len = HEADER + slots * STRIDE;
+        let value = Value::new(len)?;
+        // Helpers that read kernel memory ask for a licence the kernel calls
+        // compatible; the program is ours, and under either of these.
+        let program = Program::load(&program(value.raw_fd(), slots), c"Dual MIT/GPL")?;
+        Ok(Self { slots, value, program, buffer: vec![0; len] })
+    }
+
+    /// Reads at most as many addresses as there are slots.
+    fn read(&mut self, some: &[Address], len: usize, to: &mut Vec<u8>) -> Result<(), ReadError> {
+        for (slot, address) in self.buffer[HEADER..].chunks_exact_mut(STRIDE).zip(some) {
+            slot[..8].copy_from_slice(&address.to_ne_bytes());
+        }
+        self.run(some.len(), len)?;
+        for slot in self.buffer[HEADER..].chunks_exact(STRIDE).take(some.len()) {
+            if u64_at(slot, 0) != 0 {
+                return Err(ReadError::Fault);
+            }
+            to.extend_from_slice(&slot[8..8 + len]);
+        }
+        Ok(())
+    }
 
     fn run(&mut self, slots: usize, len: usize) -> Result<(), ReadError> {
         self.value.store(&self.buffer).map_err(ReadError::Run)?;
-        self.reader.run([slots as u32, len as u32]).map_err(ReadError::Run)?;
+        self.program.run([slots as u32, len as u32]).map_err(ReadError::Run)?;
         self.value.load(&mut self.buffer).map_err(ReadError::Run)
     }
 }
@@ -92,7 +115,7 @@ pub(super) fn u64_at(bytes: &[u8], offset: usize) -> u64 {
 /// context[1], slot.address) }`
 ///
 /// Truth from: `Documentation/bpf/standardization/instruction-set.rst`.
-fn program(map: i32) -> Vec<u64> {
+fn program(map: i32, slots: usize) -> Vec<u64> {
     const MOVE: u64 = 0xbf;
     const MOVE_K: u64 = 0xb7;
     const ADD: u64 = 0x0f;
@@ -127,7 +150,7 @@ fn program(map: i32) -> Vec<u64> {
         op(STORE, 7, 0, 0, 0),                   //  7 value.task = r0
         op(MOVE_K, 8, 0, 0, 0),                  //  8 r8 = 0
         op(JUMP_GE, 8, 6, 13, 0),                //  9 if r8 >= r6: end
-        op(JUMP_GE_K, 8, 0, 12, SLOTS as i32),   // 10 if r8 >= SLOTS: end
+        op(JUMP_GE_K, 8, 0, 12, slots as i32),   // 10 if r8 >= slots: end
         op(MOVE, 9, 7, 0, 0),                    // 11 r9 = value
         op(MOVE, 2, 8, 0, 0),                    // 12
         op(MUL_K, 2, 0, 0, STRIDE as i32),       // 13
