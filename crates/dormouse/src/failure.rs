@@ -87,6 +87,9 @@ pub(crate) enum Failure {
         /// Why not.
         source: io::Error,
     },
+    /// `check` was asked for something nobody knows.
+    #[error("unknown feature {0}")]
+    UnknownFeature(String),
     /// The demo did not go well.
     #[error("the demo failed: {0}")]
     Demo(DemoError),
@@ -109,7 +112,9 @@ impl Failure {
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
             Self::Engine { source, .. } => source.kind,
-            Self::NoEngine(_) | Self::NotYet(_) | Self::Refused(_) => ErrorKind::Unsupported,
+            Self::NoEngine(_) | Self::NotYet(_) | Self::Refused(_) | Self::UnknownFeature(_) => {
+                ErrorKind::Unsupported
+            }
             Self::File { source, .. }
             | Self::Exec { source, .. }
             | Self::Image(ImageError::Io { source, .. }) => match source.kind() {

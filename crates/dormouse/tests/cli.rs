@@ -178,3 +178,33 @@ fn a_closed_pipe_ends_quietly() {
     assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
     assert!(text(&output.stdout).ends_with("\n0\n"), "{}", text(&output.stdout));
 }
+
+#[test]
+fn check_tells_what_there_is() {
+    let output = dormouse(&["check"]);
+    let table = text(&output.stdout);
+    assert!(table.contains("clone3 set_tid"), "{table}");
+    assert_eq!(output.status.success(), table.ends_with("\nLooks good.\n"), "{table}");
+
+    let output = dormouse(&["check", "--json"]);
+    let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(all["good"].as_bool(), Some(output.status.success()));
+    let features = all["features"].as_array().unwrap();
+    assert!(features.iter().all(|f| f["state"] == "yes" || f["reason"].is_string()));
+}
+
+#[test]
+fn check_answers_as_criu_does() {
+    let criu = |words: &str| call("criu", &line(words));
+    let output = criu("check --no-default-config -verbosity=0 --feature clone3_set_tid");
+    assert_eq!(text(&output.stdout), "clone3_set_tid is supported\n");
+    assert!(output.status.success() && output.stderr.is_empty());
+    let output = criu("check --no-default-config -verbosity=0 --feature mem_dirty_track");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty() && output.stderr.is_empty());
+    let output = criu("check --feature bogus");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&output.stderr), "Error (dormouse): unknown feature bogus\n");
+    let output = criu("check");
+    assert_eq!(text(&output.stdout), "Looks good.\n");
+}
