@@ -18,6 +18,7 @@ pub mod kcmp;
 pub mod pagemap;
 pub mod pidfd;
 pub mod proc;
+pub mod ptrace;
 pub mod remote_memory;
 pub mod rlimit;
 pub mod robust_list;

@@ -1,0 +1,183 @@
+//! What can be seen of a stopped task, and changed.
+
+use super::error::Error;
+use super::raw;
+use super::registers::Registers;
+use super::task::Stopped;
+use crate::Addr;
+use crate::signal::{SigInfo, SigSet};
+
+/// One of the two queues of signals that a task takes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Queue {
+    /// Signals for this thread.
+    Thread,
+    /// Signals for the process, which any of its threads may take.
+    Process,
+}
+
+/// A registration with `rseq(2)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Rseq {
+    /// Where `struct rseq` is.
+    pub addr: Addr,
+    /// Its size in bytes, as registered.
+    pub size: u32,
+    /// What must stand before abort handlers.
+    pub signature: u32,
+    /// As registered.
+    pub flags: u32,
+}
+
+/// `PR_SET_SYSCALL_USER_DISPATCH`: system calls from outside of `allowed`
+/// raise `SIGSYS` while the byte at `selector` says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SyscallUserDispatch {
+    /// The address of the selector byte.
+    pub selector: Addr,
+    /// From where calls are always allowed.
+    pub offset: u64,
+    /// How many bytes from there.
+    pub len: u64,
+}
+
+impl Stopped {
+    /// The general registers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Ia32`] if the task runs 32-bit code.
+    pub fn registers(&self) -> Result<Registers, Error> {
+        raw::registers(self.tid())
+    }
+
+    /// Changes the general registers, all at once.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if a segment or base is not allowed.
+    pub fn set_registers(&mut self, registers: &Registers) -> Result<(), Error> {
+        raw::set_registers(self.tid(), registers)
+    }
+
+    /// The extended state (x87, SSE, AVX and so on) in the standard format of
+    /// `XSAVE`, all of it: how long it is depends on the processor.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` on processors without `XSAVE`.
+    pub fn xstate(&self) -> Result<Vec<u8>, Error> {
+        // AVX-512 needs less than 4 KiB, the tiles of AMX less than 12.
+        let mut bytes = vec![0; 4096];
+        loop {
+            let len = raw::xstate(self.tid(), &mut bytes)?;
+            if len < bytes.len() {
+                bytes.truncate(len);
+                return Ok(bytes);
+            }
+            bytes.resize(bytes.len() * 2, 0);
+        }
+    }
+
+    /// Changes the extended state.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT` if `xstate` is shorter than what [`Self::xstate`] gives,
+    /// `EINVAL` if its header names features that the kernel does not know.
+    pub fn set_xstate(&mut self, xstate: &[u8]) -> Result<(), Error> {
+        raw::set_xstate(self.tid(), xstate)
+    }
+
+    /// The signals blocked. In a system call that blocks others for its time
+    /// (`sigsuspend(2)`, `ppoll(2)`) those to be blocked after it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub fn sigmask(&self) -> Result<SigSet, Error> {
+        raw::sigmask(self.tid()).map(SigSet::from_raw)
+    }
+
+    /// Changes the signals blocked. A mask that a system call has put in its
+    /// place for its time is gone; the call sets it again if it is restarted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub fn set_sigmask(&mut self, mask: SigSet) -> Result<(), Error> {
+        raw::set_sigmask(self.tid(), mask.as_raw())
+    }
+
+    /// The signal that the stop is about; of group stops and events only
+    /// `si_code` has a meaning.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` in a group stop, if the kernel has nothing to tell.
+    pub fn siginfo(&self) -> Result<SigInfo, Error> {
+        raw::siginfo(self.tid())
+    }
+
+    /// Changes the signal about to be delivered.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` where there is none.
+    pub fn set_siginfo(&mut self, info: &SigInfo) -> Result<(), Error> {
+        raw::set_siginfo(self.tid(), info)
+    }
+
+    /// The signals that wait in a queue, in its order. They stay there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub fn queued_signals(&self, queue: Queue) -> Result<Vec<SigInfo>, Error> {
+        let shared = queue == Queue::Process;
+        let mut infos = Vec::new();
+        let mut piece = [SigInfo::zeroed(); 64];
+        loop {
+            let count = raw::peek_siginfo(self.tid(), shared, infos.len() as u64, &mut piece)?;
+            if count == 0 {
+                return Ok(infos);
+            }
+            infos.extend_from_slice(&piece[..count]);
+        }
+    }
+
+    /// The thread's registration with `rseq(2)`, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` before Linux 5.13.
+    pub fn rseq(&self) -> Result<Option<Rseq>, Error> {
+        let raw::RseqConfiguration { pointer, size, signature, flags, .. } = raw::rseq(self.tid())?;
+        let rseq = Rseq { addr: Addr::from_raw(pointer), size, signature, flags };
+        Ok((pointer != 0).then_some(rseq))
+    }
+
+    /// Syscall user dispatch, if the thread has it on.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` before Linux 6.4.
+    pub fn syscall_user_dispatch(&self) -> Result<Option<SyscallUserDispatch>, Error> {
+        let config = raw::syscall_user_dispatch(self.tid())?;
+        let dispatch = SyscallUserDispatch {
+            selector: Addr::from_raw(config.selector),
+            offset: config.offset,
+            len: config.len,
+        };
+        Ok((config.mode != 0).then_some(dispatch))
+    }
+
+    /// What goes with an event, see [`Event`](super::Event).
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub fn event_message(&self) -> Result<u64, Error> {
+        raw::event_message(self.tid())
+    }
+}
