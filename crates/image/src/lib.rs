@@ -5,12 +5,13 @@
 //! * [`framing`]: a file as a sequence of messages.
 //! * [`store`]: a directory of files; [`NewDump`] writes one, [`ImageDir`] reads it.
 //! * [`pagemap`]: where the contents of a page are, through a chain of directories.
-
+//! * [`mod@describe`]: what a dump holds, for people.
 //!
 //! Nothing here needs a kernel beyond file I/O, and nothing here judges values: that the messages
 //! make sense together is for those who restore from them.
 #![forbid(unsafe_code)]
 
+pub mod describe;
 pub mod error;
 pub mod framing;
 pub mod magic;

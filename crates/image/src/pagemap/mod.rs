@@ -25,6 +25,7 @@ mod write;
 
 use crate::proto::pagemap::PagemapEntry;
 
+pub(crate) use read::flagged;
 pub use read::{Location, PageRun, Pagemap, PagesFile};
 pub use write::{PagemapBuilder, ParentPagemap, Stored};
 

@@ -109,6 +109,12 @@ fn identity(dir: &ImageDir) -> Result<(u64, u64)> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
+/// Length in pages and flags of each run of a directory's own pagemap; none if it has none.
+pub(crate) fn flagged(dir: &ImageDir, name: ImageName) -> Result<Vec<(u64, PageFlags)>> {
+    let entries = Level::read(dir, name)?.map_or_else(Vec::new, |level| level.entries);
+    Ok(entries.into_iter().map(|entry| (entry.nr_pages, entry.flags)).collect())
+}
+
 /// The pagemap of one directory.
 struct Level {
     pages_id: u32,

@@ -3,7 +3,7 @@
 mod read;
 mod write;
 
-pub use read::{ImageDir, ImageReader};
+pub use read::{FileSize, ImageDir, ImageReader};
 pub use write::{NewDump, NewPart, Writer};
 
 /// Name of the directory (or link to it) an incremental dump builds upon.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use prost::Message;
-use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, fstat, openat, statat};
+use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, fstat, openat, readlinkat, statat};
 use rustix::io::Errno;
 
 use crate::error::{ImageError, Result};
@@ -19,6 +19,15 @@ use crate::magic::IMAGES_VERSION;
 use crate::name::ImageName;
 use crate::proto::inventory::InventoryEntry;
 use crate::store::PARENT;
+
+/// Size of an image file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileSize {
+    /// Its length in bytes.
+    pub len: u64,
+    /// Bytes it takes on disk; less where it has holes.
+    pub allocated: u64,
+}
 
 /// Reads an image file.
 pub type ImageReader = Reader<BufReader<File>>;
@@ -80,6 +89,19 @@ impl ImageDir {
                 Ok(None)
             }
             Err(e) => Err(ImageError::io("open", &path, e)),
+        }
+    }
+
+    /// Where `parent` leads, if it is there: the target of the link, or its own name.
+    ///
+    /// # Errors
+    /// When the link cannot be read.
+    pub fn parent_target(&self) -> Result<Option<OsString>> {
+        match readlinkat(&self.fd, PARENT, Vec::new()) {
+            Ok(target) => Ok(Some(OsString::from_vec(target.into_bytes()))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(Errno::INVAL) => Ok(Some(PARENT.into())),
+            Err(e) => Err(ImageError::io("read", &self.path.join(PARENT), e)),
         }
     }
 
@@ -181,17 +203,20 @@ impl ImageDir {
         Ok(Some(File::from(fd)))
     }
 
-    /// Sizes in bytes of all image files.
+    /// Sizes of all image files.
     ///
     /// # Errors
     /// When the directory cannot be read.
-    pub fn list(&self) -> Result<BTreeMap<ImageName, u64>> {
+    pub fn list(&self) -> Result<BTreeMap<ImageName, FileSize>> {
         let mut images = BTreeMap::new();
         for name in self.entries()? {
             if let Some(image) = ImageName::parse(name.as_encoded_bytes()) {
                 let stat = statat(&self.fd, &name, rustix::fs::AtFlags::empty())
                     .map_err(|e| ImageError::io("stat", &self.path_of(image), e))?;
-                images.insert(image, u64::try_from(stat.st_size).unwrap_or(0));
+                let count = |n| u64::try_from(n).unwrap_or(0);
+                let size =
+                    FileSize { len: count(stat.st_size), allocated: count(stat.st_blocks) * 512 };
+                images.insert(image, size);
             }
         }
         Ok(images)

@@ -52,7 +52,7 @@ pub struct InetSkEntry {
     /// Network namespace.
     #[prost(uint32, optional, tag = "18")]
     pub ns_id: Option<u32>,
-    /// A [`SkShutdown`](super::socket::SkShutdown).
+    /// A [`SkShutdown`].
     #[prost(enumeration = "SkShutdown", optional, tag = "19")]
     pub shutdown: Option<i32>,
     #[prost(message, optional, tag = "20")]

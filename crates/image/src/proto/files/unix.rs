@@ -37,7 +37,7 @@ pub struct UnixSkEntry {
     /// Address: a path with its NUL, or an abstract name that begins with one.
     #[prost(bytes = "vec", required, tag = "11")]
     pub name: Vec<u8>,
-    /// A [`SkShutdown`](super::socket::SkShutdown).
+    /// A [`SkShutdown`].
     #[prost(enumeration = "SkShutdown", optional, tag = "12")]
     pub shutdown: Option<i32>,
     /// Of the socket's inode.

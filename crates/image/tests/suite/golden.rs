@@ -1,14 +1,12 @@
 //! Images written by CRIU are read, and written again the same to the byte.
 
-#![allow(clippy::unwrap_used, unreachable_pub)]
-
-mod support;
-
 use dormouse_image::ImageDir;
 use dormouse_image::name::ImageName;
 use dormouse_image::proto::core::CoreEntry;
 use dormouse_image::proto::files::{FdType, FdinfoEntry, FileEntry};
 use dormouse_image::proto::pstree::PstreeEntry;
+
+use crate::support;
 
 #[test]
 fn images_are_written_again_the_same() {

@@ -1,7 +1,5 @@
 //! A directory is a dump when it is complete, and only then.
 
-#![allow(clippy::unwrap_used)]
-
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -55,7 +53,7 @@ fn what_is_put_is_read_back() {
 
     let (dir, read) = ImageDir::open(tmp.path()).unwrap();
     assert_eq!(read, inventory());
-    assert_eq!(dir.list().unwrap()[&ImageName::Pages(1)], 8192);
+    assert_eq!(dir.list().unwrap()[&ImageName::Pages(1)].len, 8192);
     assert_eq!(dir.unread().unwrap(), ["fs-7.img", "pages-1.img", "pipes-data.img", "pstree.img"]);
     let tree: Vec<PstreeEntry> = dir.get_all(ImageName::PsTree).unwrap();
     assert_eq!(tree, [process(7), process(9)]);

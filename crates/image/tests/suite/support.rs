@@ -22,12 +22,12 @@ use dormouse_image::proto::stats::StatsEntry;
 use prost::Message;
 
 /// Where they are.
-pub fn golden() -> PathBuf {
+pub(crate) fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/sleeper")
 }
 
 /// Name and contents of each.
-pub fn images() -> Vec<(ImageName, Vec<u8>)> {
+pub(crate) fn images() -> Vec<(ImageName, Vec<u8>)> {
     let mut images: Vec<_> = std::fs::read_dir(golden())
         .unwrap()
         .map(|entry| {
@@ -42,7 +42,7 @@ pub fn images() -> Vec<(ImageName, Vec<u8>)> {
 }
 
 /// Decodes an image and encodes it again.
-pub fn recode(name: ImageName, bytes: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn recode(name: ImageName, bytes: &[u8]) -> Result<Vec<u8>> {
     let magic = name.kind().magic;
     let path = PathBuf::from(name.to_string());
     let mut copy = Recoder { reader: Reader::from_bytes(bytes, magic, &path)?, out: Vec::new() };

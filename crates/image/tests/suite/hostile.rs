@@ -1,9 +1,5 @@
 //! Broken and malicious images are errors, never panics or huge allocations.
 
-#![allow(clippy::unwrap_used, unreachable_pub)]
-
-mod support;
-
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -15,6 +11,8 @@ use dormouse_image::pagemap::{Pagemap, PagemapBuilder, PagemapProblem, Stored};
 use dormouse_image::proto::inventory::InventoryEntry;
 use dormouse_image::{ImageDir, NewDump};
 use proptest::prelude::*;
+
+use crate::support;
 
 /// Bytes of the header of an image.
 fn header(name: ImageName) -> usize {
