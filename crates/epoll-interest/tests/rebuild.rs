@@ -160,7 +160,7 @@ fn pending_items_come_in_their_order_ready_or_not() {
     let edge = Events::IN | Events::ERR | Events::HUP | Events::ET;
     let items = vec![
         item("a", 1, edge),
-        item("b", 2, edge - Events::ET | Events::ONESHOT),
+        item("b", 2, (edge - Events::ET) | Events::ONESHOT),
         item("c", 3, edge),
     ];
     files.rebuild(Interest { items, pending: vec![2, 1, 0] }).unwrap();
@@ -219,6 +219,19 @@ fn tempfile() -> File {
     let file = File::create(&path).unwrap();
     std::fs::remove_file(path).unwrap();
     file
+}
+
+#[test]
+fn nothing_is_held_once_the_items_are_in() {
+    for _ in 0..200 {
+        let (reader, writer) = pipe();
+        let mut files = Files::new([("reader", reader), ("writer", writer)]);
+        let mask = Events::IN | Events::ERR | Events::HUP;
+        let interest = Interest { items: vec![item("reader", 1, mask)], pending: vec![] };
+        files.rebuild(interest).unwrap();
+        files.0.remove("writer");
+        assert_eq!(files.wait(), [(1, Events::HUP.bits())], "no other writer is left");
+    }
 }
 
 #[test]
