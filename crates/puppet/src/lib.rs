@@ -1,1 +1,30 @@
 //! Batches of system calls run by a stopped task.
+//!
+//! A *puppet* is a task in a ptrace stop that makes system calls for
+//! somebody else. A [`Batch`] of any number of them is written into its
+//! memory, a few hundred bytes of code walk it, and the [`Replies`] are read
+//! back: two context switches for thousands of calls.
+//!
+//! - [`Borrowed`] is a task of a live program, which must come to no harm
+//!   even if the tracer is killed at any instant.
+//! - [`Bare`] is a fork of the tracer on its way to become another program.
+//!
+//! Unsafe code is confined to [`arch`], where the code that puppets run is
+//! taken as bytes.
+
+#![deny(unsafe_code)]
+
+pub mod arch;
+mod bare;
+mod batch;
+mod borrowed;
+mod error;
+mod resumption;
+mod scratch;
+mod session;
+
+pub use bare::{Bare, Ending};
+pub use batch::{Arg, Batch, Data, OutSlot, Replies, Slot};
+pub use borrowed::{Borrowed, Host, TrapSignal};
+pub use error::{Args, Error, Syscall};
+pub use resumption::{Interruption, interruption};

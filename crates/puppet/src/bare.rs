@@ -1,0 +1,332 @@
+//! A fork of the tracer, on its way to become another program.
+
+use dormouse_kernel::clone::{CloneArgs, CloneFlags};
+use dormouse_kernel::proc::ProcDir;
+use dormouse_kernel::ptrace::{Outcome, Registers, Running, Stop, Stopped};
+use dormouse_kernel::remote_memory::Mem;
+use dormouse_kernel::signal::{SigSet, Signal};
+use dormouse_kernel::{Addr, AddrRange, HostPid, NsPid};
+use tracing::trace;
+
+use crate::arch::{self, CODE, Place};
+use crate::session::{self, HeldOff};
+use crate::{Batch, Error, Replies, Slot, scratch};
+
+/// Bytes at the beginning of a puppet's room that hold its code.
+const CODE_PAGE: u64 = 4096;
+/// The end of what a process can map, with four-level page tables.
+const TASK_SIZE: u64 = 0x7fff_ffff_f000;
+
+/// A task that has no program of its own yet. All that is mapped, once it is
+/// [stripped](Self::strip), is its room: a page of code, and memory for
+/// batches.
+#[derive(Debug)]
+pub struct Bare {
+    task: Option<Stopped>,
+    tid: HostPid,
+    place: Place,
+    base: Registers,
+    room: AddrRange,
+    held: HeldOff,
+}
+
+impl Bare {
+    /// Takes over a stopped fork of this very process. `room` is where its
+    /// code and batches are to be.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Taken`] if something is mapped there.
+    pub fn take_over(task: Stopped, own: NsPid, room: AddrRange) -> Result<Self, Error> {
+        // A fork has its own copy of this process's code, at the same place.
+        let here = Addr::from_raw(CODE.bytes().as_ptr().expose_provenance() as u64);
+        let mut bare = Self::new(task, (own, own), here, room)?;
+        let flags = libc::MAP_PRIVATE
+            | libc::MAP_ANONYMOUS
+            | libc::MAP_FIXED_NOREPLACE
+            | libc::MAP_NORESERVE;
+        let pieces = [
+            (room.start().as_raw(), CODE_PAGE, libc::PROT_READ | libc::PROT_EXEC),
+            (
+                room.start().as_raw() + CODE_PAGE,
+                room.len() - CODE_PAGE,
+                libc::PROT_READ | libc::PROT_WRITE,
+            ),
+        ];
+        for (start, len, prot) in pieces {
+            let args = [start, len, prot as u64, flags as u64, u64::MAX, 0];
+            match bare.boot(libc::SYS_mmap, args) {
+                Ok(at) if at == start => {}
+                Ok(_) | Err(Error::Call { source: dormouse_kernel::Errno::EXIST, .. }) => {
+                    return Err(Error::Taken(room));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let proc = ProcDir::open(bare.tid)?;
+        Mem::open(&proc)?.write_exact(room.start(), CODE.bytes())?;
+        bare.place.code = room.start();
+        Ok(bare)
+    }
+
+    /// A task that a batch of `maker` has made with `CLONE_PTRACE`: a process
+    /// if `tgid` is its own number, else a thread of that process. It has its
+    /// room from its maker: a copy, or with `CLONE_VM` the same.
+    ///
+    /// # Errors
+    ///
+    /// It has died.
+    pub fn adopt(maker: &Self, tid: HostPid, own: NsPid, tgid: NsPid) -> Result<Self, Error> {
+        match Running::attached(tid).wait()? {
+            Outcome::Exited(_) => Err(Error::Died(tid)),
+            Outcome::Stopped(task) => Self::new(task, (tgid, own), maker.place.code, maker.room),
+        }
+    }
+
+    fn new(
+        mut task: Stopped,
+        (tgid, tid): (NsPid, NsPid),
+        code: Addr,
+        room: AddrRange,
+    ) -> Result<Self, Error> {
+        let signal = Signal::URG;
+        task.set_sigmask(SigSet::ALL.without(signal))?;
+        Ok(Self {
+            tid: task.tid(),
+            place: Place {
+                code,
+                context: Addr::NULL,
+                tgid: tgid.as_raw(),
+                tid: tid.as_raw(),
+                signal,
+            },
+            base: Registers { rax: 0, ..task.registers()? },
+            room,
+            held: HeldOff::default(),
+            task: Some(task),
+        })
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn tid(&self) -> HostPid {
+        self.tid
+    }
+
+    /// Where its code and batches are.
+    #[must_use]
+    pub fn room(&self) -> AddrRange {
+        self.room
+    }
+
+    /// Its registers, to be looked at.
+    ///
+    /// # Panics
+    ///
+    /// If it has died.
+    pub fn task(&self) -> &Stopped {
+        self.task.as_ref().expect("the task is alive")
+    }
+
+    /// From now on, none of `signals` is used to report the end of a batch:
+    /// they are to wait in its queues.
+    ///
+    /// # Errors
+    ///
+    /// It has died.
+    pub fn avoid(&mut self, signals: SigSet) -> Result<(), Error> {
+        let free = Signal::all().find(|&signal| {
+            !signals.contains(signal)
+                && ![Signal::KILL, Signal::STOP, Signal::CONT].contains(&signal)
+        });
+        if !signals.contains(self.place.signal) {
+            return Ok(());
+        }
+        self.place.signal = free.unwrap_or(Signal::URG);
+        let mask = SigSet::ALL.without(self.place.signal);
+        if let Some(task) = &mut self.task {
+            task.set_sigmask(mask)?;
+        }
+        Ok(())
+    }
+
+    /// Unmaps everything but its room, after undoing what the fork has
+    /// inherited and the kernel would still write to: the registration for
+    /// restartable sequences.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn strip(&mut self) -> Result<(), Error> {
+        let rseq = self.task().rseq()?;
+        let mut batch = Batch::new();
+        if let Some(rseq) = rseq {
+            const UNREGISTER: u64 = 1;
+            batch.call(
+                libc::SYS_rseq,
+                [rseq.addr.into(), rseq.size.into(), UNREGISTER.into(), rseq.signature.into()],
+            );
+        }
+        let (start, end) = (self.room.start().as_raw(), self.room.end().as_raw());
+        batch.call(libc::SYS_munmap, [0.into(), start.into()]);
+        batch.call(libc::SYS_munmap, [end.into(), (TASK_SIZE - end).into()]);
+        self.run(batch)?;
+        Ok(())
+    }
+
+    fn run_to_end(&mut self, registers: &Registers) -> Result<Registers, Error> {
+        let task = self.task.take().ok_or(Error::Died(self.tid))?;
+        let (task, after) = session::run(task, &self.place, registers, &mut self.held)?;
+        self.task = Some(task);
+        Ok(after)
+    }
+
+    fn boot(&mut self, number: i64, args: [u64; 6]) -> Result<u64, Error> {
+        let registers = arch::boot(&self.place, &self.base, number, args);
+        let result = arch::boot_result(&self.run_to_end(&registers)?);
+        match crate::batch::failure(result) {
+            None => Ok(result.cast_unsigned()),
+            Some(source) => Err(Error::Call {
+                task: self.tid,
+                call: crate::error::Syscall(number),
+                args: crate::error::Args(args),
+                source,
+            }),
+        }
+    }
+
+    /// Has the task make the calls of a batch.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Call`] names the first call that failed and must not.
+    pub fn run(&mut self, batch: Batch) -> Result<Replies, Error> {
+        let start = self.room.start().checked_add(CODE_PAGE).expect("a room is larger than a page");
+        let room = AddrRange::new(start, self.room.end()).expect("a room is larger than a page");
+        scratch::put(self.tid, room, &batch)?;
+        let registers = arch::walk(&self.place, &self.base, start, batch.len() as u64);
+        let after = self.run_to_end(&registers)?;
+        let left = arch::left(&after);
+        trace!(tid = %self.tid, calls = batch.len(), left, "batch");
+        scratch::take(self.tid, start, &batch, left)
+    }
+
+    /// Has the process end, as a zombie that its parent has to see, with the
+    /// status given: an exit code, or a signal.
+    ///
+    /// # Errors
+    ///
+    /// It has died before.
+    pub fn end(mut self, ending: Ending) -> Result<(), Error> {
+        let mut task = self.task.take().ok_or(Error::Died(self.tid))?;
+        match ending {
+            Ending::Exit(code) => {
+                let args = [code.into(), 0, 0, 0, 0, 0];
+                let registers = arch::boot(&self.place, &self.base, libc::SYS_exit_group, args);
+                task.set_registers(&registers)?;
+                let mut running = task.resume(None)?;
+                loop {
+                    match running.wait()? {
+                        Outcome::Exited(_) => return Ok(()),
+                        Outcome::Stopped(task) => running = task.resume(None)?,
+                    }
+                }
+            }
+            Ending::Signal(signal) => {
+                task.set_sigmask(SigSet::ALL.without(self.place.signal).without(signal))?;
+                let args = [
+                    self.place.tgid as u64,
+                    self.place.tid as u64,
+                    signal.as_raw() as u64,
+                    0,
+                    0,
+                    0,
+                ];
+                let registers = arch::boot(&self.place, &self.base, libc::SYS_tgkill, args);
+                task.set_registers(&registers)?;
+                let mut running = task.resume(None)?;
+                loop {
+                    match running.wait()? {
+                        Outcome::Exited(_) => return Ok(()),
+                        Outcome::Stopped(task) => {
+                            let pass = match task.stop() {
+                                Stop::Signal(found) if found == signal => Some(signal),
+                                _ => None,
+                            };
+                            running = task.resume(pass)?;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives the task its own registers and mask. If `vacate`, its room is
+    /// unmapped first; the last task of an address space does that. It stays
+    /// stopped.
+    ///
+    /// # Errors
+    ///
+    /// It has died, or the kernel does not accept the registers.
+    pub fn become_program(
+        mut self,
+        registers: &Registers,
+        xstate: &[u8],
+        mask: SigSet,
+        vacate: bool,
+    ) -> Result<Stopped, Error> {
+        let mut task = self.task.take().ok_or(Error::Died(self.tid))?;
+        if vacate {
+            // The stop at the end of the call comes before the code page is
+            // missed.
+            let args = [self.room.start().as_raw(), self.room.len(), 0, 0, 0, 0];
+            task.set_registers(&arch::boot(&self.place, &self.base, libc::SYS_munmap, args))?;
+            for _ in ["enters", "leaves"] {
+                task = match task.resume_to_syscall(None)?.wait()? {
+                    Outcome::Exited(_) => return Err(Error::Died(self.tid)),
+                    Outcome::Stopped(task) if task.stop() == Stop::Syscall => task,
+                    Outcome::Stopped(task) => {
+                        let at = Addr::from_raw(task.registers()?.rip);
+                        return Err(Error::Astray { task: self.tid, stop: task.stop(), at });
+                    }
+                };
+            }
+        }
+        task.set_xstate(xstate)?;
+        task.set_registers(registers)?;
+        task.set_sigmask(mask)?;
+        Ok(task)
+    }
+}
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// By `exit(2)`, with this code.
+    Exit(u8),
+    /// By this signal.
+    Signal(Signal),
+}
+
+impl Batch {
+    /// Adds a call of `clone3(2)` that makes a task with the number `pid`,
+    /// traced as its maker is.
+    pub fn clone_task(
+        &mut self,
+        flags: CloneFlags,
+        exit_signal: Option<Signal>,
+        pid: NsPid,
+    ) -> Slot {
+        let set_tid = self.data(&pid.as_raw().to_ne_bytes());
+        let args = CloneArgs {
+            flags: (flags | CloneFlags::PTRACE).bits(),
+            exit_signal: exit_signal.map_or(0, |signal| signal.as_raw() as u64),
+            set_tid_size: 1,
+            ..CloneArgs::default()
+        };
+        let at = std::mem::offset_of!(CloneArgs, set_tid);
+        let args = self.data(&args.to_bytes());
+        self.point(args, at, set_tid);
+        self.call(libc::SYS_clone3, [args.into(), (CloneArgs::SIZE as u64).into()])
+    }
+}

@@ -1,0 +1,168 @@
+//! System calls that a stop has interrupted, and how they go on unnoticed.
+//!
+//! A task that is stopped in the middle of a blocking call has left the call:
+//! `orig_rax` holds its number and `rax` what it answered. Most calls answer
+//! with one of the kernel's own `ERESTART` codes, which no program ever sees:
+//! when the task is resumed, the kernel makes the call again. Some answer
+//! `EINTR` right away, and a program would see it although no handler ran.
+
+use dormouse_kernel::ptrace::Registers;
+
+/// How an interrupted call answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interruption {
+    /// `ERESTARTSYS`: made again unless a handler without `SA_RESTART` runs.
+    RestartSys,
+    /// `ERESTARTNOINTR`: made again in any case.
+    RestartNoIntr,
+    /// `ERESTARTNOHAND`: made again unless a handler runs.
+    RestartNoHand,
+    /// `ERESTART_RESTARTBLOCK`: the same, by `restart_syscall(2)`, which
+    /// remembers how much of a time-out is left.
+    RestartBlock,
+    /// `EINTR`, from a call that answers so whether or not a handler runs.
+    Interrupted,
+}
+
+/// Calls that answer `EINTR` to any interruption (`signal(7)`, "Interruption
+/// of system calls"), and where in the kernel. Those on sockets do so with a
+/// time-out only (`SO_RCVTIMEO`, `SO_SNDTIMEO`; `sock_intr_errno` in
+/// `include/net/sock.h`).
+const NEVER_RESTARTED: [(i64, &str); 23] = [
+    (libc::SYS_epoll_wait, "ep_poll in fs/eventpoll.c"),
+    (libc::SYS_epoll_pwait, "ep_poll in fs/eventpoll.c"),
+    (libc::SYS_epoll_pwait2, "ep_poll in fs/eventpoll.c"),
+    (libc::SYS_rt_sigtimedwait, "do_sigtimedwait in kernel/signal.c"),
+    (libc::SYS_semop, "__do_semtimedop in ipc/sem.c"),
+    (libc::SYS_semtimedop, "__do_semtimedop in ipc/sem.c"),
+    (libc::SYS_io_getevents, "io_getevents in fs/aio.c"),
+    (333, "io_pgetevents in fs/aio.c"),
+    (libc::SYS_io_uring_enter, "io_cqring_wait in io_uring/io_uring.c"),
+    (libc::SYS_read, "sock_intr_errno"),
+    (libc::SYS_readv, "sock_intr_errno"),
+    (libc::SYS_preadv2, "sock_intr_errno"),
+    (libc::SYS_write, "sock_intr_errno"),
+    (libc::SYS_writev, "sock_intr_errno"),
+    (libc::SYS_pwritev2, "sock_intr_errno"),
+    (libc::SYS_recvfrom, "sock_intr_errno"),
+    (libc::SYS_recvmsg, "sock_intr_errno"),
+    (libc::SYS_recvmmsg, "sock_intr_errno"),
+    (libc::SYS_sendto, "sock_intr_errno"),
+    (libc::SYS_sendmsg, "sock_intr_errno"),
+    (libc::SYS_accept, "sock_intr_errno"),
+    (libc::SYS_accept4, "sock_intr_errno"),
+    (libc::SYS_connect, "sock_intr_errno"),
+];
+
+/// The length of the `syscall` instruction.
+const SYSCALL_LEN: u64 = 2;
+
+impl Interruption {
+    /// The code, negative, as `rax` holds it.
+    #[must_use]
+    pub const fn code(self) -> i64 {
+        match self {
+            Self::RestartSys => -512,
+            Self::RestartNoIntr => -513,
+            Self::RestartNoHand => -514,
+            Self::RestartBlock => -516,
+            Self::Interrupted => -(libc::EINTR as i64),
+        }
+    }
+
+    /// From such a code.
+    #[must_use]
+    pub fn from_code(code: i64) -> Option<Self> {
+        [
+            Self::RestartSys,
+            Self::RestartNoIntr,
+            Self::RestartNoHand,
+            Self::RestartBlock,
+            Self::Interrupted,
+        ]
+        .into_iter()
+        .find(|known| known.code() == code)
+    }
+
+    /// Registers that make the call again from user space.
+    #[must_use]
+    pub fn call_again(registers: &Registers) -> Registers {
+        Registers {
+            rax: registers.orig_rax,
+            rip: registers.rip.wrapping_sub(SYSCALL_LEN),
+            orig_rax: Registers::NO_SYSCALL,
+            ..*registers
+        }
+    }
+
+    /// Registers with which the very task goes on by itself, without the
+    /// kernel's own restart: as [`call_again`](Self::call_again), but a call
+    /// that the kernel remembers is resumed with the time it has left.
+    #[must_use]
+    pub fn go_on(self, registers: &Registers) -> Registers {
+        let again = Self::call_again(registers);
+        match self {
+            Self::RestartBlock => Registers { rax: libc::SYS_restart_syscall as u64, ..again },
+            _ => again,
+        }
+    }
+
+    /// The registers from which [`call_again`](Self::call_again) made `again`.
+    #[must_use]
+    pub fn interrupted_again(self, again: &Registers) -> Registers {
+        Registers {
+            orig_rax: again.rax,
+            rax: self.code().cast_unsigned(),
+            rip: again.rip.wrapping_add(SYSCALL_LEN),
+            ..*again
+        }
+    }
+}
+
+/// Whether a stopped task with these registers has been interrupted in a
+/// call. `signal` tells whether a signal waits for it that will run a
+/// handler or end it: then an `EINTR` is the program's own.
+#[must_use]
+pub fn interruption(registers: &Registers, signal: bool) -> Option<Interruption> {
+    let number = registers.syscall()?.cast_signed();
+    let found = Interruption::from_code(registers.rax.cast_signed())?;
+    let never = || NEVER_RESTARTED.iter().any(|&(call, _)| call == number);
+    (found != Interruption::Interrupted || !signal && never()).then_some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stopped(call: i64, answer: i64) -> Registers {
+        Registers {
+            rip: 0x1002,
+            orig_rax: call as u64,
+            rax: answer.cast_unsigned(),
+            ..Registers::default()
+        }
+    }
+
+    #[test]
+    fn an_epoll_wait_is_made_again() {
+        let registers = stopped(libc::SYS_epoll_wait, -4);
+        let found = interruption(&registers, false).unwrap();
+        let again = found.go_on(&registers);
+        assert_eq!((again.rip, again.rax), (0x1000, libc::SYS_epoll_wait as u64));
+        assert_eq!(found.interrupted_again(&again), registers);
+    }
+
+    #[test]
+    fn an_eintr_of_the_programs_own_stays() {
+        assert_eq!(interruption(&stopped(libc::SYS_epoll_wait, -4), true), None);
+        assert_eq!(interruption(&stopped(libc::SYS_getpid, -4), false), None);
+        assert_eq!(interruption(&stopped(-1, -512), false), None);
+    }
+
+    #[test]
+    fn a_sleep_is_resumed_by_its_own_task() {
+        let registers = stopped(libc::SYS_nanosleep, -516);
+        let found = interruption(&registers, true).unwrap();
+        assert_eq!(found.go_on(&registers).rax, libc::SYS_restart_syscall as u64);
+    }
+}

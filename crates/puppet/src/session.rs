@@ -1,0 +1,56 @@
+//! Runs the code in a task, up to its end.
+
+use dormouse_kernel::Addr;
+use dormouse_kernel::ptrace::{Event, Outcome, Registers, Stop, Stopped};
+use dormouse_kernel::signal::Signal;
+
+use crate::Error;
+use crate::arch::{self, Place};
+
+/// What was held off while the task was a puppet.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct HeldOff {
+    /// SIGSTOP, which cannot be blocked.
+    pub(crate) stop: bool,
+}
+
+/// Sets the task going at `registers` and waits for its signal to itself.
+pub(crate) fn run(
+    mut task: Stopped,
+    place: &Place,
+    registers: &Registers,
+    held: &mut HeldOff,
+) -> Result<(Stopped, Registers), Error> {
+    let tid = task.tid();
+    task.set_registers(registers)?;
+    loop {
+        task = match task.resume(None)?.wait()? {
+            Outcome::Exited(_) => return Err(Error::Died(tid)),
+            Outcome::Stopped(task) => task,
+        };
+        match task.stop() {
+            Stop::Signal(signal) if signal == place.signal => {
+                let registers = task.registers()?;
+                if within(place, &registers) {
+                    return Ok((task, registers));
+                }
+                return Err(Error::Astray {
+                    task: tid,
+                    stop: task.stop(),
+                    at: Addr::from_raw(registers.rip),
+                });
+            }
+            Stop::Signal(Signal::STOP) => held.stop = true,
+            Stop::Event(Event::Stop) | Stop::Group(_) => {}
+            stop => {
+                let at = Addr::from_raw(task.registers()?.rip);
+                return Err(Error::Astray { task: tid, stop, at });
+            }
+        }
+    }
+}
+
+fn within(place: &Place, registers: &Registers) -> bool {
+    let start = place.code.as_raw();
+    (start..start + arch::CODE.bytes().len() as u64).contains(&registers.rip)
+}
