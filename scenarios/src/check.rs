@@ -22,7 +22,7 @@ pub(crate) fn fault(text: &dyn Display) {
 
 /// Reports the two values if they differ.
 #[track_caller]
-pub(crate) fn equal<F: Debug + PartialEq<E>, E: Debug>(
+pub(crate) fn equal<F: Debug + PartialEq<E> + ?Sized, E: Debug + ?Sized>(
     found: &F,
     expected: &E,
     what: &dyn Display,

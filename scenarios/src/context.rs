@@ -1,9 +1,10 @@
 //! What a scenario is given: its directory, and the few verbs of the protocol.
 
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::check::FAULT;
@@ -78,6 +79,23 @@ impl Context {
         }
     }
 
+    /// Starts a thread and waits for its [`Context::arrive`]; returns it with its tid.
+    pub(crate) fn thread<T: Send + 'static>(
+        &self,
+        body: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> (JoinHandle<T>, i32) {
+        let cx = self.clone();
+        let (tell, hear) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            tell.send(sys::gettid()).expect("the starting thread listens");
+            drop(tell);
+            body(&cx)
+        });
+        let tid = hear.recv().expect("the thread told its tid");
+        self.await_arrival(tid);
+        (thread, tid)
+    }
+
     /// The life of a child that was made by another call than [`Context::fork`].
     pub(crate) fn live_as_child(&self, body: impl FnOnce(&Self)) -> ! {
         let outcome = catch_unwind(AssertUnwindSafe(|| body(self)));
@@ -132,11 +150,6 @@ impl Context {
         fs::write(&staged, text).expect("the state directory is writable");
         fs::rename(&staged, self.path(name)).expect("both names are in the state directory");
     }
-
-    /// The directory as the kernel wants it, for calls that a chrooted task makes.
-    pub(crate) fn dir_bytes(&self) -> &[u8] {
-        self.dir.as_os_str().as_bytes()
-    }
 }
 
 /// Polls until the condition holds; panics with `what` if it never does.
@@ -144,6 +157,13 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
         assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(1));
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Polls until the condition holds, however long the harness takes over the checkpoint.
+pub(crate) fn until_forever(mut holds: impl FnMut() -> bool) {
+    while !holds() {
+        sys::nap(POLL);
     }
 }

@@ -15,8 +15,6 @@
 //! kernel behaviour it is about, and its line in [`registry::ALL`]. A test
 //! compares the two.
 
-#![allow(dead_code, unused_imports)]
-
 #[macro_use]
 mod check;
 
@@ -26,10 +24,13 @@ pub mod probe;
 pub mod registry;
 mod sys;
 
+mod cpu;
 mod creds;
 mod files;
+mod fs;
 mod memory;
 mod pipes;
+mod refusals;
 mod signals;
 mod syscalls;
 mod threads;

@@ -50,6 +50,10 @@ pub struct Ended {
 /// What CRIU's restores change in every tree, by its own design.
 const CRIU_DIFFERS: &[(&str, &str)] = &[
     ("*/ns/time", "CRIU puts a restored tree into a new time namespace"),
+    (
+        "*/map/*: was *\"*/dev/zero (deleted)*, is *\"*/memfd:/dev/zero (deleted)*",
+        "CRIU's shared memory is a memfd",
+    ),
     ("*/timens_offsets", "CRIU makes the monotonic clocks go on from the dump"),
 ];
 

@@ -1,7 +1,7 @@
 //! Real, effective, saved and filesystem ids, all different; supplementary groups.
 //!
 //! Verified: the Uid, Gid and Groups lines of `status`, and that `seteuid` to the saved id works.
-//! CRIU: works.
+//! CRIU: needs `CAP_SYS_RESOURCE`, as in `plain`.
 
 use crate::{Context, Scenario, Users, sys};
 

@@ -1,6 +1,15 @@
 //! Open files: where they stand, who shares them, what became of their names.
 
+pub(crate) mod devices;
+pub(crate) mod directory;
 pub(crate) mod eventfd;
 pub(crate) mod eventfd_full;
 pub(crate) mod eventfd_semaphore;
+pub(crate) mod numbers;
+pub(crate) mod o_path;
+pub(crate) mod offsets_shared;
 pub(crate) mod regular;
+pub(crate) mod renamed;
+pub(crate) mod table_shared;
+pub(crate) mod unlinked;
+pub(crate) mod unlinked_linked;

@@ -94,6 +94,25 @@ impl Area {
         Self { start: self.start + first * PAGE, len: count * PAGE }
     }
 
+    /// As many bytes right below it, which the mapping is about to grow into.
+    pub(crate) fn below(self, len: usize) -> Self {
+        Self { start: self.start - len, len }
+    }
+
+    /// A copy of its bytes.
+    pub(crate) fn bytes(self) -> Vec<u8> {
+        (0..self.len).step_by(8).flat_map(|at| self.read(at).to_ne_bytes()).collect()
+    }
+
+    /// Writes these bytes at its start.
+    pub(crate) fn put(self, bytes: &[u8]) {
+        for (at, part) in (0..).step_by(8).zip(bytes.chunks(8)) {
+            let mut word = [0; 8];
+            word[..part.len()].copy_from_slice(part);
+            self.write(at, u64::from_ne_bytes(word));
+        }
+    }
+
     /// Writes the pattern of this seed over all of it. It must be writable.
     pub(crate) fn fill(self, seed: u64) {
         for index in 0..self.len / 8 {
@@ -156,13 +175,20 @@ impl Area {
     }
 }
 
+/// Which pages of the area are present (`Documentation/admin-guide/mm/pagemap.rst`).
+pub(crate) fn present(area: Area) -> Vec<bool> {
+    pagemap(area).into_iter().map(|e| e >> 63 == 1).collect()
+}
+
 /// The frame number of every page of the area, 0 where none is present or the
 /// reader lacks `CAP_SYS_ADMIN` (`Documentation/admin-guide/mm/pagemap.rst`).
 pub(crate) fn page_frames(area: Area) -> Vec<u64> {
+    pagemap(area).into_iter().map(|e| if e >> 63 == 1 { e & ((1 << 55) - 1) } else { 0 }).collect()
+}
+
+fn pagemap(area: Area) -> Vec<u64> {
     let file = File::open("/proc/self/pagemap").expect("own pagemap");
     let mut bytes = vec![0; area.len() / PAGE * 8];
     file.read_exact_at(&mut bytes, (area.start() / PAGE * 8) as u64).expect("pagemap of a mapping");
-    let entries =
-        bytes.chunks_exact(8).map(|c| u64::from_le_bytes(c.try_into().expect("eight bytes")));
-    entries.map(|e| if e >> 63 == 1 { e & ((1 << 55) - 1) } else { 0 }).collect()
+    bytes.chunks_exact(8).map(|c| u64::from_le_bytes(c.try_into().expect("eight bytes"))).collect()
 }

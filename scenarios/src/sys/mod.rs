@@ -4,13 +4,14 @@ mod memory;
 mod process;
 mod signal;
 
-pub(crate) use memory::{Area, PAGE, page_frames};
+pub(crate) use memory::{Area, PAGE, page_frames, present};
 pub(crate) use process::{
-    CPath, Clone3, begin, capture_status, clone3, credentials, exit, fork, gettid, nap, parent,
-    state, wait_siginfo, wait_status,
+    CPath, Clone3, become_subreaper, begin, capture_status, clone3, close, credentials, dup2, exit,
+    fork, gettid, is_subreaper, nap, parent, set_errno, state, wait_siginfo, wait_status,
 };
 pub(crate) use signal::{
-    Action, SigInfo, block, blocked, handle, pending, queue, rt_sigaction, sigset, unblock,
+    Action, SigInfo, altstack, block, blocked, handle, kill, pending, queue, raise, rt_sigaction,
+    set_altstack, sigset, take_signal,
 };
 
 use std::io;

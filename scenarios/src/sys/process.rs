@@ -167,3 +167,37 @@ impl CPath {
         unsafe { libc::access(self.0.as_ptr(), libc::F_OK) == 0 }
     }
 }
+
+/// `dup2(2)` to a number that stays open for good.
+pub(crate) fn dup2(fd: i32, number: i32) {
+    // SAFETY: scenarios only name numbers that no object of theirs owns.
+    done(unsafe { libc::dup2(fd, number) }).expect("dup2");
+}
+
+/// Sets this thread's `errno`.
+pub(crate) fn set_errno(value: i32) {
+    // SAFETY: the location is this thread's own.
+    unsafe { *libc::__errno_location() = value };
+}
+
+/// Makes this process the one its orphaned descendants are given to.
+pub(crate) fn become_subreaper() {
+    // SAFETY: a plain number.
+    done(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) })
+        .expect("PR_SET_CHILD_SUBREAPER");
+}
+
+/// Is it?
+pub(crate) fn is_subreaper() -> bool {
+    let mut is = -1;
+    // SAFETY: the kernel writes one `int`.
+    done(unsafe { libc::prctl(libc::PR_GET_CHILD_SUBREAPER, &raw mut is, 0, 0, 0) })
+        .expect("PR_GET_CHILD_SUBREAPER");
+    is != 0
+}
+
+/// `close(2)` of a number whose owner will not use it again in this process.
+pub(crate) fn close(number: i32) {
+    // SAFETY: the caller's duty, which is a scenario's own business: at worst it fails.
+    done(unsafe { libc::close(number) }).expect("close");
+}

@@ -2,7 +2,7 @@
 
 use std::{io, mem, ptr};
 
-use super::done;
+use super::{Area, done};
 
 /// A signal's action, as `rt_sigaction(2)` has it (`arch/x86/include/uapi/asm/signal.h`).
 #[repr(C)]
@@ -43,7 +43,7 @@ pub(crate) fn rt_sigaction(signal: i32, new: Option<&Action>) -> Action {
     let new = new.map_or(ptr::null(), ptr::from_ref);
     // SAFETY: both pointers are null or valid over the call; a handler that is set is a function
     // of this program (the callers') with a restorer.
-    done(unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, new, &raw mut old, 8) })
+    done(unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, new, &raw mut old, 8usize) })
         .expect("rt_sigaction");
     old
 }
@@ -67,7 +67,7 @@ fn procmask(how: i32, mask: Option<u64>) -> u64 {
     let mut old = 0u64;
     let new = mask.as_ref().map_or(ptr::null(), ptr::from_ref);
     // SAFETY: both pointers are null or valid over the call.
-    done(unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, new, &raw mut old, 8) })
+    done(unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, new, &raw mut old, 8usize) })
         .expect("rt_sigprocmask");
     old
 }
@@ -75,11 +75,6 @@ fn procmask(how: i32, mask: Option<u64>) -> u64 {
 /// Adds to this thread's blocked signals.
 pub(crate) fn block(mask: u64) {
     procmask(libc::SIG_BLOCK, Some(mask));
-}
-
-/// Takes from this thread's blocked signals.
-pub(crate) fn unblock(mask: u64) {
-    procmask(libc::SIG_UNBLOCK, Some(mask));
 }
 
 /// This thread's blocked signals.
@@ -91,7 +86,7 @@ pub(crate) fn blocked() -> u64 {
 pub(crate) fn pending() -> u64 {
     let mut set = 0u64;
     // SAFETY: `set` has the eight bytes stated.
-    done(unsafe { libc::syscall(libc::SYS_rt_sigpending, &raw mut set, 8) })
+    done(unsafe { libc::syscall(libc::SYS_rt_sigpending, &raw mut set, 8usize) })
         .expect("rt_sigpending");
     set
 }
@@ -120,4 +115,51 @@ pub(crate) fn queue(pid: i32, thread: Option<i32>, signal: i32, value: usize) ->
         }
     })
     .map(drop)
+}
+
+/// `sigaltstack(2)`: this area is the thread's alternate stack.
+pub(crate) fn set_altstack(area: Area, flags: i32) {
+    let stack =
+        libc::stack_t { ss_sp: area.pointer().cast(), ss_flags: flags, ss_size: area.len() };
+    // SAFETY: the area stays mapped and is used for nothing else.
+    done(unsafe { libc::sigaltstack(&raw const stack, ptr::null_mut()) }).expect("sigaltstack");
+}
+
+/// Address, flags and size of the thread's alternate stack.
+pub(crate) fn altstack() -> (usize, i32, usize) {
+    // SAFETY: all zeros is a `stack_t`, and the call only writes it.
+    let mut stack: libc::stack_t = unsafe { mem::zeroed() };
+    // SAFETY: as above.
+    done(unsafe { libc::sigaltstack(ptr::null(), &raw mut stack) }).expect("sigaltstack");
+    (stack.ss_sp.addr(), stack.ss_flags, stack.ss_size)
+}
+
+/// Takes one pending signal of the set, if there is one, without waiting.
+pub(crate) fn take_signal(set: u64) -> Option<SigInfo> {
+    let zero = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: all zeros is a `siginfo_t`.
+    let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
+    // SAFETY: all three live over the call; the set has the eight bytes stated.
+    let signal = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigtimedwait,
+            &raw const set,
+            &raw mut info,
+            &raw const zero,
+            8usize,
+        )
+    };
+    (signal > 0).then(|| SigInfo::from(&info))
+}
+
+/// Sends this thread a signal; true if that worked.
+pub(crate) fn raise(signal: i32) -> bool {
+    // SAFETY: a plain number.
+    unsafe { libc::raise(signal) == 0 }
+}
+
+/// Sends a process a signal.
+pub(crate) fn kill(pid: i32, signal: i32) {
+    // SAFETY: plain numbers.
+    done(unsafe { libc::kill(pid, signal) }).expect("kill");
 }

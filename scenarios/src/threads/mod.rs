@@ -1,3 +1,13 @@
 //! Threads and what each has for itself.
 
+pub(crate) mod altstacks;
+pub(crate) mod hundred;
+pub(crate) mod masks;
+pub(crate) mod names;
+pub(crate) mod own_creds;
+pub(crate) mod own_files;
+pub(crate) mod own_fs;
+pub(crate) mod robust;
+pub(crate) mod rseq;
+pub(crate) mod tls;
 pub(crate) mod two;

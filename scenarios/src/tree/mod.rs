@@ -1,4 +1,14 @@
 //! Process trees: shapes, sessions, zombies, orphans.
 
 pub(crate) mod deep;
+pub(crate) mod exit_signal;
+pub(crate) mod orphan;
+pub(crate) mod orphan_below;
+pub(crate) mod pid_order;
+pub(crate) mod sessions;
 pub(crate) mod sleeper;
+pub(crate) mod thread_child;
+pub(crate) mod thread_child_owner;
+pub(crate) mod wide;
+pub(crate) mod zombie_status;
+pub(crate) mod zombies;

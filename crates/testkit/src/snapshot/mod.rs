@@ -69,7 +69,8 @@ impl Snapshot {
         &self.pids
     }
 
-    /// What is different in `after`, except keys that match one of the patterns.
+    /// What is different in `after`, except where a pattern matches the key, or all of the
+    /// difference as it is shown (`KEY: was "X", is "Y"`).
     #[must_use]
     pub fn differences(&self, after: &Self, except: &[(String, String)]) -> Vec<Difference> {
         let keys: std::collections::BTreeSet<&Key> =
@@ -81,7 +82,11 @@ impl Snapshot {
                 before: self.facts.get(k).cloned(),
                 after: after.facts.get(k).cloned(),
             })
-            .filter(|d| !except.iter().any(|(pattern, _)| matches(pattern, &d.key)))
+            .filter(|d| {
+                !except.iter().any(|(pattern, _)| {
+                    matches(pattern, &d.key) || matches(pattern, &d.to_string())
+                })
+            })
             .collect()
     }
 
@@ -137,7 +142,9 @@ mod tests {
         let all = a.differences(&b, &[]);
         assert_eq!(all[0].to_string(), r#"7/comm: was "x", is "y""#);
         assert_eq!(all[1].to_string(), r#"7/fd/1: was nothing, is "z""#);
-        assert_eq!(a.differences(&b, &[("*/comm".into(), "why".into())]), all[1..]);
+        for pattern in ["*/comm", "*/comm: was *x*, is *y*"] {
+            assert_eq!(a.differences(&b, &[(pattern.into(), "why".into())]), all[1..]);
+        }
     }
 
     #[test]

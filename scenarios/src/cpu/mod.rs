@@ -1,0 +1,10 @@
+//! What the CPU holds for a thread: registers of all kinds.
+
+mod spin;
+
+pub(crate) mod alignment_check;
+pub(crate) mod avx;
+pub(crate) mod avx512;
+pub(crate) mod bases;
+pub(crate) mod registers;
+pub(crate) mod x87_sse;

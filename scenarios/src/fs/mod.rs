@@ -1,0 +1,6 @@
+//! Where paths start and what new files may be: working directory, root, umask.
+
+pub(crate) mod cwd;
+pub(crate) mod cwd_deleted;
+pub(crate) mod root;
+pub(crate) mod umask;

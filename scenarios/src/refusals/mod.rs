@@ -1,0 +1,11 @@
+//! State that no checkpointer can carry over: it must say so and leave the target alone.
+
+pub(crate) mod bpf_map;
+pub(crate) mod io_uring;
+pub(crate) mod userfaultfd;
+
+/// Puts the descriptor where the harness expects the refused object.
+fn at_42(fd: i32) {
+    crate::sys::dup2(fd, 42);
+    crate::sys::close(fd);
+}
