@@ -4,6 +4,7 @@
 //! that; one with two threads.
 //! CRIU: stops them anew, so the parent could be told of the stop a second time.
 
+use crate::context::until_forever;
 use crate::{Context, Scenario, sys};
 
 pub(crate) const SCENARIO: Scenario = Scenario::new(module_path!(), run).faults();
@@ -13,6 +14,8 @@ fn run(cx: &mut Context) {
         cx.arrive(sys::gettid());
         cx.wait_go();
         cx.publish("ran.1", "");
+        // A child that has ended can no longer be seen to have been continued.
+        until_forever(|| cx.path("seen").exists());
     });
     let threaded = cx.fork(|cx| {
         let (thread, _) = cx.thread(|cx| {
@@ -22,6 +25,7 @@ fn run(cx: &mut Context) {
         cx.arrive(sys::gettid());
         check!(thread.join().is_ok(), "the thread panicked");
         cx.publish("ran.2", "");
+        until_forever(|| cx.path("seen").exists());
     });
     let children = [(plain, "ran.1"), (threaded, "ran.2")];
     for (child, _) in children {
@@ -41,6 +45,9 @@ fn run(cx: &mut Context) {
         sys::kill(child, libc::SIGCONT);
         let go_on = sys::wait_siginfo(child, libc::WCONTINUED).ok();
         check_eq!(go_on, Some((libc::CLD_CONTINUED, libc::SIGCONT)), "continuation of {child}");
+    }
+    cx.publish("seen", "");
+    for (child, ran) in children {
         cx.reap(child);
         check!(cx.path(ran).exists(), "{child} did not run after SIGCONT");
     }
