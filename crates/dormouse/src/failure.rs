@@ -46,9 +46,6 @@ pub(crate) enum Failure {
     /// There is no engine yet.
     #[error("{0} is not supported by this build")]
     NoEngine(Operation),
-    /// A command that is not there yet.
-    #[error("{0} is not supported by this build")]
-    NotYet(&'static str),
     /// Signals cannot be passed on.
     #[error("cannot receive signals")]
     Signals {
@@ -112,7 +109,7 @@ impl Failure {
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
             Self::Engine { source, .. } => source.kind,
-            Self::NoEngine(_) | Self::NotYet(_) | Self::Refused(_) | Self::UnknownFeature(_) => {
+            Self::NoEngine(_) | Self::Refused(_) | Self::UnknownFeature(_) => {
                 ErrorKind::Unsupported
             }
             Self::File { source, .. }

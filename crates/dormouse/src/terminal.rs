@@ -48,6 +48,12 @@ impl Paint {
         Self { colour: stdout_has_colour() }
     }
 
+    /// Without any.
+    #[cfg(test)]
+    pub(crate) fn plain() -> Self {
+        Self { colour: false }
+    }
+
     fn with(self, code: &str, text: &dyn Display) -> String {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
     }

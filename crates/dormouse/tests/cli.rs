@@ -208,3 +208,20 @@ fn check_answers_as_criu_does() {
     let output = criu("check");
     assert_eq!(text(&output.stdout), "Looks good.\n");
 }
+
+#[test]
+fn show_draws_a_dump_of_criu_s() {
+    let images = concat!(env!("CARGO_MANIFEST_DIR"), "/../image/tests/golden/sleeper");
+    let output = dormouse(&["show", images]);
+    assert!(output.status.success());
+    let drawn = text(&output.stdout);
+    assert!(drawn.starts_with("2 processes with 3 threads, "), "{drawn}");
+    assert!(drawn.contains("\n└─ "), "{drawn}");
+    let output = dormouse(&["show", "--json", "-D", images]);
+    let dump: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(dump["processes"].as_array().map(Vec::len), Some(2));
+
+    let empty = tempfile::tempdir().unwrap();
+    let output = dormouse(&["show", empty.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(65));
+}

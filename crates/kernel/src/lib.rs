@@ -10,6 +10,7 @@
 
 pub mod addr;
 pub mod clone;
+pub mod close_on_exec;
 pub mod device;
 pub mod features;
 pub mod handle;

@@ -9,6 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 use std::{env, fmt};
 
+use dormouse_kernel::FdNum;
+use dormouse_kernel::close_on_exec::close_on_exec_from;
 use rustix::process::{
     Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, set_child_subreaper, wait, waitpid,
 };
@@ -92,6 +94,9 @@ impl Stage {
             .tempdir()
             .map_err(failed("make a directory"))?;
         fs::create_dir(directory.path().join("images")).map_err(failed("make a directory"))?;
+        // The program is to have nothing that its parent happens to have.
+        close_on_exec_from(FdNum::from_raw(3))
+            .map_err(|e| failed("keep descriptors from the program")(e.into()))?;
         set_child_subreaper(Some(getpid()))
             .map_err(|e| failed("become the parent of orphans")(e.into()))?;
         Ok(Self { directory, keep, root: None })
