@@ -77,6 +77,13 @@ pub struct VmaEntry {
     /// Open flags the mapped file needs.
     #[prost(uint32, optional, tag = "10")]
     pub fdflags: Option<u32>,
+    /// Dormouse: what the kernel knows of a mapping and CRIU loses, see
+    /// [`vma_extra`](crate::proto::vma_extra). Absent in an image of CRIU.
+    #[prost(uint32, optional, tag = "20000")]
+    pub extra: Option<u32>,
+    /// Dormouse: `PR_SET_VMA_ANON_NAME`.
+    #[prost(bytes = "vec", optional, tag = "20001")]
+    pub name: Option<Vec<u8>>,
 }
 
 /// `aio_ring_entry`.

@@ -95,3 +95,13 @@ pub mod vma_status {
     /// A CRIU plugin looks after it.
     pub const EXT_PLUGIN: u32 = 1 << 27;
 }
+
+/// Bits of [`VmaEntry::extra`](mm::VmaEntry::extra).
+pub mod vma_extra {
+    /// Counts as committed memory (`VM_ACCOUNT`).
+    pub const ACCOUNTED: u32 = 1 << 0;
+    /// Locked page by page as they are touched (`MLOCK_ONFAULT`).
+    pub const LOCK_ON_FAULT: u32 = 1 << 1;
+    /// Sealed by mseal(2).
+    pub const SEALED: u32 = 1 << 2;
+}

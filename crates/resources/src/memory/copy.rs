@@ -1,0 +1,359 @@
+//! Copying pages into pages files.
+//!
+//! What goes into a file is a list of pieces. The contents of each follow those of the one before,
+//! less the pages of zeros that are as good left out; so where a page goes depends on those before
+//! it. Threads read and look for zeros side by side, queue up for a moment to learn their place,
+//! and write side by side. The files are the same every time.
+
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use dormouse_image::ImageName;
+use dormouse_kernel::remote_memory::{self, Mem};
+use dormouse_kernel::{AddrRange, Errno, HostPid, PAGE_SIZE};
+
+use super::error::{Error, Result};
+use super::shared::SharedObject;
+use super::workers::{self, Turnstile};
+
+/// Where pages come from.
+#[derive(Debug)]
+pub(super) enum Source<'a> {
+    /// Memory that its process may read, and shares with no other: see
+    /// [`PageTraits::needs_mem`](super::survey::PageTraits::needs_mem).
+    Process(HostPid),
+    /// Any memory of a process.
+    Mem(HostPid, Mem),
+    /// A shared memory object; addresses are offsets in it.
+    Object(SharedObject<'a>),
+}
+
+/// Pages from one source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Piece {
+    pub(super) source: u32,
+    /// Pages of zeros are left out.
+    pub(super) zero_is_nothing: bool,
+    pub(super) range: AddrRange,
+}
+
+/// What goes into one pages file.
+#[derive(Debug)]
+pub(super) struct Output {
+    pub(super) image: ImageName,
+    pub(super) pieces: Vec<Piece>,
+}
+
+/// What was left out: pages of a piece, by its index. In order.
+pub(super) type LeftOut = Vec<(usize, AddrRange)>;
+
+/// Moved at once: enough that a system call does not count, little enough that what was read is
+/// still in the processor's cache when it is written.
+const CHUNK: u64 = 256 << 10;
+
+const PAGE: usize = PAGE_SIZE as usize;
+static ZERO: [u8; PAGE] = [0; PAGE];
+
+/// Copies all pages. `create` makes the file of an output, by its index. Says what was left out of
+/// each.
+pub(super) fn copy(
+    sources: &[Source<'_>],
+    outputs: &[Output],
+    create: impl Fn(usize) -> Result<File> + Sync,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Vec<LeftOut>> {
+    let jobs = jobs(outputs);
+    let place = Place { output: None, left_out: outputs.iter().map(|_| LeftOut::new()).collect() };
+    let places = Turnstile::new(place);
+    let work = |own: &mut Own, number: usize| {
+        let job = &jobs[number];
+        let output = &outputs[job.output];
+        let done = own.read(sources, output, job).and_then(|zeros| {
+            let stored = job.bytes - zeros.iter().map(|(_, range)| range.len()).sum::<u64>();
+            let at = places.pass(number, |place| {
+                let at = place.take(job.output, stored, || create(job.output));
+                place.left_out[job.output].extend_from_slice(&zeros);
+                at
+            });
+            match at {
+                Some(at) => {
+                    let (file, offset) = at?;
+                    own.write(output, job, &zeros, &file, offset)
+                }
+                // Another thread has failed, and says why.
+                None => Ok(()),
+            }
+        });
+        if done.is_err() {
+            places.break_down();
+        }
+        done.map(|()| job.bytes)
+    };
+    workers::run(jobs.len(), Own::default, work, progress)?;
+    Ok(places.into_inner().left_out)
+}
+
+/// Some of the bytes of an output: `bytes` from `skip` bytes into piece `first` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Job {
+    output: usize,
+    first: usize,
+    skip: u64,
+    bytes: u64,
+}
+
+fn jobs(outputs: &[Output]) -> Vec<Job> {
+    let mut jobs = Vec::new();
+    for (output, Output { pieces, .. }) in outputs.iter().enumerate() {
+        let mut job = Job { output, first: 0, skip: 0, bytes: 0 };
+        let mut taken = 0;
+        for (number, piece) in pieces.iter().enumerate() {
+            let mut skip = 0;
+            while skip < piece.range.len() {
+                if job.bytes == CHUNK || taken == remote_memory::MAX_PIECES {
+                    jobs.push(job);
+                    (job, taken) = (Job { output, first: number, skip, bytes: 0 }, 0);
+                }
+                let len = (piece.range.len() - skip).min(CHUNK - job.bytes);
+                (job.bytes, taken, skip) = (job.bytes + len, taken + 1, skip + len);
+            }
+        }
+        if job.bytes > 0 {
+            jobs.push(job);
+        }
+    }
+    jobs
+}
+
+impl Job {
+    /// The pieces of the job, each cut to it, with its number.
+    fn pieces<'a>(&self, output: &'a Output) -> impl Iterator<Item = (usize, Piece)> + use<'a> {
+        let (mut skip, mut left) = (self.skip, self.bytes);
+        output.pieces.iter().enumerate().skip(self.first).map_while(move |(number, piece)| {
+            if left == 0 {
+                return None;
+            }
+            let start = piece.range.start().checked_add(skip).expect("inside of the piece");
+            let len = (piece.range.len() - skip).min(left);
+            let range = AddrRange::with_len(start, len).expect("inside of the piece");
+            (skip, left) = (0, left - len);
+            Some((number, Piece { range, ..*piece }))
+        })
+    }
+}
+
+/// Where the next contents go.
+struct Place {
+    output: Option<(usize, Arc<File>, u64)>,
+    left_out: Vec<LeftOut>,
+}
+
+impl Place {
+    fn take(
+        &mut self,
+        output: usize,
+        bytes: u64,
+        create: impl FnOnce() -> Result<File>,
+    ) -> Result<(Arc<File>, u64)> {
+        if self.output.as_ref().is_none_or(|(current, ..)| *current != output) {
+            self.output = Some((output, Arc::new(create()?), 0));
+        }
+        let (_, file, end) = self.output.as_mut().expect("it was just created");
+        let at = *end;
+        *end += bytes;
+        Ok((Arc::clone(file), at))
+    }
+}
+
+/// What a thread has of its own.
+#[derive(Default)]
+struct Own {
+    buffer: Vec<u8>,
+    remote: Vec<AddrRange>,
+    /// The object read last.
+    object: Option<(usize, OwnedFd)>,
+}
+
+impl Own {
+    /// Reads what the job says, and finds the pages that can be left out.
+    fn read(&mut self, sources: &[Source<'_>], output: &Output, job: &Job) -> Result<LeftOut> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.resize(CHUNK as usize, 0);
+        let mut rest = &mut buffer[..job.bytes as usize];
+        let mut pieces = job.pieces(output).peekable();
+        while let Some((_, Piece { source, range, .. })) = pieces.next() {
+            self.remote.clear();
+            self.remote.push(range);
+            let mut len = range.len();
+            while let Some((_, next)) = pieces.next_if(|(_, next)| next.source == source) {
+                self.remote.push(next.range);
+                len += next.range.len();
+            }
+            let (now, later) = rest.split_at_mut(len as usize);
+            self.fetch(sources, source as usize, now)?;
+            rest = later;
+        }
+        self.buffer = buffer;
+        Ok(zeros(&self.buffer, job.pieces(output)))
+    }
+
+    fn fetch(&mut self, sources: &[Source<'_>], number: usize, into: &mut [u8]) -> Result<()> {
+        match &sources[number] {
+            Source::Process(pid) => read_process(*pid, &mut self.remote, into),
+            Source::Mem(pid, mem) => {
+                let mut into = into;
+                for range in &self.remote {
+                    let (now, later) = into.split_at_mut(range.len() as usize);
+                    mem.read_exact(range.start(), now).map_err(|error| vanished(*pid, error))?;
+                    into = later;
+                }
+                Ok(())
+            }
+            Source::Object(object) => {
+                if self.object.as_ref().is_none_or(|(open, _)| *open != number) {
+                    self.object = Some((number, object.open()?));
+                }
+                let (_, file) = self.object.as_ref().expect("it was just opened");
+                let mut into = into;
+                for range in &self.remote {
+                    let (now, later) = into.split_at_mut(range.len() as usize);
+                    read_object(file, range.start().as_raw(), now)?;
+                    into = later;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes what was read, but for `zeros`.
+    fn write(
+        &self,
+        output: &Output,
+        job: &Job,
+        zeros: &LeftOut,
+        file: &File,
+        offset: u64,
+    ) -> Result<()> {
+        let mut slices = Vec::new();
+        let mut zeros = zeros.iter().peekable();
+        let mut at = 0;
+        let mut from = 0;
+        for (number, piece) in job.pieces(output) {
+            while let Some((_, zero)) =
+                zeros.next_if(|(of, zero)| *of == number && zero.start() < piece.range.end())
+            {
+                let start = at + (zero.start().as_raw() - piece.range.start().as_raw()) as usize;
+                slices.push(IoSlice::new(&self.buffer[from..start]));
+                from = start + zero.len() as usize;
+            }
+            at += piece.range.len() as usize;
+        }
+        slices.push(IoSlice::new(&self.buffer[from..at]));
+        write_all(file, &mut slices, offset).map_err(|source| Error::Pages {
+            operation: "write",
+            image: output.image,
+            source,
+        })
+    }
+}
+
+/// The pages of zeros in `buffer`, which holds the contents of `pieces`, that may be left out.
+fn zeros(buffer: &[u8], pieces: impl Iterator<Item = (usize, Piece)>) -> LeftOut {
+    let mut zeros = LeftOut::new();
+    let mut at = 0;
+    for (number, piece) in pieces {
+        let len = piece.range.len() as usize;
+        let contents = &buffer[at..at + len];
+        at += len;
+        if !piece.zero_is_nothing {
+            continue;
+        }
+        for (page, contents) in contents.chunks_exact(PAGE).enumerate() {
+            if contents != ZERO {
+                continue;
+            }
+            let start = piece.range.start().checked_add(page as u64 * PAGE_SIZE);
+            let range = start.and_then(|start| AddrRange::with_len(start, PAGE_SIZE));
+            let range = range.expect("inside of the piece");
+            match zeros.last_mut() {
+                Some((of, last)) if *of == number && last.end() == range.start() => {
+                    *last = AddrRange::new(last.start(), range.end()).expect("pages ascend");
+                }
+                _ => zeros.push((number, range)),
+            }
+        }
+    }
+    zeros
+}
+
+/// Reads all of `remote`, which is used up.
+fn read_process(pid: HostPid, remote: &mut [AddrRange], into: &mut [u8]) -> Result<()> {
+    let mut into = into;
+    let mut first = 0;
+    while !into.is_empty() {
+        let mut local = [IoSliceMut::new(into)];
+        let mut moved = remote_memory::read(pid, &remote[first..], &mut local)
+            .map_err(|error| vanished(pid, error))?;
+        into = &mut into[moved..];
+        // What was read only in part is asked for again, and then fails with its address.
+        while first < remote.len() && moved > 0 {
+            let len = remote[first].len() as usize;
+            if moved < len {
+                let start = remote[first].start().checked_add(moved as u64);
+                let start = start.expect("inside of the range");
+                remote[first] = AddrRange::new(start, remote[first].end()).expect("the rest");
+                break;
+            }
+            moved -= len;
+            first += 1;
+        }
+    }
+    Ok(())
+}
+
+/// `EFAULT` and `EIO` mean that there is no page.
+fn vanished(pid: HostPid, error: remote_memory::Error) -> Error {
+    match error.source {
+        Errno::FAULT | Errno::IO => Error::Vanished { pid, at: error.addr },
+        _ => Error::Remote(error),
+    }
+}
+
+fn read_object(file: &OwnedFd, mut offset: u64, mut into: &mut [u8]) -> Result<()> {
+    let failed = |source| Error::Kernel { operation: "read a shared memory object", source };
+    while !into.is_empty() {
+        match rustix::io::pread(file, &mut *into, offset) {
+            // Behind the end of the object, within its last page.
+            Ok(0) => {
+                into.fill(0);
+                return Ok(());
+            }
+            Ok(read) => (into, offset) = (&mut into[read..], offset + read as u64),
+            Err(Errno::INTR) => {}
+            Err(source) => return Err(failed(source)),
+        }
+    }
+    Ok(())
+}
+
+fn write_all(file: &File, mut slices: &mut [IoSlice<'_>], mut offset: u64) -> io::Result<()> {
+    // Without those that are empty, a write of nothing is a failure.
+    IoSlice::advance_slices(&mut slices, 0);
+    while !slices.is_empty() {
+        match rustix::io::pwritev(file, slices, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                offset += written as u64;
+                IoSlice::advance_slices(&mut slices, written);
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,209 @@
+//! What can go wrong with memory.
+
+use std::ffi::OsString;
+use std::io;
+
+use dormouse_image::pagemap::PagemapProblem;
+use dormouse_image::{ImageError, ImageName};
+use dormouse_kernel::{Addr, AddrRange, Errno, HostPid, pagemap, proc, remote_memory};
+use thiserror::Error;
+
+/// The result of a verb of this room.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Saving or restoring memory failed.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// A mapping that cannot be carried over.
+    #[error("the mapping {name:?} at {range} of task {pid} cannot be checkpointed: {obstacle}")]
+    Unsupported {
+        /// The process.
+        pid: HostPid,
+        /// Where.
+        range: AddrRange,
+        /// What maps calls it.
+        name: OsString,
+        /// Why not.
+        obstacle: Obstacle,
+    },
+    /// An image that contradicts itself.
+    #[error("{image}: the mapping at {at}: {problem}")]
+    Corrupt {
+        /// The image.
+        image: ImageName,
+        /// Start of the mapping concerned.
+        at: Addr,
+        /// What is wrong.
+        problem: MappingProblem,
+    },
+    /// Reading `/proc` failed.
+    #[error(transparent)]
+    Proc(#[from] proc::Error),
+    /// Reading or writing an image failed.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// Looking at the pages of a task failed.
+    #[error(transparent)]
+    Pagemap(#[from] pagemap::Error),
+    /// Moving the memory of a task failed.
+    #[error(transparent)]
+    Remote(#[from] remote_memory::Error),
+    /// Pages that were there when the tree was stopped are gone.
+    #[error("pages at {at} of task {pid} vanished while they were copied")]
+    Vanished {
+        /// The process.
+        pid: HostPid,
+        /// The first of them.
+        at: Addr,
+    },
+    /// The pages found cannot be described in an image.
+    #[error("cannot describe the pages of {image}")]
+    PageOrder {
+        /// The image.
+        image: ImageName,
+        /// Why not.
+        #[source]
+        problem: PagemapProblem,
+    },
+    /// A system call of dormouse itself failed.
+    #[error("cannot {operation}")]
+    Kernel {
+        /// What was tried.
+        operation: &'static str,
+        /// The answer.
+        source: Errno,
+    },
+    /// Reading or writing a pages file failed.
+    #[error("cannot {operation} {image}")]
+    Pages {
+        /// What was tried.
+        operation: &'static str,
+        /// The file.
+        image: ImageName,
+        /// The answer.
+        source: io::Error,
+    },
+}
+
+/// Why a mapping cannot be checkpointed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Obstacle {
+    /// hugetlbfs, or `MAP_HUGETLB`.
+    #[error("it is made of reserved huge pages")]
+    HugePages,
+    /// `VM_IO` or `VM_PFNMAP`.
+    #[error("it is memory of a device")]
+    Device,
+    /// `io_setup(2)`.
+    #[error("it is the ring of an asynchronous I/O context")]
+    AioRing,
+    /// `io_uring_setup(2)`.
+    #[error("it is a ring of io_uring")]
+    IoUring,
+    /// `PACKET_MMAP` and the like.
+    #[error("it is the buffer of a socket")]
+    Socket,
+    /// `shmat(2)`.
+    #[error("it is a System V shared memory segment")]
+    SystemV,
+    /// `userfaultfd(2)`.
+    #[error("its page faults are handled by a userfaultfd")]
+    Userfault,
+    /// `memfd_secret(2)`.
+    #[error("it is secret memory, which nobody but the process can read")]
+    Secret,
+    /// `pkey_mprotect(2)`.
+    #[error("it has a protection key")]
+    ProtectionKey,
+    /// `MAP_SYNC`.
+    #[error("it is mapped with MAP_SYNC")]
+    Sync,
+    /// A user shadow stack.
+    #[error("it is a shadow stack")]
+    ShadowStack,
+    /// A probe is set in the program.
+    #[error("a uprobe is set in the program")]
+    Uprobes,
+    /// A private mapping of shared anonymous memory, made through `map_files`.
+    #[error("it is a private mapping of shared anonymous memory")]
+    PrivateShared,
+    /// `mseal(2)` for vDSO and vvar, a kernel option.
+    #[error("the kernel has sealed it, so it cannot be moved where it was")]
+    SealedSpecial,
+    /// Something else that is not a file of a file system.
+    #[error("it is not a kind of memory that dormouse knows")]
+    Unknown,
+    /// The kernel prints a flag that is newer than this program.
+    #[error("it has a flag that dormouse does not know")]
+    UnknownFlag,
+}
+
+impl Obstacle {
+    /// What the user can do, where there is something.
+    #[must_use]
+    pub const fn hint(self) -> Option<&'static str> {
+        match self {
+            Self::HugePages => Some("run the program without reserved huge pages"),
+            Self::AioRing => Some("let the program destroy its AIO contexts first (io_destroy)"),
+            Self::IoUring => Some("run the program with its io_uring support switched off"),
+            Self::Uprobes => Some("remove the probe (perf, bpftrace)"),
+            Self::SystemV | Self::Userfault | Self::Secret | Self::ProtectionKey => None,
+            Self::Device | Self::Socket | Self::Sync | Self::ShadowStack => None,
+            Self::PrivateShared | Self::SealedSpecial | Self::Unknown | Self::UnknownFlag => None,
+        }
+    }
+}
+
+/// What is wrong with a mapping in an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum MappingProblem {
+    /// Not whole pages, empty, or beyond the end of user memory.
+    #[error("its bounds are no run of pages")]
+    Bounds,
+    /// The list does not ascend, or mappings overlap.
+    #[error("it begins before the end of the mapping before it")]
+    Order,
+    /// `PROT_*`.
+    #[error("protection {0:#x} means nothing")]
+    Protection(u32),
+    /// `MAP_*`.
+    #[error("flags {0:#x} mean nothing here")]
+    Flags(u32),
+    /// `VMA_AREA_*`.
+    #[error("status {0:#x} means nothing")]
+    Status(u32),
+    /// `VMA_AREA_*` that means something, but not to this version.
+    #[error("its kind (status {0:#x}) cannot be restored")]
+    Unsupported(u32),
+    /// The bits of `madvise(2)`.
+    #[error("advice {0:#x} means nothing here")]
+    Advice(u64),
+    /// A number that names nothing.
+    #[error("{0} is no number of a file or object")]
+    Id(u64),
+    /// An offset that is no whole page, or so high that the end is beyond any
+    /// file.
+    #[error("offset {0:#x} is out of bounds")]
+    Offset(u64),
+    /// A name of a mapping that has none, or an impossible one.
+    #[error("it cannot have this name")]
+    Name,
+    /// Guard pages outside of any mapping.
+    #[error("guard pages where nothing is mapped")]
+    Guard,
+    /// Stored pages outside of any mapping that has pages of its own.
+    #[error("stored pages where no private memory is mapped")]
+    Pages,
+    /// A vvar without a vDSO, or more than one of either.
+    #[error("vDSO and vvar do not go together")]
+    Vdso,
+    /// The addresses of the mm.
+    #[error("the addresses of code, data, heap, arguments or environment are out of order")]
+    Layout,
+    /// `PR_GET_DUMPABLE`.
+    #[error("{0} is no answer of PR_GET_DUMPABLE")]
+    Dumpable(i32),
+    /// auxv.
+    #[error("the auxiliary vector has an odd or excessive number of words")]
+    Auxv,
+}

@@ -1,0 +1,207 @@
+//! The address space of a process, and what the kernel keeps with it.
+
+use dormouse_image::ImageName;
+use dormouse_image::proto::mm::{MmEntry, VmaEntry};
+use dormouse_kernel::proc::MemoryLayout;
+use dormouse_kernel::{Addr, AddrRange};
+
+use super::encode;
+use super::error::{Error, MappingProblem, Result};
+use super::vma::{Backing, Vma};
+use crate::file::FileId;
+
+/// An address space (`struct mm_struct`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mm {
+    /// Where code, data, heap, stack, arguments and environment are, or were at the start.
+    pub layout: MemoryLayout,
+    /// The end of the heap: what `brk(0)` answers.
+    pub brk: Addr,
+    /// `/proc/PID/auxv`, tags and values in turn.
+    pub auxv: Vec<u64>,
+    /// `/proc/PID/exe`.
+    pub exe: FileId,
+    /// `PR_GET_DUMPABLE`.
+    pub dumpable: Dumpable,
+    /// `PR_GET_THP_DISABLE`.
+    pub thp_disabled: bool,
+    /// All mappings, in ascending order.
+    pub vmas: Vec<Vma>,
+    /// Guard pages (`MADV_GUARD_INSTALL`), in ascending order, none touching.
+    pub guards: Vec<AddrRange>,
+}
+
+/// Who may trace a process and read its core dump (`PR_SET_DUMPABLE(2const)`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dumpable {
+    /// Only who may do anything.
+    No,
+    /// Its user.
+    Yes,
+    /// As [`No`](Self::No), and core dumps belong to root. Nobody can choose this: the kernel does
+    /// when credentials change, if `fs.suid_dumpable` is 2.
+    AsRoot,
+}
+
+impl Dumpable {
+    /// From what `PR_GET_DUMPABLE` answers.
+    #[must_use]
+    pub const fn from_raw(raw: i32) -> Option<Self> {
+        match raw {
+            0 => Some(Self::No),
+            1 => Some(Self::Yes),
+            2 => Some(Self::AsRoot),
+            _ => None,
+        }
+    }
+
+    /// As `PR_GET_DUMPABLE` answers.
+    #[must_use]
+    pub const fn as_raw(self) -> i32 {
+        match self {
+            Self::No => 0,
+            Self::Yes => 1,
+            Self::AsRoot => 2,
+        }
+    }
+}
+
+/// More words than any kernel has room for in `mm->saved_auxv`.
+const AUXV_MAX: usize = 128;
+
+impl Mm {
+    /// The message of `mm-PID.img`.
+    #[must_use]
+    pub fn encode(&self) -> MmEntry {
+        let Self { layout, brk, auxv, exe, dumpable, thp_disabled, vmas, guards } = self;
+        let MemoryLayout { code, data, start_brk, start_stack, args, env } = *layout;
+        MmEntry {
+            mm_start_code: code.0.as_raw(),
+            mm_end_code: code.1.as_raw(),
+            mm_start_data: data.0.as_raw(),
+            mm_end_data: data.1.as_raw(),
+            mm_start_stack: start_stack.as_raw(),
+            mm_start_brk: start_brk.as_raw(),
+            mm_brk: brk.as_raw(),
+            mm_arg_start: args.0.as_raw(),
+            mm_arg_end: args.1.as_raw(),
+            mm_env_start: env.0.as_raw(),
+            mm_env_end: env.1.as_raw(),
+            exe_file_id: exe.as_raw(),
+            mm_saved_auxv: auxv.clone(),
+            vmas: vmas
+                .iter()
+                .map(Vma::encode)
+                .chain(guards.iter().copied().map(encode::encode_guard))
+                .collect(),
+            dumpable: Some(dumpable.as_raw()),
+            // Rings are refused when mappings are recognised.
+            aios: Vec::new(),
+            thp_disabled: Some(*thp_disabled),
+        }
+    }
+
+    /// Reads the message of `mm-PID.img` back, and judges it: bounds, order and kinds of all
+    /// mappings are as the kernel could have made them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`].
+    pub fn decode(image: ImageName, entry: &MmEntry) -> Result<Self> {
+        let corrupt = |at| move |problem| Error::Corrupt { image, at: Addr::from_raw(at), problem };
+        let pair = |start, end, ordered: bool| {
+            if !ordered {
+                return Err(corrupt(start)(MappingProblem::Layout));
+            }
+            Ok((Addr::from_raw(start), Addr::from_raw(end)))
+        };
+        let up = |start, end| pair(start, end, start <= end);
+        let layout = MemoryLayout {
+            code: pair(
+                entry.mm_start_code,
+                entry.mm_end_code,
+                entry.mm_start_code < entry.mm_end_code,
+            )?,
+            data: up(entry.mm_start_data, entry.mm_end_data)?,
+            start_brk: up(entry.mm_start_brk, entry.mm_brk)?.0,
+            start_stack: Addr::from_raw(entry.mm_start_stack),
+            args: up(entry.mm_arg_start, entry.mm_arg_end)?,
+            env: up(entry.mm_env_start, entry.mm_env_end)?,
+        };
+        let auxv = entry.mm_saved_auxv.clone();
+        if !auxv.len().is_multiple_of(2) || auxv.len() > AUXV_MAX {
+            return Err(corrupt(0)(MappingProblem::Auxv));
+        }
+        let dumpable = entry.dumpable.unwrap_or(1);
+        let dumpable = Dumpable::from_raw(dumpable)
+            .ok_or_else(|| corrupt(0)(MappingProblem::Dumpable(dumpable)))?;
+        if let Some(ring) = entry.aios.first() {
+            let status = dormouse_image::proto::vma_status::AIO_RING;
+            return Err(corrupt(ring.id)(MappingProblem::Unsupported(status)));
+        }
+        let (vmas, guards) = mappings(&entry.vmas, |at, problem| corrupt(at)(problem))?;
+        Ok(Self {
+            layout,
+            brk: Addr::from_raw(entry.mm_brk),
+            auxv,
+            exe: FileId::from_raw(entry.exe_file_id),
+            dumpable,
+            thp_disabled: entry.thp_disabled.unwrap_or(false),
+            vmas,
+            guards,
+        })
+    }
+}
+
+fn mappings(
+    entries: &[VmaEntry],
+    corrupt: impl Fn(u64, MappingProblem) -> Error,
+) -> Result<(Vec<Vma>, Vec<AddrRange>)> {
+    let mut vmas: Vec<Vma> = Vec::with_capacity(entries.len());
+    let mut guards: Vec<AddrRange> = Vec::new();
+    for entry in entries {
+        let fail = |problem| corrupt(entry.start, problem);
+        if let Some(guard) = encode::decode_guard(entry).map_err(fail)? {
+            if guards.last().is_some_and(|last| guard.start() < last.end()) {
+                return Err(fail(MappingProblem::Order));
+            }
+            guards.push(guard);
+        } else if let Some(vma) = Vma::decode(entry).map_err(fail)? {
+            if !guards.is_empty()
+                || vmas.last().is_some_and(|last| vma.range.start() < last.range.end())
+            {
+                return Err(fail(MappingProblem::Order));
+            }
+            vmas.push(vma);
+        }
+    }
+    for kind in [Backing::Vdso, Backing::Vvar] {
+        if let Some(vma) = vmas.iter().filter(|vma| vma.backing == kind).nth(1) {
+            return Err(corrupt(vma.range.start().as_raw(), MappingProblem::Vdso));
+        }
+    }
+    if let Some(guard) = guards.iter().find(|guard| !covered(&vmas, **guard)) {
+        return Err(corrupt(guard.start().as_raw(), MappingProblem::Guard));
+    }
+    Ok((vmas, guards))
+}
+
+/// Whether mappings that follow each other without a gap, none of them the kernel's own, hold all
+/// of `range`.
+fn covered(vmas: &[Vma], range: AddrRange) -> bool {
+    let mut at = range.start();
+    let first = vmas.partition_point(|vma| vma.range.end() <= at);
+    for vma in &vmas[first..] {
+        if vma.range.start() > at || vma.is_special() {
+            return false;
+        }
+        at = vma.range.end();
+        if at >= range.end() {
+            return true;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests;

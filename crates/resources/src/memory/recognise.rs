@@ -1,0 +1,350 @@
+//! Recognising mappings: from the lines of smaps to [`Vma`]s.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use dormouse_kernel::pagemap::Pagemap;
+use dormouse_kernel::proc::{Perms, ProcDir, Smap, VmFlags, VmaName};
+use dormouse_kernel::{AddrRange, DeviceId, HostPid};
+
+use super::error::{Error, Obstacle, Result};
+use super::shared::SharedObjects;
+use super::survey::{Population, StoredPages, survey};
+use super::vma::{Access, Advice, Backing, FileRange, Lock, MappedFile, ProtFlags, Traits, Vma};
+use crate::file::FileId;
+
+/// The mappings of a tree, process by process. What several processes map is
+/// looked up once.
+#[derive(Debug)]
+pub struct Mappings {
+    uprobes: Uprobes,
+    files: HashMap<FileKey, FileId>,
+    objects: SharedObjects,
+}
+
+/// The address space of a stopped process.
+#[derive(Clone, Debug)]
+pub struct Enumerated {
+    /// All mappings, in ascending order; for [`Mm`](super::Mm).
+    pub vmas: Vec<Vma>,
+    /// Guard pages; for [`Mm`](super::Mm).
+    pub guards: Vec<AddrRange>,
+    /// What is to be stored; for [`PageDump`](super::PageDump).
+    pub pages: StoredPages,
+}
+
+/// What to do with the page the kernel maps into a program to run it with
+/// uprobes set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Uprobes {
+    /// The program cannot be checkpointed.
+    Refuse,
+    /// The page is left out: restored, the program has no probes.
+    LeaveOut,
+}
+
+/// The mappings of one file stand together and share the path.
+type FileKey = (DeviceId, u64, Arc<Path>, Access);
+
+impl Mappings {
+    /// None so far.
+    #[must_use]
+    pub fn new(objects: SharedObjects, uprobes: Uprobes) -> Self {
+        Self { uprobes, files: HashMap::new(), objects }
+    }
+
+    /// Looks at the address space of a stopped process. `resolve` is asked for
+    /// the id of a mapped file when the file turns up for the first time in
+    /// the tree.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] for a mapping that cannot be carried over, what
+    /// `resolve` says, and failures of `/proc`.
+    pub fn enumerate<E: From<Error>>(
+        &mut self,
+        proc: &ProcDir,
+        mut resolve: impl FnMut(&MappedFile<'_>) -> Result<FileId, E>,
+    ) -> Result<Enumerated, E> {
+        let pid = proc.pid();
+        let smaps = proc.smaps().map_err(Error::from)?;
+        let mut vmas: Vec<Vma> = Vec::with_capacity(smaps.len());
+        let mut populations = Vec::with_capacity(smaps.len());
+        for smap in &smaps {
+            let kind = Kind::of(smap, self.objects.device())
+                .and_then(|kind| check(kind, smap).map(|()| kind))
+                .map_err(|obstacle| unsupported(pid, smap, obstacle))?;
+            let backing = match kind {
+                Kind::Uprobes if self.uprobes == Uprobes::LeaveOut => continue,
+                Kind::Uprobes => return Err(unsupported(pid, smap, Obstacle::Uprobes).into()),
+                Kind::Anonymous { heap } => Backing::Anonymous { heap },
+                Kind::Droppable => Backing::Droppable,
+                Kind::Vdso => Backing::Vdso,
+                Kind::Vvar => Backing::Vvar,
+                Kind::Vsyscall => Backing::Vsyscall,
+                Kind::SharedMemory => Backing::SharedMemory {
+                    object: self.objects.mapped(smap.vma.inode, pid, smap.vma.range),
+                    offset: smap.vma.offset,
+                },
+                Kind::File { path, memfd } => {
+                    let access = access(smap.flags);
+                    let key = (smap.vma.device, smap.vma.inode, Arc::clone(path), access);
+                    let file = match self.files.get(&key) {
+                        Some(&file) => file,
+                        None => {
+                            let (device, inode) = (smap.vma.device, smap.vma.inode);
+                            let range = smap.vma.range;
+                            let file = MappedFile { device, inode, path, range, access, memfd };
+                            *self.files.entry(key).or_insert(resolve(&file)?)
+                        }
+                    };
+                    let offset = smap.vma.offset;
+                    Backing::File {
+                        file: FileRange { file, access, offset, memfd },
+                        private: !smap.vma.perms.contains(Perms::SHARED),
+                    }
+                }
+            };
+            let vma = Vma {
+                range: smap.vma.range,
+                prot: prot(smap.vma.perms),
+                backing,
+                traits: traits(smap.flags),
+                advice: advice(smap.flags),
+                lock: lock(smap.flags),
+                name: match &smap.vma.name {
+                    VmaName::Anon(name) | VmaName::AnonShmem(name) => Some(Arc::clone(name)),
+                    _ => None,
+                },
+            };
+            match vmas.last_mut() {
+                // The parts of vvar have names of their own, but belong together.
+                Some(last)
+                    if vma.backing == Backing::Vvar
+                        && last.backing == Backing::Vvar
+                        && last.range.end() == vma.range.start() =>
+                {
+                    last.range =
+                        AddrRange::new(last.range.start(), vma.range.end()).expect("smaps ascends");
+                }
+                _ => {
+                    vmas.push(vma);
+                    populations.push(Population::of(smap));
+                }
+            }
+        }
+        let pagemap = Pagemap::open(proc).map_err(Error::from)?;
+        let (pages, guards) = survey(&pagemap, &vmas, &populations)?;
+        Ok(Enumerated { vmas, guards, pages })
+    }
+
+    /// The shared memory objects seen so far.
+    #[must_use]
+    pub fn objects(&mut self) -> &mut SharedObjects {
+        &mut self.objects
+    }
+
+    /// The shared memory objects, when all processes are enumerated.
+    #[must_use]
+    pub fn into_objects(self) -> SharedObjects {
+        self.objects
+    }
+}
+
+/// What is mapped, before anything is looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind<'a> {
+    Anonymous { heap: bool },
+    Droppable,
+    SharedMemory,
+    File { path: &'a Arc<Path>, memfd: bool },
+    Vdso,
+    Vvar,
+    Vsyscall,
+    Uprobes,
+}
+
+impl<'a> Kind<'a> {
+    /// `shmem` is the device of the kernel's own tmpfs, in which shared
+    /// anonymous memory, memfds and System V segments are unlinked files.
+    /// Names of files elsewhere cannot be taken for theirs.
+    fn of(smap: &'a Smap, shmem: DeviceId) -> Result<Self, Obstacle> {
+        let shared = smap.vma.perms.contains(Perms::SHARED);
+        Ok(match &smap.vma.name {
+            _ if smap.flags.contains(VmFlags::HUGETLB) => return Err(Obstacle::HugePages),
+            VmaName::Heap => Self::Anonymous { heap: true },
+            VmaName::None | VmaName::Stack | VmaName::Anon(_) if !shared => {
+                if smap.flags.contains(VmFlags::DROPPABLE) {
+                    Self::Droppable
+                } else {
+                    Self::Anonymous { heap: false }
+                }
+            }
+            VmaName::Vdso => Self::Vdso,
+            VmaName::Vvar | VmaName::VvarVclock => Self::Vvar,
+            VmaName::Vsyscall => Self::Vsyscall,
+            VmaName::Uprobes => Self::Uprobes,
+            VmaName::AnonShmem(_) if shared => Self::SharedMemory,
+            VmaName::AnonShmem(_) => return Err(Obstacle::PrivateShared),
+            VmaName::Path(path) if smap.vma.device == shmem => {
+                let name = path.as_os_str().as_bytes();
+                if name.starts_with(b"/memfd:") {
+                    Self::File { path, memfd: true }
+                } else if name.starts_with(b"/SYSV") {
+                    return Err(Obstacle::SystemV);
+                } else if name != b"/dev/zero (deleted)" {
+                    return Err(Obstacle::Device);
+                } else if shared {
+                    Self::SharedMemory
+                } else {
+                    return Err(Obstacle::PrivateShared);
+                }
+            }
+            VmaName::Path(path) => match path.as_os_str().as_bytes() {
+                b"/[aio] (deleted)" if smap.vma.device.major == 0 => {
+                    return Err(Obstacle::AioRing);
+                }
+                b"/secretmem (deleted)" if smap.vma.device.major == 0 => {
+                    return Err(Obstacle::Secret);
+                }
+                _ => Self::File { path, memfd: false },
+            },
+            VmaName::Other(name) if name.as_bytes() == b"anon_inode:[io_uring]" => {
+                return Err(Obstacle::IoUring);
+            }
+            VmaName::Other(name) if name.as_bytes().starts_with(b"socket:") => {
+                return Err(Obstacle::Socket);
+            }
+            VmaName::None | VmaName::Stack | VmaName::Anon(_) | VmaName::Other(_) => {
+                return Err(Obstacle::Unknown);
+            }
+        })
+    }
+}
+
+/// What speaks against a mapping whatever its kind.
+fn check(kind: Kind<'_>, smap: &Smap) -> Result<(), Obstacle> {
+    let has = |flags| smap.flags.intersects(flags);
+    let special = matches!(kind, Kind::Vdso | Kind::Vvar | Kind::Vsyscall | Kind::Uprobes);
+    if has(VmFlags::UNKNOWN) {
+        Err(Obstacle::UnknownFlag)
+    } else if has(VmFlags::SEALED) && special {
+        Err(Obstacle::SealedSpecial)
+    } else if has(VmFlags::IO | VmFlags::PFN_MAP) && !special {
+        Err(Obstacle::Device)
+    } else if has(VmFlags::UFFD_MISSING | VmFlags::UFFD_WP | VmFlags::UFFD_MINOR) {
+        Err(Obstacle::Userfault)
+    } else if has(VmFlags::SHADOW_STACK) {
+        Err(Obstacle::ShadowStack)
+    } else if has(VmFlags::SYNC) {
+        Err(Obstacle::Sync)
+    } else if has(VmFlags::BTI | VmFlags::MTE) {
+        // Of another architecture than those dormouse runs on.
+        Err(Obstacle::UnknownFlag)
+    } else if smap.protection_key.is_some_and(|key| key != 0)
+        // The kernel takes a key of its own for memory that may be run but not read.
+        && smap.vma.perms != Perms::EXEC
+    {
+        Err(Obstacle::ProtectionKey)
+    } else {
+        Ok(())
+    }
+}
+
+fn unsupported(pid: HostPid, smap: &Smap, obstacle: Obstacle) -> Error {
+    let name = match &smap.vma.name {
+        VmaName::None => OsString::from("anonymous"),
+        VmaName::Path(path) => path.as_os_str().to_owned(),
+        VmaName::Heap => "[heap]".into(),
+        VmaName::Stack => "[stack]".into(),
+        VmaName::Vdso => "[vdso]".into(),
+        VmaName::Vvar => "[vvar]".into(),
+        VmaName::VvarVclock => "[vvar_vclock]".into(),
+        VmaName::Vsyscall => "[vsyscall]".into(),
+        VmaName::Uprobes => "[uprobes]".into(),
+        VmaName::Anon(name) | VmaName::AnonShmem(name) | VmaName::Other(name) => {
+            OsStr::to_os_string(name)
+        }
+    };
+    Error::Unsupported { pid, range: smap.vma.range, name, obstacle }
+}
+
+/// A shared mapping may be made writable only of a file open for writing; of
+/// a private one it does not matter.
+fn access(flags: VmFlags) -> Access {
+    if flags.contains(VmFlags::MAY_SHARE | VmFlags::MAY_WRITE) {
+        Access::ReadWrite
+    } else {
+        Access::ReadOnly
+    }
+}
+
+fn prot(perms: Perms) -> ProtFlags {
+    translate(
+        perms,
+        &[
+            (Perms::READ, ProtFlags::READ),
+            (Perms::WRITE, ProtFlags::WRITE),
+            (Perms::EXEC, ProtFlags::EXEC),
+        ],
+        Perms::contains,
+    )
+}
+
+fn traits(flags: VmFlags) -> Traits {
+    translate(
+        flags,
+        &[
+            (VmFlags::GROWS_DOWN, Traits::GROWS_DOWN),
+            (VmFlags::NO_RESERVE, Traits::NO_RESERVE),
+            (VmFlags::ACCOUNT, Traits::ACCOUNTED),
+            (VmFlags::SEALED, Traits::SEALED),
+        ],
+        VmFlags::contains,
+    )
+}
+
+fn advice(flags: VmFlags) -> Advice {
+    translate(
+        flags,
+        &[
+            (VmFlags::RANDOM_READ, Advice::RANDOM),
+            (VmFlags::SEQUENTIAL_READ, Advice::SEQUENTIAL),
+            (VmFlags::DONT_COPY, Advice::DONT_FORK),
+            (VmFlags::MERGEABLE, Advice::MERGEABLE),
+            (VmFlags::HUGE_PAGE, Advice::HUGE_PAGE),
+            (VmFlags::NO_HUGE_PAGE, Advice::NO_HUGE_PAGE),
+            (VmFlags::DONT_DUMP, Advice::DONT_DUMP),
+            (VmFlags::WIPE_ON_FORK, Advice::WIPE_ON_FORK),
+        ],
+        VmFlags::contains,
+    )
+}
+
+fn lock(flags: VmFlags) -> Lock {
+    match (flags.contains(VmFlags::LOCKED), flags.contains(VmFlags::LOCK_ON_FAULT)) {
+        (false, _) => Lock::None,
+        (true, false) => Lock::All,
+        (true, true) => Lock::OnFault,
+    }
+}
+
+fn translate<F: Copy, T: bitflags::Flags>(
+    from: F,
+    table: &[(F, T)],
+    contains: impl Fn(&F, F) -> bool,
+) -> T {
+    let mut to = T::empty();
+    for (flag, meaning) in table {
+        if contains(&from, *flag) {
+            to.insert(T::from_bits_retain(meaning.bits()));
+        }
+    }
+    to
+}
+
+#[cfg(test)]
+mod tests;

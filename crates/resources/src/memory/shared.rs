@@ -1,0 +1,128 @@
+//! Shared memory objects: what is behind shared anonymous memory and memfds.
+//!
+//! The kernel keeps them as unlinked files on a tmpfs of its own, so they are known by inode, and
+//! read and written as files.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+
+use dormouse_kernel::proc::{Entry, ProcDir};
+use dormouse_kernel::{Addr, AddrRange, DeviceId, Errno, HostPid, PAGE_SIZE};
+use rustix::fs::{MemfdFlags, OFlags, SeekFrom, fstat, memfd_create, seek};
+
+use super::error::{Error, Result};
+use super::survey::push_joined;
+use super::vma::ShmemId;
+
+/// The shared memory objects of a dump.
+#[derive(Debug)]
+pub struct SharedObjects {
+    device: DeviceId,
+    by_inode: HashMap<u64, ShmemId>,
+    holders: Vec<Holder>,
+}
+
+/// Where an object can be reached.
+#[derive(Debug)]
+enum Holder {
+    /// By a mapping.
+    Mapping { pid: HostPid, range: AddrRange },
+    /// By a descriptor of this process.
+    File(OwnedFd),
+}
+
+impl SharedObjects {
+    /// None so far. Finds out which file system they are on.
+    ///
+    /// # Errors
+    ///
+    /// `memfd_create(2)` failed.
+    pub fn new() -> Result<Self> {
+        let failed = |source| Error::Kernel { operation: "create a memfd", source };
+        let sample = memfd_create("dormouse", MemfdFlags::CLOEXEC).map_err(failed)?;
+        let device = DeviceId::from_stat(fstat(&sample).map_err(failed)?.st_dev);
+        Ok(Self { device, by_inode: HashMap::new(), holders: Vec::new() })
+    }
+
+    /// The file system the kernel keeps them on.
+    #[must_use]
+    pub fn device(&self) -> DeviceId {
+        self.device
+    }
+
+    /// The number of the object with this inode, which a stopped process has mapped at `range`.
+    pub(super) fn mapped(&mut self, inode: u64, pid: HostPid, range: AddrRange) -> ShmemId {
+        self.id(inode, || Holder::Mapping { pid, range })
+    }
+
+    /// The number of the object behind `file`, a memfd open for reading (a duplicate of the
+    /// task's own, or a new open file description). Contents are stored once, however often it is
+    /// given here or mapped.
+    ///
+    /// # Errors
+    ///
+    /// `fstat(2)` failed.
+    pub fn add(&mut self, file: OwnedFd) -> Result<ShmemId> {
+        let stat =
+            fstat(&file).map_err(|source| Error::Kernel { operation: "stat a memfd", source })?;
+        Ok(self.id(stat.st_ino, || Holder::File(file)))
+    }
+
+    fn id(&mut self, inode: u64, holder: impl FnOnce() -> Holder) -> ShmemId {
+        *self.by_inode.entry(inode).or_insert_with(|| {
+            self.holders.push(holder());
+            ShmemId::from_raw(self.holders.len().try_into().expect("fewer objects than inodes"))
+        })
+    }
+
+    /// All objects, each opened for reading when its turn comes.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ShmemId, SharedObject<'_>)> {
+        self.holders
+            .iter()
+            .zip(1..)
+            .map(|(holder, id)| (ShmemId::from_raw(id), SharedObject(holder)))
+    }
+}
+
+/// One object.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SharedObject<'a>(&'a Holder);
+
+impl SharedObject<'_> {
+    /// The parts of it that have contents, as whole pages. (To the kernel, what was allocated but
+    /// never written has contents as well.)
+    pub(super) fn extents(self) -> Result<Vec<AddrRange>> {
+        let file = self.open()?;
+        let mut extents = Vec::new();
+        let failed = |source| Error::Kernel {
+            operation: "find the pages of a shared memory object",
+            source,
+        };
+        let mut at = 0;
+        loop {
+            let start = match seek(&file, SeekFrom::Data(at)) {
+                Ok(start) => start,
+                // No more data.
+                Err(Errno::NXIO) => return Ok(extents),
+                Err(source) => return Err(failed(source)),
+            };
+            at = seek(&file, SeekFrom::Hole(start)).map_err(failed)?;
+            let start = Addr::from_raw(start).page_start();
+            let end = Addr::from_raw(at.next_multiple_of(PAGE_SIZE));
+            push_joined(&mut extents, AddrRange::new(start, end).expect("a hole follows data"));
+        }
+    }
+
+    /// Opens it for reading.
+    pub(super) fn open(self) -> Result<OwnedFd> {
+        match self.0 {
+            Holder::Mapping { pid, range } => {
+                Ok(ProcDir::open(*pid)?.open_entry(Entry::MapFile(*range), OFlags::RDONLY)?)
+            }
+            Holder::File(file) => file.as_fd().try_clone_to_owned().map_err(|error| {
+                let source = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+                Error::Kernel { operation: "duplicate a memfd", source }
+            }),
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! A mapping, as dormouse sees it.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::sync::Arc;
+
+use bitflags::bitflags;
+use dormouse_kernel::{AddrRange, DeviceId};
+pub use rustix::mm::ProtFlags;
+
+use crate::file::FileId;
+
+/// A shared memory object within one dump: shared anonymous memory, or the
+/// inode behind a memfd. Its pages are in `pagemap-shmem-ID.img`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShmemId(u32);
+
+impl ShmemId {
+    /// Wraps the number an image holds.
+    #[must_use]
+    pub const fn from_raw(raw: u32) -> Self {
+        Self(raw)
+    }
+
+    /// The number images hold.
+    #[must_use]
+    pub const fn as_raw(self) -> u32 {
+        self.0
+    }
+}
+
+/// One mapping (`struct vm_area_struct`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vma {
+    /// Where. Whole pages, never empty.
+    pub range: AddrRange,
+    /// What the process may do there now.
+    pub prot: ProtFlags,
+    /// What is mapped.
+    pub backing: Backing,
+    /// Flags that last from `mmap(2)` to `munmap(2)`.
+    pub traits: Traits,
+    /// What `madvise(2)` was told.
+    pub advice: Advice,
+    /// Whether it is locked in memory.
+    pub lock: Lock,
+    /// `PR_SET_VMA_ANON_NAME`.
+    pub name: Option<Arc<OsStr>>,
+}
+
+/// What is mapped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Backing {
+    /// Private anonymous memory; stack and heap are nothing else. `heap`
+    /// says that maps calls it `[heap]`, which follows from the addresses in
+    /// [`Mm`](super::Mm) and is kept for the image only.
+    Anonymous {
+        /// Between `start_brk` and `brk`.
+        heap: bool,
+    },
+    /// Private anonymous memory the kernel may empty when it is short of
+    /// memory (`MAP_DROPPABLE`). Its contents are never stored.
+    Droppable,
+    /// A file, memfds included.
+    File {
+        /// Which, and whence.
+        file: FileRange,
+        /// Whether stores stay within the process.
+        private: bool,
+    },
+    /// Shared anonymous memory.
+    SharedMemory {
+        /// Which.
+        object: ShmemId,
+        /// The object's byte that the mapping begins with.
+        offset: u64,
+    },
+    /// The kernel's code page.
+    Vdso,
+    /// Its data pages: `[vvar]` and all that follows it under other names
+    /// (`[vvar_vclock]`), as one.
+    Vvar,
+    /// The page at a fixed address in the kernel's half, the same in every
+    /// process.
+    Vsyscall,
+}
+
+/// A part of a file, from `offset` bytes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileRange {
+    /// The file.
+    pub file: FileId,
+    /// How it was open when it was mapped.
+    pub access: Access,
+    /// Bytes. Always whole pages.
+    pub offset: u64,
+    /// Whether the file is a memfd; images say so.
+    pub memfd: bool,
+}
+
+/// How a file has to be open to be mapped as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Access {
+    /// `O_RDONLY`.
+    ReadOnly,
+    /// `O_RDWR`: stores to a shared mapping reach the file, or may after
+    /// `mprotect(2)`.
+    ReadWrite,
+}
+
+/// Whether a mapping is locked in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Lock {
+    /// It is not.
+    #[default]
+    None,
+    /// All of it, from the start: `mlock(2)`.
+    All,
+    /// Each page once it is touched: `mlock2(MLOCK_ONFAULT)`.
+    OnFault,
+}
+
+bitflags! {
+    /// Flags of a mapping that no call takes away again.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+    pub struct Traits: u8 {
+        /// `MAP_GROWSDOWN`: a stack.
+        const GROWS_DOWN = 1;
+        /// `MAP_NORESERVE`, given at a time when that meant something.
+        const NO_RESERVE = 2;
+        /// Counts as committed memory: private, without
+        /// [`NO_RESERVE`](Self::NO_RESERVE), and writable now or at some time
+        /// before. Neighbours that differ in this do not merge, so it decides
+        /// how maps looks.
+        const ACCOUNTED = 4;
+        /// `mseal(2)`.
+        const SEALED = 8;
+    }
+}
+
+bitflags! {
+    /// What `madvise(2)` was told and not told otherwise since. Bit n is the
+    /// advice with the number n, as in images.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+    pub struct Advice: u64 {
+        /// `MADV_RANDOM`.
+        const RANDOM = 1 << 1;
+        /// `MADV_SEQUENTIAL`.
+        const SEQUENTIAL = 1 << 2;
+        /// `MADV_DONTFORK`.
+        const DONT_FORK = 1 << 10;
+        /// `MADV_MERGEABLE`.
+        const MERGEABLE = 1 << 12;
+        /// `MADV_HUGEPAGE`.
+        const HUGE_PAGE = 1 << 14;
+        /// `MADV_NOHUGEPAGE`.
+        const NO_HUGE_PAGE = 1 << 15;
+        /// `MADV_DONTDUMP`.
+        const DONT_DUMP = 1 << 16;
+        /// `MADV_WIPEONFORK`.
+        const WIPE_ON_FORK = 1 << 18;
+    }
+}
+
+impl Vma {
+    /// Whether the process has pages here that nobody else stores for it:
+    /// private memory, be it anonymous or written over a file's pages.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        matches!(self.backing, Backing::Anonymous { .. } | Backing::File { private: true, .. })
+    }
+
+    /// Whether pages here that were never written are zeros.
+    #[must_use]
+    pub fn is_anonymous(&self) -> bool {
+        matches!(self.backing, Backing::Anonymous { .. })
+    }
+
+    /// Whether the kernel gives and places it: nothing here is mapped by
+    /// `mmap(2)`.
+    #[must_use]
+    pub fn is_special(&self) -> bool {
+        matches!(self.backing, Backing::Vdso | Backing::Vvar | Backing::Vsyscall)
+    }
+}
+
+/// A mapped file that has no [`FileId`] yet.
+#[derive(Clone, Copy, Debug)]
+pub struct MappedFile<'a> {
+    /// The file system, as maps prints it: `stat(2)` may say another number.
+    pub device: DeviceId,
+    /// The inode.
+    pub inode: u64,
+    /// The name maps prints.
+    pub path: &'a Path,
+    /// A mapping of it: `map_files/START-END` leads to the file.
+    pub range: AddrRange,
+    /// How it has to be opened.
+    pub access: Access,
+    /// Whether it is a memfd.
+    pub memfd: bool,
+}

@@ -1,0 +1,175 @@
+//! Threads that move memory.
+//!
+//! Jobs are numbered; whoever is free takes the next one. The calling thread works along, so one
+//! job costs no thread at all.
+
+use std::num::NonZero;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use super::error::Result;
+
+/// How many threads it pays to have: copying memory gains nothing from more than a few.
+pub(super) fn threads() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get).min(8)
+}
+
+/// Does jobs 0 to `jobs`, exclusively, on several threads. `work` gets what `begin` made for its
+/// thread; it returns the bytes it moved, which `progress` hears of (on the calling thread).
+///
+/// # Errors
+///
+/// The first one. No further job is begun then.
+pub(super) fn run<T>(
+    jobs: usize,
+    begin: impl Fn() -> T + Sync,
+    work: impl Fn(&mut T, usize) -> Result<u64> + Sync,
+    progress: &mut dyn FnMut(u64),
+) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let failed = AtomicBool::new(false);
+    let bytes = AtomicU64::new(0);
+    let labour = |tell: &mut dyn FnMut(u64)| {
+        let mut own = begin();
+        while !failed.load(Ordering::Relaxed) {
+            let job = next.fetch_add(1, Ordering::Relaxed);
+            if job >= jobs {
+                break;
+            }
+            match work(&mut own, job) {
+                Ok(moved) => tell(bytes.fetch_add(moved, Ordering::Relaxed) + moved),
+                Err(error) => {
+                    failed.store(true, Ordering::Relaxed);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    };
+    let labour = &labour;
+    let mut told = 0;
+    let result = thread::scope(|scope| {
+        let helpers: Vec<_> =
+            (1..threads().min(jobs)).map(|_| scope.spawn(move || labour(&mut |_| ()))).collect();
+        let own = labour(&mut |total| {
+            // Another thread may have told a later total already.
+            if total > told {
+                progress(total - told);
+                told = total;
+            }
+        });
+        let results = helpers.into_iter().map(|helper| match helper.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        // All threads are joined, whatever the first says.
+        results.fold(own, |first, result| first.and(result))
+    });
+    let total = bytes.into_inner();
+    if result.is_ok() && total > told {
+        progress(total - told);
+    }
+    result
+}
+
+/// A gate that jobs pass in the order of their numbers.
+#[derive(Debug, Default)]
+pub(super) struct Turnstile<T> {
+    state: Mutex<Turn<T>>,
+    moved: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Turn<T> {
+    next: usize,
+    broken: bool,
+    inner: T,
+}
+
+impl<T> Turnstile<T> {
+    pub(super) fn new(inner: T) -> Self {
+        Self { state: Mutex::new(Turn { next: 0, broken: false, inner }), moved: Condvar::new() }
+    }
+
+    /// Waits until all jobs before `job` have passed, and passes. `None` if one of them never
+    /// will: [`Turnstile::break_down`].
+    pub(super) fn pass<R>(&self, job: usize, at_gate: impl FnOnce(&mut T) -> R) -> Option<R> {
+        let mut turn = self.lock();
+        while turn.next < job && !turn.broken {
+            turn = self.moved.wait(turn).unwrap_or_else(PoisonError::into_inner);
+        }
+        if turn.broken {
+            return None;
+        }
+        let result = at_gate(&mut turn.inner);
+        turn.next = job + 1;
+        drop(turn);
+        self.moved.notify_all();
+        Some(result)
+    }
+
+    /// Lets nobody pass any more.
+    pub(super) fn break_down(&self) {
+        self.lock().broken = true;
+        self.moved.notify_all();
+    }
+
+    pub(super) fn into_inner(self) -> T {
+        self.state.into_inner().unwrap_or_else(PoisonError::into_inner).inner
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Turn<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::memory::Error;
+    use crate::memory::error::Obstacle;
+    use dormouse_kernel::{Addr, AddrRange, HostPid};
+
+    fn failure(job: usize) -> Error {
+        Error::Unsupported {
+            pid: HostPid::from_raw(1).unwrap(),
+            range: AddrRange::with_len(Addr::NULL, job as u64).unwrap(),
+            name: "".into(),
+            obstacle: Obstacle::Unknown,
+        }
+    }
+
+    #[test]
+    fn every_job_is_done_once_and_passes_in_order() {
+        let done = Turnstile::new(Vec::new());
+        let mut told = 0;
+        let work = |_: &mut (), job| {
+            done.pass(job, |order| order.push(job));
+            Ok(job as u64)
+        };
+        run(1000, || (), work, &mut |bytes| told += bytes).unwrap();
+        assert_eq!(told, 999 * 1000 / 2);
+        assert_eq!(done.into_inner(), (0..1000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_failure_ends_all_and_nobody_waits_for_ever() {
+        let gate = Turnstile::new(());
+        let begun = Mutex::new(0);
+        let work = |_: &mut (), job| {
+            *begun.lock().unwrap() += 1;
+            if job == 10 {
+                gate.break_down();
+                return Err(failure(job));
+            }
+            gate.pass(job, |()| ());
+            Ok(0)
+        };
+        let error = run(1_000_000, || (), work, &mut |_| ()).unwrap_err();
+        assert!(matches!(error, Error::Unsupported { range, .. } if range.len() == 10));
+        assert!(*begun.lock().unwrap() < 1_000_000);
+    }
+}
