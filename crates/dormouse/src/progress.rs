@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use dormouse_engine::{Phase, Progress};
@@ -16,8 +16,15 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Bar {
     bar: ProgressBar,
-    /// Dropped with the bar: then its thread ends.
-    _unfinished: Option<Sender<()>>,
+    ticker: Option<Ticker>,
+}
+
+/// The thread that draws the bar when nothing else happens. It ends when the
+/// sender is dropped.
+#[derive(Debug)]
+struct Ticker {
+    unfinished: Sender<()>,
+    thread: JoinHandle<()>,
 }
 
 impl Bar {
@@ -26,45 +33,52 @@ impl Bar {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         bar.set_style(style("{prefix} {spinner} {msg}"));
         bar.set_prefix(doing);
-        let unfinished = io::stderr().is_terminal().then(|| show_later(bar.clone())).flatten();
-        Self { bar, _unfinished: unfinished }
+        let ticker = io::stderr().is_terminal().then(|| Ticker::start(bar.clone())).flatten();
+        Self { bar, ticker }
     }
 
     /// Takes the bar away.
     pub(crate) fn finish(self) {}
 }
 
-/// Draws the bar when patience is at an end. Without a thread for it there is
-/// no bar, which nothing depends on.
-fn show_later(bar: ProgressBar) -> Option<Sender<()>> {
-    let (unfinished, finished) = mpsc::channel::<()>();
-    let wait = move || {
-        if let Err(RecvTimeoutError::Timeout) = finished.recv_timeout(PATIENCE) {
-            bar.set_draw_target(ProgressDrawTarget::stderr());
-            while let Err(RecvTimeoutError::Timeout) =
-                finished.recv_timeout(Duration::from_millis(100))
-            {
-                bar.tick();
+impl Ticker {
+    /// Without a thread there is no bar, which nothing depends on.
+    fn start(bar: ProgressBar) -> Option<Self> {
+        let (unfinished, finished) = mpsc::channel::<()>();
+        let draw = move || {
+            let goes_on =
+                |time| matches!(finished.recv_timeout(time), Err(RecvTimeoutError::Timeout));
+            if goes_on(PATIENCE) {
+                bar.set_draw_target(ProgressDrawTarget::stderr());
+                while goes_on(Duration::from_millis(100)) {
+                    bar.tick();
+                }
             }
-            bar.finish_and_clear();
+        };
+        let thread = thread::Builder::new().name("progress".to_owned()).spawn(draw).ok()?;
+        Some(Self { unfinished, thread })
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        if let Some(Ticker { unfinished, thread }) = self.ticker.take() {
+            drop(unfinished);
+            // If it has panicked, there is a bar less.
+            let _ = thread.join();
         }
-    };
-    thread::Builder::new().name("progress".to_owned()).spawn(wait).ok().map(|_| unfinished)
+        self.bar.finish_and_clear();
+    }
 }
 
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("the template is a constant")
 }
 
-impl Drop for Bar {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
-    }
-}
-
 impl Progress for Bar {
     fn phase(&mut self, phase: Phase, bytes: Option<u64>) {
         self.bar.set_position(0);
+        self.bar.reset_eta();
         match bytes {
             Some(bytes) => {
                 self.bar.set_length(bytes);

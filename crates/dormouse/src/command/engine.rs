@@ -1,4 +1,4 @@
-//! The engine's three calls.
+//! The engine's three calls. Until they are there, each says so.
 
 use dormouse_engine::{DumpOptions, Progress, RestoreOptions};
 use dormouse_kernel::HostPid;
