@@ -32,6 +32,12 @@ pub struct ImageKind {
 }
 
 impl ImageKind {
+    /// What the file name begins with; all of it, if there is one such file only.
+    #[must_use]
+    pub fn prefix(&self) -> &'static str {
+        self.prefix
+    }
+
     /// Whether messages of type `M` are found in such a file.
     #[must_use]
     pub fn holds<M: 'static>(&self) -> bool {
@@ -152,7 +158,7 @@ images! {
         Mm(u32) = "mm-" Decimal ".img", Magic::Common(0x5749_2820), [mm::MmEntry];
         /// Credentials of a process, by pid; now part of `Core`.
         Creds(u32) = "creds-" Decimal ".img", Magic::Common(0x5402_3547), [CredsEntry];
-        /// Working directory, root and umask, by pid (of a thread with its own: by
+        /// Working directory, root and umask, by pid (of a thread with its own: by its
         /// [`fs_id`](crate::proto::core::ThreadCoreEntry::fs_id)).
         Fs(u32) = "fs-" Decimal ".img", Magic::Common(0x5140_3912), [fs::FsEntry];
         /// A descriptor table, by [`files_id`](crate::proto::core::TaskKobjIdsEntry::files_id).

@@ -1,5 +1,9 @@
 //! Images written by CRIU are read, and written again the same to the byte.
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
 use dormouse_image::ImageDir;
 use dormouse_image::name::ImageName;
 use dormouse_image::proto::core::CoreEntry;
@@ -43,4 +47,33 @@ fn what_the_process_had_is_in_them() {
     assert!(fds.iter().all(|fd| files.iter().any(|file| file.id == fd.id)));
     assert_eq!(of(FdType::EventFd).next().unwrap().efd.as_ref().unwrap().counter, 7);
     assert_eq!(of(FdType::UnixSk).count(), 2);
+}
+
+/// Every dump below a directory, such as the ones CRIU's own tests leave behind.
+#[test]
+#[ignore = "needs DORMOUSE_DUMPS, a directory with dumps below it"]
+fn images_of_many_dumps_are_written_again_the_same() {
+    let mut dirs = vec![PathBuf::from(std::env::var_os("DORMOUSE_DUMPS").unwrap())];
+    let (mut same, mut broken) = (BTreeMap::<&str, u32>::new(), Vec::new());
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).unwrap() {
+            let (path, name) = entry.map(|e| (e.path(), e.file_name())).unwrap();
+            if fs::symlink_metadata(&path).unwrap().is_dir() {
+                dirs.push(path);
+                continue;
+            }
+            let Some(name) = ImageName::parse(name.as_encoded_bytes()) else { continue };
+            if matches!(name, ImageName::Pages(_)) {
+                continue;
+            }
+            let bytes = fs::read(&path).unwrap();
+            match support::recode(name, &bytes) {
+                Ok(again) if again == bytes => *same.entry(name.kind().prefix()).or_default() += 1,
+                Ok(_) => broken.push(format!("{}: differs", path.display())),
+                Err(error) => broken.push(format!("{}: {error}", path.display())),
+            }
+        }
+    }
+    println!("{same:#?}");
+    assert!(!same.is_empty() && broken.is_empty(), "{broken:#?}");
 }

@@ -7,3 +7,4 @@ mod golden;
 mod hostile;
 mod store;
 mod support;
+mod wire;

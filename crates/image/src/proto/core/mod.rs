@@ -159,8 +159,8 @@ pub struct ThreadCoreEntry {
     /// give it its process's.
     #[prost(uint32, optional, tag = "20001")]
     pub files_id: Option<u32>,
-    /// Dormouse: the thread has a working directory, root and umask of its own, `fs-ID.img` with
-    /// this id.
+    /// Dormouse: the thread has a working directory, root and umask of its own, `fs-TID.img` with
+    /// this number: the lowest tid of those that share it, so that no process's is called the same.
     #[prost(uint32, optional, tag = "20002")]
     pub fs_id: Option<u32>,
 }
