@@ -5,7 +5,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use dormouse_image::ImageDir;
+use dormouse_image::describe::describe;
 use dormouse_image::name::ImageName;
+use dormouse_image::pagemap::Pagemap;
 use dormouse_image::proto::core::CoreEntry;
 use dormouse_image::proto::files::{FdType, FdinfoEntry, FileEntry};
 use dormouse_image::proto::pstree::PstreeEntry;
@@ -65,6 +67,15 @@ fn images_of_many_dumps_are_written_again_the_same() {
             let Some(name) = ImageName::parse(name.as_encoded_bytes()) else { continue };
             if matches!(name, ImageName::Pages(_)) {
                 continue;
+            }
+            if name == ImageName::Inventory {
+                describe(path.parent().unwrap()).unwrap();
+                let (dir, _) = ImageDir::open(path.parent().unwrap()).unwrap();
+                for name in dir.list().unwrap().into_keys() {
+                    if matches!(name, ImageName::Pagemap(_) | ImageName::PagemapShmem(_)) {
+                        Pagemap::read(&dir, name).unwrap().unwrap();
+                    }
+                }
             }
             let bytes = fs::read(&path).unwrap();
             match support::recode(name, &bytes) {
