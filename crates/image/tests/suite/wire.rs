@@ -73,6 +73,7 @@ fn vma() -> impl Strategy<Value = VmaEntry> {
             fd,
             madv,
             fdflags,
+            ..Default::default()
         },
     )
 }
