@@ -13,6 +13,7 @@ pub mod clone;
 pub mod close_on_exec;
 pub mod device;
 pub mod features;
+pub mod file_owner;
 pub mod handle;
 pub mod id;
 pub mod kcmp;
