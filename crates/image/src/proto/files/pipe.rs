@@ -43,4 +43,16 @@ pub struct PipeDataEntry {
     /// `F_GETPIPE_SZ` in bytes.
     #[prost(uint32, optional, tag = "3")]
     pub size: Option<u32>,
+    /// Dormouse: how the bytes are divided, if they are not one stream.
+    #[prost(message, repeated, tag = "20000")]
+    pub runs: Vec<PipeRunEntry>,
+}
+
+/// Dormouse: bytes that are one packet (`O_DIRECT`), or that are a stream.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct PipeRunEntry {
+    #[prost(uint32, required, tag = "1")]
+    pub bytes: u32,
+    #[prost(bool, required, tag = "2")]
+    pub packet: bool,
 }

@@ -101,6 +101,12 @@ pub struct GhostFileEntry {
     /// Of a symbolic link.
     #[prost(bytes = "vec", optional, tag = "11")]
     pub symlnk_target: Option<Vec<u8>>,
+    /// Dormouse: nanoseconds (0 to 999) beyond `atim`, which is in microseconds.
+    #[prost(uint32, optional, tag = "20000")]
+    pub atim_nsec: Option<u32>,
+    /// Dormouse: nanoseconds (0 to 999) beyond `mtim`.
+    #[prost(uint32, optional, tag = "20001")]
+    pub mtim_nsec: Option<u32>,
 }
 
 /// `ghost_chunk_entry`; `len` raw bytes follow it.
