@@ -14,7 +14,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// State that cannot be carried over.
-    #[error("{object} ({detail:?}) cannot be checkpointed: {reason}")]
+    #[error("{object} ({detail:?}) is not supported: {reason}")]
     Unsupported {
         /// The kernel object, as users call it.
         object: &'static str,
@@ -41,7 +41,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// How it differs.
-        change: &'static str,
+        change: Change,
     },
     /// An image that is damaged or contradicts another.
     #[error("{image}: {object} {id}: {reason}")]
@@ -60,10 +60,40 @@ pub enum Error {
     Proc(#[from] dormouse_kernel::proc::Error),
     /// Reading or writing an image failed.
     #[error(transparent)]
-    Image(#[from] dormouse_image::Error),
+    Image(#[from] dormouse_image::ImageError),
+    /// A descriptor could not be fetched from a task.
+    #[error(transparent)]
+    Fetch(#[from] dormouse_kernel::pidfd::Error),
+    /// Two open files could not be compared.
+    #[error(transparent)]
+    Compare(#[from] dormouse_kernel::kcmp::Error),
     /// A system call inside a task failed.
     #[error(transparent)]
     Puppet(#[from] dormouse_puppet::Error),
+}
+
+/// How a file differs from what it was when the checkpoint was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Change {
+    /// There is none.
+    #[error("is missing")]
+    Missing,
+    /// Another length.
+    #[error("has {is} bytes, and had {was} when the checkpoint was made")]
+    Size {
+        /// At the dump, in bytes.
+        was: u64,
+        /// Now, in bytes.
+        is: u64,
+    },
+    /// Another type or other permissions.
+    #[error("has mode {is:o}, and had {was:o} when the checkpoint was made")]
+    Mode {
+        /// `st_mode` at the dump.
+        was: u32,
+        /// `st_mode` now.
+        is: u32,
+    },
 }
 
 impl Error {

@@ -1,11 +1,9 @@
 //! One room per kernel object: recognised, read, encoded, validated, created and filled.
 #![forbid(unsafe_code)]
 
-pub mod file {
-    //! Open files.
-
-    mod id;
-
-    pub use id::{FdTableId, FileId, InodeId};
-}
+mod corrupt;
+pub mod error;
+pub mod file;
 pub mod memory;
+
+pub use error::{Error, Result};

@@ -1,9 +1,59 @@
 //! Open files: one room per kind.
+//!
+//! # Dump
+//!
+//! 1. Every descriptor of every task is looked at ([`Sighting`]), and told
+//!    apart from the others ([`FileIndex`]): now each open file description
+//!    has its [`FileId`] and one [`Probe`]. Mapped files, executables and
+//!    directories in use get a number and a probe as well.
+//! 2. [`File::collect`] reads each of them, in the room that claims it.
+//! 3. [`File::encode`] and [`FdTable::encode`] write the images, then
+//!    [`ImageSink::finish`].
+//!
+//! # Restore
+//!
+//! 1. [`ImageSource::open`]; [`FdTable::decode`] for every table, and
+//!    [`ImageSource::file_ref`] for whatever else refers to a file; then
+//!    [`ImageSource::finish`] gives all [`Files`], judged: nothing that comes
+//!    later looks at an image again, and no reference leads nowhere.
+//! 2. [`CreateCx::create_all`] creates every open file description, once.
+//!    [`CreateCx::open_for_mapping`] and [`CreateCx::open_path`] are for
+//!    mappings and directories, before or after.
+//! 3. When they are in all fd tables, [`CreatedFiles::fill`], rank by rank.
 
+mod collect;
+mod eventfd;
+mod files;
 mod id;
+mod index;
 mod kind;
+mod location;
+mod mounts;
+mod path;
+mod pipe;
+mod pipe_contents;
 mod probe;
+mod refusal;
+mod registry;
+mod sighting;
+mod sink;
+mod source;
+mod status;
+mod table;
+mod undo;
 
+pub use collect::{CollectCx, CollectOptions, SaveShared};
+pub use files::{CreateCx, CreatedFiles, FileRef, Files, FillCx, LoadShared};
 pub use id::{FdTableId, FileId, InodeId};
-pub use kind::{FileKind, FillRank};
-pub use probe::{Holder, Probe, reopen};
+pub use index::{FileIndex, Identity, Place, compare};
+pub use kind::{Created, FileKind, FillRank, Inode};
+pub use mounts::Mounts;
+pub use probe::{FsMagic, Holder, Origin, Probe};
+pub use refusal::Refusal;
+pub use registry::{File, SUPPORTED, Supported};
+pub use sighting::Sighting;
+pub use sink::ImageSink;
+pub use source::{ImageSource, Use};
+pub use status::Status;
+pub use table::{Descriptor, FdTable};
+pub use undo::UndoLog;

@@ -1,18 +1,20 @@
 //! What is known of an open file before any room has claimed it.
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::ops::Deref;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 
-use dormouse_kernel::proc::{FdInfo, ProcDir};
-use dormouse_kernel::{FdNum, HostPid, pidfd};
-use rustix::fs::{FileType, OFlags, Stat};
+use dormouse_kernel::pidfd::PidFd;
+use dormouse_kernel::proc::{Entry, ProcDir};
+use dormouse_kernel::{DeviceId, FdNum, HostPid};
+use rustix::fs::{FileType, Mode, OFlags, fstatfs};
 
-use super::FileId;
+use super::{FileId, Mounts, Sighting};
 use crate::{Error, Result};
 
 /// Where the file was found.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Holder {
     /// In an fd table.
     Fd {
@@ -28,8 +30,54 @@ pub enum Holder {
         /// The process.
         task: HostPid,
         /// The link, below `/proc/PID`.
-        link: PathBuf,
+        link: Entry,
     },
+}
+
+/// A type of file system, by its magic number (`statfs(2)`,
+/// `include/uapi/linux/magic.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FsMagic(u32);
+
+impl FsMagic {
+    /// Files without an inode of their own.
+    pub const ANON_INODE: Self = Self(0x0904_1934);
+    /// memfds of huge pages, and mounted `hugetlbfs`.
+    pub const HUGETLB: Self = Self(0x9584_58f6);
+    /// POSIX message queues.
+    pub const MQUEUE: Self = Self(0x1980_0202);
+    /// Control groups, of the first version.
+    pub const CGROUP: Self = Self(0x27_e0eb);
+    /// Control groups, of the second version.
+    pub const CGROUP2: Self = Self(0x6367_7270);
+    /// debugfs.
+    pub const DEBUG: Self = Self(0x6462_6720);
+    /// Pseudo terminals.
+    pub const DEVPTS: Self = Self(0x1cd1);
+    /// NFS.
+    pub const NFS: Self = Self(0x6969);
+    /// Namespaces.
+    pub const NS: Self = Self(0x6e73_6673);
+    /// overlayfs.
+    pub const OVERLAY: Self = Self(0x794c_7630);
+    /// Pipes.
+    pub const PIPE: Self = Self(0x5049_5045);
+    /// pidfds.
+    pub const PID: Self = Self(0x5049_4446);
+    /// `/proc`.
+    pub const PROC: Self = Self(0x9fa0);
+    /// Secret memory.
+    pub const SECRET_MEMORY: Self = Self(0x5345_434d);
+    /// securityfs.
+    pub const SECURITY: Self = Self(0x7363_6673);
+    /// sysfs.
+    pub const SYS: Self = Self(0x6265_6572);
+    /// tracefs.
+    pub const TRACE: Self = Self(0x7472_6163);
+    /// Sockets.
+    pub const SOCKET: Self = Self(0x534f_434b);
+    /// memfds, and mounted `tmpfs`.
+    pub const TMPFS: Self = Self(0x0102_1994);
 }
 
 /// One open file description (or mapped file, or directory in use), and what
@@ -40,48 +88,83 @@ pub struct Probe {
     pub id: FileId,
     /// One of the places that hold it.
     pub holder: Holder,
-    /// What the link in `/proc/PID/fd` reads: a path, or a name such as
-    /// `pipe:[1234]` or `anon_inode:[eventfd]`.
-    pub link: PathBuf,
-    /// The inode.
-    pub stat: Stat,
-    /// `/proc/PID/fdinfo`; for a [`Holder::Link`], offset 0 and the flags
-    /// such a file is to be opened with.
-    pub info: FdInfo,
-    source: Source,
+    /// What was seen there.
+    pub sighting: Sighting,
+    /// The file system it is on.
+    pub file_system: FsMagic,
+    /// Whether the mount it was opened through is in the tree of
+    /// directories.
+    pub mounted: bool,
+    origin: Origin,
 }
 
-#[derive(Debug)]
+impl Deref for Probe {
+    type Target = Sighting;
+
+    fn deref(&self) -> &Sighting {
+        &self.sighting
+    }
+}
+
+/// How to get at the file again, as long as whoever holds it stands still.
+#[derive(Clone, Debug)]
+pub struct Origin(Source);
+
+#[derive(Clone, Debug)]
 enum Source {
-    Table { proc: Rc<ProcDir>, pidfd: Rc<OwnedFd> },
-    Link { path: OwnedFd },
+    Table { proc: Rc<ProcDir>, pidfd: Rc<PidFd>, fd: FdNum },
+    Link { path: Rc<OwnedFd> },
 }
 
 impl Probe {
-    /// A descriptor in the fd table of the task behind `proc` and `pidfd`.
-    #[must_use]
+    /// Descriptor `fd` in the fd table of the task behind `proc` and `pidfd`.
+    ///
+    /// # Errors
+    /// The file's file system does not answer.
     pub fn of_fd(
         id: FileId,
-        task: HostPid,
+        (proc, pidfd): (&Rc<ProcDir>, &Rc<PidFd>),
         fd: FdNum,
-        proc: Rc<ProcDir>,
-        pidfd: Rc<OwnedFd>,
-        (link, stat, info): (PathBuf, Stat, FdInfo),
-    ) -> Self {
-        let holder = Holder::Fd { task, fd };
-        Self { id, holder, link, stat, info, source: Source::Table { proc, pidfd } }
+        sighting: Sighting,
+        mounts: &Mounts,
+    ) -> Result<Self> {
+        let holder = Holder::Fd { task: proc.pid(), fd };
+        let path = proc.open_fd(fd, OFlags::PATH)?;
+        let source = Source::Table { proc: Rc::clone(proc), pidfd: Rc::clone(pidfd), fd };
+        Self::new(id, holder, sighting, path.as_fd(), source, mounts)
     }
 
-    /// A file behind a link of `/proc/PID`, opened as `path` with `O_PATH`.
-    #[must_use]
+    /// The file that [`Sighting::of_link`] found at `task` and `link`, opened
+    /// as `path`.
+    ///
+    /// # Errors
+    /// The file's file system does not answer.
     pub fn of_link(
         id: FileId,
-        (task, name): (HostPid, PathBuf),
-        path: OwnedFd,
-        (link, stat, info): (PathBuf, Stat, FdInfo),
-    ) -> Self {
-        let holder = Holder::Link { task, link: name };
-        Self { id, holder, link, stat, info, source: Source::Link { path } }
+        (task, link): (HostPid, Entry),
+        (sighting, path): (Sighting, OwnedFd),
+        mounts: &Mounts,
+    ) -> Result<Self> {
+        let path = Rc::new(path);
+        let holder = Holder::Link { task, link };
+        let source = Source::Link { path: Rc::clone(&path) };
+        Self::new(id, holder, sighting, path.as_fd(), source, mounts)
+    }
+
+    fn new(
+        id: FileId,
+        holder: Holder,
+        sighting: Sighting,
+        path: BorrowedFd<'_>,
+        source: Source,
+        mounts: &Mounts,
+    ) -> Result<Self> {
+        let statfs = fstatfs(path).map_err(Error::kernel("fstatfs", &sighting.link))?;
+        // All magic numbers fit 32 bits; the type of the field differs by
+        // architecture, and may be signed.
+        let file_system = FsMagic(statfs.f_type as u32);
+        let mounted = mounts.contains(sighting.info.mount_id);
+        Ok(Self { id, holder, sighting, file_system, mounted, origin: Origin(source) })
     }
 
     /// The type bits of the inode's mode.
@@ -98,6 +181,19 @@ impl Probe {
         self.info.flags.difference(OFlags::CLOEXEC)
     }
 
+    /// Whether the file was opened with `O_PATH`: it stands for a place in a
+    /// file system, and not for what is there.
+    #[must_use]
+    pub fn is_path_only(&self) -> bool {
+        self.info.flags.contains(OFlags::PATH)
+    }
+
+    /// The device number, of a device.
+    #[must_use]
+    pub fn device(&self) -> DeviceId {
+        DeviceId::from_stat(self.stat.st_rdev)
+    }
+
     /// The name between `anon_inode:` and the end of the link, if that is
     /// what the file is, without brackets.
     #[must_use]
@@ -106,44 +202,68 @@ impl Probe {
         Some(name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name))
     }
 
+    /// How to get at the file again later.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.origin.clone()
+    }
+
+    /// Whether an open file description is behind it, and not just an inode.
+    #[must_use]
+    pub fn has_description(&self) -> bool {
+        matches!(self.holder, Holder::Fd { .. })
+    }
+
+    /// Whether the link is that of a memfd, or of shared anonymous memory
+    /// opened through `/proc/PID/map_files`.
+    #[must_use]
+    pub fn is_memfd_link(&self) -> bool {
+        let link = self.link.as_os_str().as_bytes();
+        link.starts_with(b"/memfd:") || link.starts_with(b"/dev/zero")
+    }
+
     /// A descriptor of this process on the same open file description. For
     /// a file behind a link there is none, and this is one opened `O_PATH`.
+    ///
+    /// # Errors
+    /// The holder is gone, or this process has too many descriptors.
     pub fn duplicate(&self) -> Result<OwnedFd> {
-        match (&self.source, &self.holder) {
-            (Source::Table { pidfd, .. }, Holder::Fd { fd, .. }) => {
-                pidfd::getfd(pidfd.as_fd(), *fd).map_err(|error| Error::Kernel {
-                    call: "pidfd_getfd",
-                    subject: self.link.clone(),
-                    source: error.source,
-                })
+        match &self.origin.0 {
+            Source::Table { pidfd, fd, .. } => Ok(pidfd.get_fd(*fd)?),
+            Source::Link { path } => {
+                rustix::io::fcntl_dupfd_cloexec(path, 0).map_err(Error::kernel("dup", &self.link))
             }
-            (Source::Link { path }, _) => {
-                path.try_clone().map_err(|_| Error::Kernel {
-                    call: "dup",
-                    subject: self.link.clone(),
-                    source: rustix::io::Errno::MFILE,
-                })
-            }
-            (Source::Table { .. }, Holder::Link { .. }) => unreachable!("the constructors pair them"),
         }
     }
 
-    /// A new open file description on the same inode, opened through
-    /// `/proc`, whatever has become of its path.
+    /// A new open file description on the same inode, see [`Origin::reopen`].
+    ///
+    /// # Errors
+    /// What `open(2)` says.
     pub fn reopen(&self, flags: OFlags) -> Result<OwnedFd> {
-        match (&self.source, &self.holder) {
-            (Source::Table { proc, .. }, Holder::Fd { fd, .. }) => Ok(proc.open_fd(*fd, flags)?),
-            (Source::Link { path }, _) => reopen(path.as_fd(), flags)
-                .map_err(Error::kernel("open", self.link.clone())),
-            (Source::Table { .. }, Holder::Link { .. }) => unreachable!("the constructors pair them"),
+        self.origin.reopen(flags)
+    }
+}
+
+impl Origin {
+    /// A new open file description on the inode, opened through `/proc`,
+    /// whatever has become of its path.
+    ///
+    /// # Errors
+    /// What `open(2)` says.
+    pub fn reopen(&self, flags: OFlags) -> Result<OwnedFd> {
+        match &self.0 {
+            Source::Table { proc, fd, .. } => Ok(proc.open_fd(*fd, flags)?),
+            Source::Link { path } => {
+                reopen(path.as_fd(), flags).map_err(Error::kernel("open", "/proc/self/fd"))
+            }
         }
     }
 }
 
 /// A new open file description on the inode behind a descriptor of this
-/// process, even one opened `O_PATH`.
-pub fn reopen(fd: std::os::fd::BorrowedFd<'_>, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    use std::os::fd::AsRawFd;
-    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    rustix::fs::open(path, flags | OFlags::CLOEXEC, rustix::fs::Mode::empty())
+/// process, even one opened with `O_PATH`.
+pub(crate) fn reopen(file: BorrowedFd<'_>, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())
 }

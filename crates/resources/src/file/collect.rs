@@ -1,0 +1,110 @@
+//! What rooms are given when they read files.
+
+use std::any::{Any, TypeId};
+use std::cell::{Cell, RefCell, RefMut};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::os::fd::OwnedFd;
+
+use dormouse_kernel::{HostPid, NsPid};
+
+use super::{FileId, FileIndex, Probe};
+use crate::Result;
+
+/// What a user can choose about the reading of files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CollectOptions {
+    /// The largest unlinked file whose contents are stored, in bytes on disk
+    /// (`--ghost-limit`).
+    pub ghost_limit: u64,
+    /// A file that has lost the name it was opened by, but has another, may
+    /// get a hard link beside the lost one (`--link-remap`).
+    pub link_remap: bool,
+}
+
+impl Default for CollectOptions {
+    fn default() -> Self {
+        Self { ghost_limit: 1 << 20, link_remap: false }
+    }
+}
+
+/// Where the contents of shared memory objects go. Memory has its own images
+/// for them, and files only refer to those.
+pub trait SaveShared {
+    /// The number the contents behind `file`, a descriptor to read from, are
+    /// stored under: once for each object, however often it is given or
+    /// mapped.
+    ///
+    /// # Errors
+    /// The object cannot be looked at.
+    fn save(&self, file: OwnedFd) -> Result<u32>;
+}
+
+/// What rooms are given when they read files.
+pub struct CollectCx<'a> {
+    /// What the user chose.
+    pub options: CollectOptions,
+    /// Every file of the tree, by its number.
+    pub probes: &'a BTreeMap<FileId, Probe>,
+    /// Where the contents of memfds go.
+    pub shared: &'a dyn SaveShared,
+    ns_pid: &'a dyn Fn(HostPid) -> Option<NsPid>,
+    index: RefCell<FileIndex>,
+    parts: RefCell<BTreeMap<TypeId, Box<dyn Any>>>,
+    inodes: Cell<u32>,
+}
+
+impl<'a> CollectCx<'a> {
+    /// For the files `probes`, which `index` told apart. `ns_pid` gives the
+    /// pid that a task, process group or session of the tree has in its own
+    /// namespace, and `None` for all others.
+    #[must_use]
+    pub fn new(
+        options: CollectOptions,
+        probes: &'a BTreeMap<FileId, Probe>,
+        index: FileIndex,
+        ns_pid: &'a dyn Fn(HostPid) -> Option<NsPid>,
+        shared: &'a dyn SaveShared,
+    ) -> Self {
+        Self {
+            options,
+            probes,
+            shared,
+            ns_pid,
+            index: RefCell::new(index),
+            parts: RefCell::default(),
+            inodes: Cell::new(1),
+        }
+    }
+
+    /// A number for an entry of `files.img` that stands for no file of the
+    /// tree.
+    pub(crate) fn fresh_id(&self) -> FileId {
+        self.index.borrow_mut().fresh()
+    }
+
+    /// A number for an inode, of whatever kind.
+    pub(crate) fn fresh_inode(&self) -> u32 {
+        self.inodes.replace(self.inodes.get() + 1)
+    }
+
+    /// What a pid of this process's namespace is in the tree's.
+    pub(crate) fn ns_pid(&self, pid: HostPid) -> Option<NsPid> {
+        (self.ns_pid)(pid)
+    }
+
+    /// What the rooms of one kind share while they read: made when first
+    /// asked for.
+    pub(crate) fn part<P: Default + 'static>(&self) -> RefMut<'_, P> {
+        RefMut::map(self.parts.borrow_mut(), |parts| {
+            let part = parts.entry(TypeId::of::<P>()).or_insert_with(|| Box::new(P::default()));
+            part.downcast_mut().expect("a part is kept under its own type")
+        })
+    }
+}
+
+impl fmt::Debug for CollectCx<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CollectCx").field("options", &self.options).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,129 @@
+//! Eventfds.
+//!
+//! Kernel object: `struct eventfd_ctx`. It has one open file description, as
+//! it cannot be opened a second time.
+//! Truth from: `/proc/PID/fdinfo`.
+//! Image: `eventfd_file_entry` in `files.img`. CRIU does not know semaphores;
+//! those have a field of our own.
+//! Create: `eventfd(2)`.
+//! Fill: the counter, by writing it, as `eventfd(2)` takes but 32 bits.
+//! Not preserved: nothing.
+//! Kernel needed: 6.5, which tells a semaphore from a counter.
+//! Scenarios: `crates/resources/tests`.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use dormouse_image::ImageName;
+use dormouse_image::proto::files::eventfd::EventfdFileEntry;
+use dormouse_image::proto::files::{FdType, FileEntry};
+use dormouse_kernel::proc::Extra;
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::{
+    CollectCx, CreateCx, Created, FileId, FileKind, FillCx, FillRank, ImageSink, ImageSource,
+    Inode, Probe, Status,
+};
+use crate::corrupt::corrupt;
+use crate::{Error, Result};
+
+/// An eventfd.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Eventfd {
+    status: Status,
+    count: u64,
+    semaphore: bool,
+}
+
+/// The highest count there is.
+const MAX_COUNT: u64 = u64::MAX - 1;
+
+impl FileKind for Eventfd {
+    const NAME: &'static str = "eventfd";
+    const TYPE: FdType = FdType::EventFd;
+    const RANKS: &'static [FillRank] = &[FillRank::Contents];
+
+    fn claims(probe: &Probe) -> bool {
+        probe.anonymous_inode() == Some("eventfd")
+    }
+
+    fn collect(cx: &CollectCx<'_>, probe: &Probe) -> Result<Self> {
+        let status = Status::collect(cx, probe)?;
+        match probe.info.extra {
+            Extra::Eventfd { count, semaphore: Some(semaphore), .. } => {
+                Ok(Self { status, count, semaphore })
+            }
+            _ => Err(Error::Unsupported {
+                object: "an eventfd",
+                detail: probe.link.clone().into(),
+                reason: "this kernel does not tell whether it is a semaphore",
+                hint: "Linux 6.5 and later do",
+            }),
+        }
+    }
+
+    fn encode(&self, id: FileId, images: &mut ImageSink<'_>) -> Result<()> {
+        let Self { status, count, semaphore } = self;
+        let (flags, fown) = status.encode();
+        let efd = EventfdFileEntry {
+            id: id.as_raw(),
+            flags,
+            fown,
+            counter: *count,
+            semaphore: semaphore.then_some(true),
+        };
+        let entry = FileEntry {
+            kind: Self::TYPE.into(),
+            id: id.as_raw(),
+            efd: Some(Box::new(efd)),
+            ..FileEntry::default()
+        };
+        images.put(id, entry);
+        Ok(())
+    }
+
+    fn decode(id: FileId, entry: &FileEntry, _: &mut ImageSource<'_>) -> Result<Self> {
+        let wrong = |reason| corrupt(ImageName::Files, Self::NAME, id.as_raw(), reason);
+        let Some(efd) = entry.efd.as_deref() else {
+            return Err(wrong("it has no eventfd_file_entry"));
+        };
+        let EventfdFileEntry { id: own_id, flags, fown, counter: count, semaphore } = efd;
+        if *own_id != id.as_raw() {
+            return Err(wrong("its two numbers differ"));
+        }
+        if *count > MAX_COUNT {
+            return Err(wrong("its counter is too high"));
+        }
+        let status = Status::decode(Self::NAME, id, *flags, fown)?;
+        Ok(Self { status, count: *count, semaphore: semaphore.unwrap_or(false) })
+    }
+
+    fn status(&self) -> &Status {
+        &self.status
+    }
+
+    fn create(&self, _: FileId, _: &mut CreateCx<'_>) -> Result<OwnedFd> {
+        let Self { status, count: _, semaphore } = self;
+        let flags = match semaphore {
+            true => EventfdFlags::CLOEXEC | EventfdFlags::SEMAPHORE,
+            false => EventfdFlags::CLOEXEC,
+        };
+        let file = eventfd(0, flags).map_err(Error::kernel("eventfd", Self::NAME))?;
+        status.apply(Self::NAME, file.as_fd())?;
+        Ok(file)
+    }
+
+    fn inode(&self) -> Option<&dyn Inode> {
+        None
+    }
+
+    fn fill(_: FillRank, files: &[Created<'_, Self>], _: &FillCx<'_>) -> Result<()> {
+        for Created { kind, file, .. } in files {
+            // Adding nothing would not make it readable.
+            if kind.count > 0 {
+                rustix::io::write(file, &kind.count.to_ne_bytes())
+                    .map_err(Error::kernel("write", Self::NAME))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,250 @@
+//! Every file of the tree: decoded, then created, then filled.
+
+use std::any::{Any, TypeId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use dormouse_image::ImageDir;
+use dormouse_kernel::{HostPid, NsPid};
+use rustix::fs::OFlags;
+
+use super::{File, FileId, FillRank};
+use crate::Result;
+
+/// The number of a file that is known to exist: decoding hands it out and
+/// fails if there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileRef(pub(super) FileId);
+
+impl FileRef {
+    /// The number.
+    #[must_use]
+    pub const fn id(self) -> FileId {
+        self.0
+    }
+}
+
+/// Every file of a checkpoint, decoded and judged.
+#[derive(Debug)]
+pub struct Files {
+    files: BTreeMap<FileId, File>,
+    described: BTreeSet<FileId>,
+    opened: BTreeSet<FileId>,
+}
+
+impl Files {
+    pub(super) fn new(
+        files: BTreeMap<FileId, File>,
+        described: BTreeSet<FileId>,
+        opened: BTreeSet<FileId>,
+    ) -> Self {
+        Self { files, described, opened }
+    }
+
+    /// All of them, by number.
+    pub fn iter(&self) -> impl Iterator<Item = (FileId, &File)> {
+        self.files.iter().map(|(&id, file)| (id, file))
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn get(&self, file: FileRef) -> &File {
+        self.files.get(&file.0).expect("a FileRef is handed out for a file that is there")
+    }
+
+    /// Those that are open file descriptions, and not just inodes that are
+    /// mapped or executed.
+    pub fn descriptions(&self) -> impl Iterator<Item = (FileId, &File)> {
+        self.iter().filter(|(id, _)| self.described.contains(id))
+    }
+
+    /// Whether the file is needed as an open file description.
+    pub(crate) fn is_described(&self, id: FileId) -> bool {
+        self.described.contains(&id)
+    }
+
+    /// Whether the file's inode is needed for something else.
+    pub(crate) fn is_opened(&self, id: FileId) -> bool {
+        self.opened.contains(&id)
+    }
+}
+
+/// Where the contents of shared memory objects come from, see
+/// [`SaveShared`](super::SaveShared).
+pub trait LoadShared {
+    /// Fills `file`, which is `size` bytes of zeros, with what is stored under
+    /// the number `shmid`.
+    ///
+    /// # Errors
+    /// It cannot be read or written.
+    fn load(&self, shmid: u32, file: BorrowedFd<'_>, size: u64) -> Result<()>;
+}
+
+/// A point in the course of a restore at which inodes that are kept at hand
+/// are let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Milestone {
+    /// All open file descriptions exist.
+    Created,
+    /// Everything that is mapped is mapped, with its contents.
+    Mapped,
+}
+
+/// What the files of one kind keep at hand while they are created: inodes
+/// that several of them share and that no path leads to.
+pub(crate) trait Stash: Any + Default {
+    /// Lets go of what is not needed any more.
+    fn reached(&mut self, milestone: Milestone) -> Result<()>;
+}
+
+trait AnyStash: Any {
+    fn reached(&mut self, milestone: Milestone) -> Result<()>;
+}
+
+impl<S: Stash> AnyStash for S {
+    fn reached(&mut self, milestone: Milestone) -> Result<()> {
+        Stash::reached(self, milestone)
+    }
+}
+
+/// What rooms are given when they create files, and what creates them.
+///
+/// The order of a restore is: mappings and directories are opened and files
+/// created, in any order; the fd tables are complete; then
+/// [`CreateCx::finish`], when all that is mapped is mapped and filled.
+pub struct CreateCx<'a> {
+    files: &'a Files,
+    /// The images, for contents that are too large to be kept.
+    pub(crate) images: &'a ImageDir,
+    /// Where the contents of memfds come from.
+    pub shared: &'a dyn LoadShared,
+    stashes: BTreeMap<TypeId, Box<dyn AnyStash>>,
+}
+
+impl<'a> CreateCx<'a> {
+    /// Creates `files`, which were decoded from `images`.
+    #[must_use]
+    pub fn new(files: &'a Files, images: &'a ImageDir, shared: &'a dyn LoadShared) -> Self {
+        Self { files, images, shared, stashes: BTreeMap::new() }
+    }
+
+    /// All files.
+    pub(crate) fn files(&self) -> &'a Files {
+        self.files
+    }
+
+    /// What the files of one kind keep at hand.
+    pub(crate) fn stash<S: Stash>(&mut self) -> &mut S {
+        let stash: &mut dyn Any = self
+            .stashes
+            .entry(TypeId::of::<S>())
+            .or_insert_with(|| Box::new(S::default()))
+            .as_mut();
+        stash.downcast_mut().expect("a stash is kept under its own type")
+    }
+
+    /// Opens the inode of a file for a mapping, with the access `flags` say
+    /// (`O_RDONLY` or `O_RDWR`, and nothing else unless the mapping needs it).
+    ///
+    /// # Errors
+    /// The file is not what it was, or the kernel refuses.
+    pub fn open_for_mapping(&mut self, file: FileRef, flags: OFlags) -> Result<OwnedFd> {
+        let inode = self.files.get(file).inode().expect("checked when it was decoded");
+        inode.open(file.0, flags, self)
+    }
+
+    /// Opens the inode of a file with `O_PATH`: an executable, a working
+    /// directory, a root.
+    ///
+    /// # Errors
+    /// As for [`open_for_mapping`](Self::open_for_mapping).
+    pub fn open_path(&mut self, file: FileRef) -> Result<OwnedFd> {
+        self.open_for_mapping(file, OFlags::PATH)
+    }
+
+    /// Creates every open file description, each once, in the order of their
+    /// numbers. The ends of a pipe that nobody has are closed at the end.
+    ///
+    /// # Errors
+    /// The first that cannot be created.
+    pub fn create_all(&mut self) -> Result<CreatedFiles<'a>> {
+        let mut created = BTreeMap::new();
+        for (id, file) in self.files.descriptions() {
+            created.insert(id, file.create(id, self)?);
+        }
+        self.reached(Milestone::Created)?;
+        Ok(CreatedFiles { files: self.files, created })
+    }
+
+    /// Closes what was kept for mappings, and seals what is to be sealed.
+    ///
+    /// # Errors
+    /// The kernel refuses a seal.
+    pub fn finish(mut self) -> Result<()> {
+        self.reached(Milestone::Mapped)
+    }
+
+    fn reached(&mut self, milestone: Milestone) -> Result<()> {
+        self.stashes.values_mut().try_for_each(|stash| stash.reached(milestone))
+    }
+}
+
+impl fmt::Debug for CreateCx<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreateCx").finish_non_exhaustive()
+    }
+}
+
+/// Every open file description, created, in this process.
+#[derive(Debug)]
+pub struct CreatedFiles<'a> {
+    files: &'a Files,
+    created: BTreeMap<FileId, OwnedFd>,
+}
+
+impl<'a> CreatedFiles<'a> {
+    /// The descriptor of a file that some fd table holds.
+    #[must_use]
+    pub fn get(&self, file: FileRef) -> BorrowedFd<'_> {
+        self.created.get(&file.0).expect("a referenced description is created").as_fd()
+    }
+
+    /// All of them, by number.
+    pub fn iter(&self) -> impl Iterator<Item = (FileId, BorrowedFd<'_>)> {
+        self.created.iter().map(|(&id, file)| (id, file.as_fd()))
+    }
+
+    /// Fills all files as far as `rank` goes. The ranks are to be called in
+    /// their order, [`FillRank::Arm`] when every task and thread exists.
+    /// `host_pid` finds the restored task that a pid of the images stands for.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn fill(&self, rank: FillRank, host_pid: &dyn Fn(NsPid) -> Option<HostPid>) -> Result<()> {
+        let cx = FillCx { created: self };
+        let with_file = |(id, kind)| (id, kind, self.get(FileRef(id)));
+        let files: Vec<_> = self.files.descriptions().map(with_file).collect();
+        File::fill(rank, &files, &cx)?;
+        if rank == FillRank::Arm {
+            for (_, kind, file) in files {
+                kind.status().arm(kind.name(), file, host_pid)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What rooms are given when they fill files.
+#[derive(Debug)]
+pub struct FillCx<'a> {
+    created: &'a CreatedFiles<'a>,
+}
+
+impl FillCx<'_> {
+    /// Any other file.
+    #[must_use]
+    pub fn file(&self, file: FileRef) -> BorrowedFd<'_> {
+        self.created.get(file)
+    }
+}

@@ -1,0 +1,174 @@
+//! Which descriptors are one open file description.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+
+use dormouse_kernel::proc::Extra;
+use dormouse_kernel::{FdNum, HostPid};
+use rustix::fs::{FileType, OFlags};
+
+use super::{FileId, Sighting};
+use crate::Error;
+
+/// Where a descriptor is: a task, and the number in its fd table.
+pub type Place = (HostPid, FdNum);
+
+/// What [`FileIndex::identify`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// Seen for the first time.
+    New(FileId),
+    /// Seen before.
+    Known(FileId),
+}
+
+impl Identity {
+    /// The number, new or not.
+    #[must_use]
+    pub const fn id(self) -> FileId {
+        match self {
+            Self::New(id) | Self::Known(id) => id,
+        }
+    }
+}
+
+/// Gives every open file description its number, so that two descriptors
+/// have the same number exactly if they are one.
+///
+/// What can never change during the life of a description tells most of them
+/// apart; the rest the kernel compares. Its order is total, so that n
+/// descriptions on one inode take n log n comparisons. A descriptor that was
+/// inherited by fork, and so has the number its original has, takes one.
+#[derive(Debug)]
+pub struct FileIndex {
+    groups: HashMap<Key, Group>,
+    next: u32,
+}
+
+/// What two descriptors of one description always have in common. (Position,
+/// status flags and name do not belong here: others may change them between
+/// two looks.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    device: u64,
+    inode: u64,
+    mount: i32,
+    access: OFlags,
+    eventfd: Option<u32>,
+}
+
+impl Key {
+    fn new(sighting: &Sighting) -> Self {
+        let Sighting { link: _, stat, info } = sighting;
+        let eventfd = match info.extra {
+            Extra::Eventfd { id, .. } => id,
+            _ => None,
+        };
+        let access = info.flags & (OFlags::ACCMODE | OFlags::PATH);
+        Self { device: stat.st_dev, inode: stat.st_ino, mount: info.mount_id, access, eventfd }
+    }
+
+    /// Whether nothing but one description can have this key: a socket or an
+    /// eventfd cannot be opened a second time, and each has its number. (By
+    /// `O_PATH` a socket can.)
+    fn decides(&self, sighting: &Sighting) -> bool {
+        let socket = FileType::from_raw_mode(sighting.stat.st_mode) == FileType::Socket;
+        self.eventfd.is_some() || socket && !self.access.contains(OFlags::PATH)
+    }
+}
+
+/// Descriptions with the same key.
+#[derive(Debug, Default)]
+struct Group {
+    /// In the kernel's order, with a place where each was seen.
+    sorted: Vec<(Place, FileId)>,
+    /// By the number of a descriptor, the description that had it last.
+    by_number: HashMap<FdNum, (Place, FileId)>,
+}
+
+impl Default for FileIndex {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl FileIndex {
+    /// Knows no file. The first will get number 1.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { groups: HashMap::new(), next: 1 }
+    }
+
+    /// Which open file description the descriptor at `place` stands for.
+    /// `compare` orders two of them as `kcmp(2)` does.
+    ///
+    /// # Errors
+    /// Those of `compare`.
+    pub fn identify<E>(
+        &mut self,
+        place: Place,
+        sighting: &Sighting,
+        mut compare: impl FnMut(Place, Place) -> Result<Ordering, E>,
+    ) -> Result<Identity, E> {
+        let key = Key::new(sighting);
+        let group = self.groups.entry(key).or_default();
+        if key.decides(sighting) {
+            if let Some(&(_, id)) = group.sorted.first() {
+                return Ok(Identity::Known(id));
+            }
+        } else if let Some(&(other, id)) = group.by_number.get(&place.1)
+            && (other == place || compare(place, other)?.is_eq())
+        {
+            return Ok(Identity::Known(id));
+        }
+        let identity = match search(&group.sorted, |other| compare(other, place))? {
+            Ok(index) => Identity::Known(group.sorted[index].1),
+            Err(index) => {
+                let id = FileId::from_raw(self.next);
+                self.next += 1;
+                group.sorted.insert(index, (place, id));
+                Identity::New(id)
+            }
+        };
+        group.by_number.insert(place.1, (place, identity.id()));
+        Ok(identity)
+    }
+
+    /// A number for a file that no descriptor stands for.
+    pub fn fresh(&mut self) -> FileId {
+        let id = FileId::from_raw(self.next);
+        self.next += 1;
+        id
+    }
+}
+
+/// Binary search with a comparison that can fail.
+fn search<E>(
+    sorted: &[(Place, FileId)],
+    mut compare: impl FnMut(Place) -> Result<Ordering, E>,
+) -> Result<Result<usize, usize>, E> {
+    let (mut low, mut high) = (0, sorted.len());
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match compare(sorted[middle].0)? {
+            Ordering::Less => low = middle + 1,
+            Ordering::Equal => return Ok(Ok(middle)),
+            Ordering::Greater => high = middle,
+        }
+    }
+    Ok(Err(low))
+}
+
+/// The comparison that [`FileIndex::identify`] wants, by the kernel.
+///
+/// # Errors
+/// One of the tasks is gone or may not be traced; or the kernel does not
+/// order files (all do so far).
+pub fn compare(first: Place, second: Place) -> Result<Ordering, Error> {
+    let order = dormouse_kernel::kcmp::files(first, second)?;
+    order.ordering().ok_or_else(|| Error::Kernel {
+        call: "kcmp",
+        subject: format!("descriptors {} and {}", first.1, second.1).into(),
+        source: rustix::io::Errno::INVAL,
+    })
+}

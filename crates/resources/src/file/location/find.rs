@@ -1,0 +1,169 @@
+//! Whether a file can be found again, and how.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, statat};
+use rustix::io::Errno;
+
+use super::ghost::Ghosts;
+use super::{Link, Reach};
+use crate::file::{CollectCx, FsMagic, Probe};
+use crate::{Error, Result};
+
+/// What the kernel appends to the path of a file that has lost its name
+/// (`d_path`, `fs/d_path.c`). A name can end so by itself.
+const DELETED: &[u8] = b" (deleted)";
+
+/// How many names in the directory of a lost file are held against it.
+const SIBLINGS: usize = 1 << 16;
+
+/// File systems whose files the kernel makes, and nobody else can.
+const PSEUDO: [FsMagic; 8] = [
+    FsMagic::PROC,
+    FsMagic::SYS,
+    FsMagic::CGROUP,
+    FsMagic::CGROUP2,
+    FsMagic::DEBUG,
+    FsMagic::TRACE,
+    FsMagic::SECURITY,
+    FsMagic::DEVPTS,
+];
+
+/// The name of the file, and how to get at it.
+pub(super) fn find(cx: &CollectCx<'_>, probe: &Probe) -> Result<(PathBuf, Reach)> {
+    let link = &probe.link;
+    let unsupported = |reason, hint| Error::Unsupported {
+        object: kind(probe),
+        detail: link.clone().into(),
+        reason,
+        hint,
+    };
+    let linked = || link_beside(cx, probe, without_suffix(link));
+    if leads_to(link, &probe.stat)? {
+        if is_silly_name(probe) {
+            return linked().ok_or_else(|| {
+                unsupported(
+                    "it is unlinked, and its NFS server removes it when it is closed",
+                    "use --link-remap to let the checkpoint keep it by a hard link",
+                )
+            });
+        }
+        return Ok((link.clone(), Reach::Name));
+    }
+    if PSEUDO.contains(&probe.file_system) {
+        return Err(unsupported(
+            "what it told of is gone, so it cannot be opened again",
+            "checkpoint the program when it has closed the file",
+        ));
+    }
+    let Some(name) = deleted_name(link) else {
+        return Err(unsupported(
+            "its path leads to another file now: something is mounted over it",
+            "unmount what covers the file",
+        ));
+    };
+    let is_directory = probe.file_type() == FileType::Directory;
+    if probe.stat.st_nlink == 0 || is_directory {
+        return ghost(cx, probe, name);
+    }
+    if let Some(sibling) = sibling(name, &probe.stat)? {
+        return Ok((sibling, Reach::Name));
+    }
+    // On overlayfs a file of a lower layer still counts the name it has lost.
+    if probe.file_system == FsMagic::OVERLAY && probe.stat.st_nlink == 1 {
+        return ghost(cx, probe, name);
+    }
+    linked().ok_or_else(|| {
+        unsupported(
+            "the name it was opened by is gone, and the name it still has is not known",
+            "use --link-remap to let the checkpoint give it a name",
+        )
+    })
+}
+
+fn ghost(cx: &CollectCx<'_>, probe: &Probe, name: &Path) -> Result<(PathBuf, Reach)> {
+    // The kernel counts blocks of 512 bytes.
+    let on_disk = u64::try_from(probe.stat.st_blocks).unwrap_or(0) * 512;
+    if probe.file_type() == FileType::RegularFile && on_disk > cx.options.ghost_limit {
+        return Err(Error::Unsupported {
+            object: "an unlinked file",
+            detail: probe.link.clone().into(),
+            reason: "it is larger than the limit for files whose contents are stored",
+            hint: "raise the limit with --ghost-limit",
+        });
+    }
+    let inode = cx.part::<Ghosts>().collect(probe, || cx.fresh_inode())?;
+    Ok((name.to_owned(), Reach::Ghost(inode)))
+}
+
+/// A hard link, to be made by the dump, beside the name that is lost.
+fn link_beside(cx: &CollectCx<'_>, probe: &Probe, name: &Path) -> Option<(PathBuf, Reach)> {
+    if !cx.options.link_remap {
+        return None;
+    }
+    let entry = cx.fresh_id();
+    let path = name.with_file_name(format!("link_remap.{entry}"));
+    let link = Link { path, entry, origin: Some(probe.origin()) };
+    Some((name.to_owned(), Reach::Link(link)))
+}
+
+/// Whether the path leads to this very inode.
+fn leads_to(path: &Path, stat: &Stat) -> Result<bool> {
+    match statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(found) => Ok(found.st_dev == stat.st_dev && found.st_ino == stat.st_ino),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::NAMETOOLONG) => Ok(false),
+        Err(error) => Err(Error::kernel("stat", path)(error)),
+    }
+}
+
+/// Another name of the file in the directory it was in.
+fn sibling(name: &Path, stat: &Stat) -> Result<Option<PathBuf>> {
+    let Some(parent) = name.parent() else { return Ok(None) };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = match openat(CWD, parent, flags, Mode::empty()) {
+        Ok(dir) => dir,
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => return Ok(None),
+        Err(error) => return Err(Error::kernel("open", parent)(error)),
+    };
+    for entry in Dir::read_from(&dir).map_err(Error::kernel("getdents", parent))?.take(SIBLINGS) {
+        let entry = entry.map_err(Error::kernel("getdents", parent))?;
+        if entry.ino() == stat.st_ino {
+            let path = parent.join(OsStr::from_bytes(entry.file_name().to_bytes()));
+            if leads_to(&path, stat)? {
+                return Ok(Some(path));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The path without the kernel's suffix, if it has that.
+fn deleted_name(link: &Path) -> Option<&Path> {
+    let name = link.as_os_str().as_bytes().strip_suffix(DELETED)?;
+    Some(Path::new(OsStr::from_bytes(name)))
+}
+
+fn without_suffix(link: &Path) -> &Path {
+    deleted_name(link).unwrap_or(link)
+}
+
+/// Whether an NFS client gave the file this name when it was unlinked:
+/// `.nfs`, 16 digits of its number, 8 of a counter (`fs/nfs/unlink.c`).
+fn is_silly_name(probe: &Probe) -> bool {
+    let digits = probe
+        .link
+        .file_name()
+        .and_then(|name| name.as_bytes().strip_prefix(b".nfs"))
+        .filter(|digits| digits.len() == 24);
+    probe.file_system == FsMagic::NFS
+        && digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+}
+
+fn kind(probe: &Probe) -> &'static str {
+    match probe.file_type() {
+        FileType::Directory => "a directory",
+        _ => "a file",
+    }
+}

@@ -1,0 +1,219 @@
+//! Files that have a path, or had one.
+//!
+//! Kernel object: a dentry and its inode, and the mount they are reached by.
+//! Truth from: the link in `/proc/PID/fd`, held against what its path leads
+//! to now.
+//! Image: `reg_file_entry`, `remap-fpath.img`, `ghost-file-ID.img`.
+//! Create: what has a path is opened by it, and must be what it was: size and
+//! mode are compared. What has none any more (a *ghost*) is made anew, with
+//! its contents, under the name it had, and loses that at once; a file that
+//! has other names is given one beside the lost one by the dump, if the user
+//! allows.
+//! Not preserved, of a ghost: its inode number, change time, extended
+//! attributes and inode flags; its name in `/proc/PID/fd`, if another file
+//! has that now. A restore that is killed in the few microseconds during which
+//! a ghost has its name leaves an empty file there.
+
+mod contents;
+mod find;
+mod ghost;
+mod make;
+mod names;
+mod open;
+mod remap;
+
+use std::ffi::OsString;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use dormouse_image::ImageName;
+use dormouse_image::proto::files::reg::RegFileEntry;
+use dormouse_image::proto::files::{FdType, FileEntry};
+use rustix::fs::{FileType, OFlags};
+
+use super::{CollectCx, FileId, ImageSink, ImageSource, Origin, Probe, Status};
+use crate::corrupt::corrupt;
+use crate::{Error, Result};
+use ghost::Ghost;
+use remap::{Remap, RemapSink, RemapSource};
+
+/// Where a file is, and how it is known to be the same one.
+#[derive(Debug)]
+pub(crate) struct Location {
+    /// Its absolute path, or the last one it had.
+    name: PathBuf,
+    reach: Reach,
+    /// `st_mode`.
+    mode: Option<u32>,
+    /// In bytes. Only regular files that the program does not just append to
+    /// have to keep their size.
+    size: Option<u64>,
+}
+
+/// How to get at the file.
+#[derive(Debug)]
+enum Reach {
+    /// By its name.
+    Name,
+    /// It has no name at all.
+    Ghost(Rc<Ghost>),
+    /// It has lost its name, but has others.
+    Link(Link),
+}
+
+/// A hard link that the dump makes.
+#[derive(Debug)]
+struct Link {
+    path: PathBuf,
+    /// Its entry in `files.img`.
+    entry: FileId,
+    /// The file to link, at the dump.
+    origin: Option<Origin>,
+}
+
+impl Link {
+    /// Makes it. It goes again unless the dump is completed.
+    fn make(&self, images: &mut ImageSink<'_>) -> Result<()> {
+        let Self { path, entry: _, origin } = self;
+        let origin = origin.as_ref().expect("a location that is written was collected");
+        let file = origin.reopen(OFlags::PATH)?;
+        names::link(file.as_fd(), path).map_err(Error::kernel("linkat", path))?;
+        let path = path.clone();
+        images.undo().push(move || {
+            // Nobody is left to tell if it stays.
+            let _ = rustix::fs::unlink(&path);
+        });
+        Ok(())
+    }
+}
+
+impl Location {
+    /// Finds out where the file is.
+    pub(crate) fn collect(cx: &CollectCx<'_>, probe: &Probe) -> Result<Self> {
+        let (name, reach) = find::find(cx, probe)?;
+        let flags = probe.flags();
+        let only_appends =
+            flags.contains(OFlags::APPEND) && flags & OFlags::ACCMODE == OFlags::WRONLY;
+        let sized = probe.file_type() == FileType::RegularFile && !only_appends;
+        let size = sized.then(|| u64::try_from(probe.stat.st_size).unwrap_or(0));
+        Ok(Self { name, reach, mode: Some(probe.stat.st_mode), size })
+    }
+
+    /// Writes the entry of the file, opened as `status` and at offset `pos`.
+    pub(crate) fn encode(
+        &self,
+        id: FileId,
+        status: &Status,
+        pos: u64,
+        images: &mut ImageSink<'_>,
+    ) -> Result<()> {
+        let Self { name, reach, mode, size } = self;
+        match reach {
+            Reach::Name => {}
+            Reach::Ghost(ghost) => {
+                images.part::<RemapSink>().add(id, Remap::Ghost(ghost.id()));
+                ghost.encode(images)?;
+            }
+            Reach::Link(link) => {
+                images.part::<RemapSink>().add(id, Remap::Link(link.entry));
+                link.make(images)?;
+                let entry = reg_entry(link.entry, &Status::plain(OFlags::empty()), 0, &link.path);
+                put(images, link.entry, entry);
+            }
+        }
+        let entry = RegFileEntry { size: *size, mode: *mode, ..reg_entry(id, status, pos, name) };
+        put(images, id, entry);
+        Ok(())
+    }
+
+    /// Reads an entry back: the location, how the file was opened, and its
+    /// offset.
+    pub(crate) fn decode(
+        id: FileId,
+        entry: &FileEntry,
+        images: &mut ImageSource<'_>,
+    ) -> Result<(Self, Status, u64)> {
+        let wrong = |reason| corrupt(ImageName::Files, "file", id.as_raw(), reason);
+        let Some(reg) = entry.reg.as_deref() else {
+            return Err(wrong("it has no reg_file_entry"));
+        };
+        let RegFileEntry { id: own_id, flags, pos, fown, name, mnt_id, size, ext, mode, .. } = reg;
+        if *own_id != id.as_raw() {
+            return Err(wrong("its two numbers differ"));
+        }
+        let name = path(name).ok_or_else(|| wrong("its name is no absolute path"))?;
+        let unsupported = |reason, hint| Error::Unsupported {
+            object: "a file",
+            detail: name.clone().into(),
+            reason,
+            hint,
+        };
+        if ext.unwrap_or(false) {
+            return Err(unsupported(
+                "it is external, and external files are not restored yet",
+                "restore it with CRIU",
+            ));
+        }
+        if mnt_id.is_some_and(|mount| mount != -1) {
+            return Err(unsupported(
+                "it is in a mount namespace of its own, and those are not restored yet",
+                "restore it with CRIU",
+            ));
+        }
+        let status = Status::decode("file", id, *flags, fown)?;
+        let reach = match images.part::<RemapSource>()?.take(id) {
+            None => Reach::Name,
+            Some(Remap::Ghost(ghost)) => {
+                let dir = images.dir();
+                let ghost = images.part::<RemapSource>()?.ghost(ghost, dir)?;
+                ghost.used_by(id, &name, status.open_flags());
+                Reach::Ghost(ghost)
+            }
+            Some(Remap::Link(entry)) => {
+                let link = images.share(entry);
+                let path = link
+                    .as_deref()
+                    .and_then(|link| path(&link.reg.as_deref()?.name))
+                    .ok_or_else(|| wrong("the link it is remapped to is not there"))?;
+                Reach::Link(Link { path, entry, origin: None })
+            }
+            Some(Remap::DeadProcess(_)) => {
+                return Err(unsupported(
+                    "it belongs to a dead process, and such files are not restored yet",
+                    "restore it with CRIU",
+                ));
+            }
+        };
+        Ok((Self { name, reach, mode: *mode, size: *size }, status, *pos))
+    }
+}
+
+fn reg_entry(id: FileId, status: &Status, pos: u64, name: &Path) -> RegFileEntry {
+    let (flags, fown) = status.encode();
+    RegFileEntry {
+        id: id.as_raw(),
+        flags,
+        pos,
+        fown,
+        name: name.as_os_str().as_bytes().to_vec(),
+        ..RegFileEntry::default()
+    }
+}
+
+fn put(images: &mut ImageSink<'_>, id: FileId, entry: RegFileEntry) {
+    let entry = FileEntry {
+        kind: FdType::Reg.into(),
+        id: id.as_raw(),
+        reg: Some(Box::new(entry)),
+        ..FileEntry::default()
+    };
+    images.put(id, entry);
+}
+
+/// An absolute path, as images have it.
+fn path(name: &[u8]) -> Option<PathBuf> {
+    let sound = name.starts_with(b"/") && !name.contains(&0);
+    sound.then(|| PathBuf::from(OsString::from_vec(name.to_vec())))
+}

@@ -1,0 +1,77 @@
+//! Opening files where they are.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstat, linkat, open};
+use rustix::io::Errno;
+
+use super::names::MomentaryName;
+use super::{Location, Reach};
+use crate::error::Change;
+use crate::file::{CreateCx, FileId};
+use crate::{Error, Result};
+
+/// What makes `O_TMPFILE` out of `O_DIRECTORY`.
+const TMPFILE: OFlags = OFlags::TMPFILE.difference(OFlags::DIRECTORY);
+
+impl Location {
+    /// The path, or the last one it had.
+    pub(crate) fn name(&self) -> &Path {
+        &self.name
+    }
+
+    /// Opens the file for entry `id`, with `flags`: a new open file
+    /// description. It may be nonblocking whatever `flags` say.
+    pub(crate) fn open(&self, id: FileId, flags: OFlags, cx: &mut CreateCx<'_>) -> Result<OwnedFd> {
+        match &self.reach {
+            Reach::Ghost(ghost) => ghost.open(id, &self.name, flags, cx),
+            Reach::Name => self.open_as(&self.name, flags),
+            Reach::Link(link) => {
+                let make = |name: &Path| linkat(CWD, &link.path, CWD, name, AtFlags::empty());
+                let (name, ()) = match MomentaryName::make(&self.name, false, "linkat", make) {
+                    Err(Error::Kernel { source: Errno::NOENT, .. }) => {
+                        let path = link.path.clone();
+                        return Err(Error::Changed { path, change: Change::Missing });
+                    }
+                    made => made?,
+                };
+                let file = self.open_as(name.path(), flags)?;
+                name.remove()?;
+                Ok(file)
+            }
+        }
+    }
+
+    /// Opens the file by this name, and checks that it is what it was.
+    fn open_as(&self, name: &Path, flags: OFlags) -> Result<OwnedFd> {
+        let file = open(name, open_flags(flags), Mode::empty()).map_err(|source| match source {
+            Errno::NOENT | Errno::NOTDIR => {
+                Error::Changed { path: self.name.clone(), change: Change::Missing }
+            }
+            source => Error::kernel("open", name)(source),
+        })?;
+        let stat = fstat(&file).map_err(Error::kernel("fstat", name))?;
+        let changed = |change| Error::Changed { path: self.name.clone(), change };
+        if let Some(was) = self.mode
+            && was != stat.st_mode
+        {
+            return Err(changed(Change::Mode { was, is: stat.st_mode }));
+        }
+        let is = u64::try_from(stat.st_size).unwrap_or(0);
+        if let Some(was) = self.size
+            && was != is
+        {
+            return Err(changed(Change::Size { was, is }));
+        }
+        Ok(file)
+    }
+}
+
+/// With these an open never waits, and never makes another file.
+pub(super) fn open_flags(flags: OFlags) -> OFlags {
+    let flags = flags | OFlags::CLOEXEC;
+    // A file that was made by O_TMPFILE and got a name since.
+    let flags = if flags.contains(TMPFILE) { flags - OFlags::TMPFILE } else { flags };
+    if flags.contains(OFlags::PATH) { flags } else { flags | OFlags::NONBLOCK | OFlags::NOCTTY }
+}

@@ -1,0 +1,142 @@
+//! Files by their path.
+//!
+//! Kernel object: an open file description on a regular file, a directory or
+//! a character device that keeps no state; with `O_PATH` on anything that has
+//! a path. Also mapped files, executables and directories in use, which have
+//! no description.
+//! Truth from: `/proc/PID/fd` and `fdinfo`, and the file system.
+//! Image: `reg_file_entry` in `files.img`, see `location`.
+//! Create: open, seek.
+//! Fill: nothing.
+//! Not preserved: `O_LARGEFILE` missing (32-bit programs), `O_TMPFILE` of a
+//! file that has got a name since; hints of `posix_fadvise(2)`, `F_NOTIFY`;
+//! who opened it, as far as the file system remembers that for later checks
+//! (files of `/proc`).
+//! Scenarios: `crates/resources/tests`.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use dormouse_image::proto::files::{FdType, FileEntry};
+use rustix::fs::{FileType, OFlags, SeekFrom, seek};
+
+use super::location::Location;
+use super::{
+    CollectCx, CreateCx, Created, FileId, FileKind, FillCx, FillRank, FsMagic, ImageSink,
+    ImageSource, Inode, Probe, Status,
+};
+use crate::{Error, Result};
+
+/// A file by its path.
+#[derive(Debug)]
+pub struct PathFile {
+    location: Location,
+    status: Status,
+    /// `None`: the file has an offset that cannot be set.
+    offset: Option<u64>,
+}
+
+/// CRIU's offset for a file that cannot be positioned.
+const NO_OFFSET: u64 = u64::MAX;
+
+/// Memory devices (`Documentation/admin-guide/devices.txt`).
+const MEMORY: u32 = 1;
+
+/// Whether the device keeps no state for whoever has it open.
+fn is_stateless(probe: &Probe) -> bool {
+    let device = probe.device();
+    let writes_only = probe.info.flags & OFlags::ACCMODE == OFlags::WRONLY;
+    device.major == MEMORY
+        && match device.minor {
+            // null, zero, full, random, urandom.
+            3 | 5 | 7 | 8 | 9 => true,
+            // kmsg: readers have a place in the log.
+            11 => writes_only,
+            _ => false,
+        }
+}
+
+/// File systems whose files are more than they look.
+const OTHER_ROOMS: [FsMagic; 7] = [
+    FsMagic::ANON_INODE,
+    FsMagic::MQUEUE,
+    FsMagic::NS,
+    FsMagic::PID,
+    FsMagic::PIPE,
+    FsMagic::SECRET_MEMORY,
+    FsMagic::SOCKET,
+];
+
+impl FileKind for PathFile {
+    const NAME: &'static str = "file";
+    const TYPE: FdType = FdType::Reg;
+    const RANKS: &'static [FillRank] = &[];
+
+    fn claims(probe: &Probe) -> bool {
+        if !probe.mounted || OTHER_ROOMS.contains(&probe.file_system) {
+            return false;
+        }
+        match probe.file_type() {
+            FileType::RegularFile | FileType::Directory | FileType::Symlink => true,
+            FileType::CharacterDevice => probe.is_path_only() || is_stateless(probe),
+            FileType::Fifo | FileType::Socket | FileType::BlockDevice => probe.is_path_only(),
+            FileType::Unknown => false,
+        }
+    }
+
+    fn collect(cx: &CollectCx<'_>, probe: &Probe) -> Result<Self> {
+        let location = Location::collect(cx, probe)?;
+        let status = Status::collect(cx, probe)?;
+        let writes_only = probe.flags() & OFlags::ACCMODE == OFlags::WRONLY;
+        let is_kmsg = probe.file_type() == FileType::CharacterDevice
+            && probe.device().minor == 11
+            && writes_only;
+        let offset = u64::try_from(probe.info.pos).ok().filter(|_| !is_kmsg);
+        Ok(Self { location, status, offset })
+    }
+
+    fn encode(&self, id: FileId, images: &mut ImageSink<'_>) -> Result<()> {
+        let Self { location, status, offset } = self;
+        location.encode(id, status, offset.unwrap_or(NO_OFFSET), images)
+    }
+
+    fn decode(id: FileId, entry: &FileEntry, images: &mut ImageSource<'_>) -> Result<Self> {
+        let (location, status, offset) = Location::decode(id, entry, images)?;
+        let offset = Some(offset).filter(|&offset| offset != NO_OFFSET);
+        Ok(Self { location, status, offset })
+    }
+
+    fn status(&self) -> &Status {
+        &self.status
+    }
+
+    fn create(&self, id: FileId, cx: &mut CreateCx<'_>) -> Result<OwnedFd> {
+        let Self { location, status, offset } = self;
+        let file = location.open(id, status.open_flags(), cx)?;
+        status.apply(Self::NAME, file.as_fd())?;
+        match offset {
+            // A fresh file stands there already, and not all of them can be
+            // positioned.
+            None | Some(0) => {}
+            Some(_) if status.is_path_only() => {}
+            Some(offset) => {
+                seek(&file, SeekFrom::Start(*offset))
+                    .map_err(Error::kernel("lseek", location.name()))?;
+            }
+        }
+        Ok(file)
+    }
+
+    fn inode(&self) -> Option<&dyn Inode> {
+        Some(self)
+    }
+
+    fn fill(_: FillRank, _: &[Created<'_, Self>], _: &FillCx<'_>) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Inode for PathFile {
+    fn open(&self, id: FileId, flags: OFlags, cx: &mut CreateCx<'_>) -> Result<OwnedFd> {
+        self.location.open(id, flags, cx)
+    }
+}

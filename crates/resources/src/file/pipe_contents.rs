@@ -1,0 +1,376 @@
+//! What is in a pipe or fifo, and how much it can take.
+//!
+//! Kernel object: `struct pipe_inode_info`: a ring of buffers, each of them a
+//! part of a byte stream or one packet (`O_DIRECT`, `pipe(7)`).
+//! Truth from: `tee(2)` into a pipe of our own, which consumes nothing and
+//! keeps each buffer as it is. There they are taken out one at a time.
+//! Image: `pipe_data_entry`, and the bytes behind it. CRIU knows no packets;
+//! how the bytes are divided has a field of our own.
+//! Fill: by writing.
+//! Not preserved: how a stream is spread over buffers, so that a pipe may be
+//! less full than it was.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use dormouse_image::proto::files::pipe::{PipeDataEntry, PipeRunEntry};
+use dormouse_image::store::NewPart;
+use dormouse_image::{ImageDir, ImageName};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::{Errno, ioctl_fionread, read, write};
+use rustix::pipe::{
+    PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice, tee,
+};
+
+use super::InodeId;
+use super::probe::reopen;
+use crate::corrupt::corrupt;
+use crate::{Error, Result};
+
+/// What is in a pipe.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PipeContents {
+    /// In bytes; `None` in images of CRIU that do not say.
+    capacity: Option<u32>,
+    /// First to be read first. No two streams one after the other.
+    runs: Vec<Run>,
+}
+
+/// Bytes that belong together.
+#[derive(Clone, PartialEq, Eq)]
+struct Run {
+    bytes: Vec<u8>,
+    packet: bool,
+}
+
+impl fmt::Debug for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bytes, packet } = self;
+        write!(f, "{} {}", bytes.len(), if *packet { "packet" } else { "stream" })
+    }
+}
+
+/// The kernel makes several packets of a longer one.
+const MAX_PACKET: usize = 4096;
+
+impl PipeContents {
+    /// Looks into the pipe behind `file`, a descriptor to read from.
+    pub(crate) fn collect(file: BorrowedFd<'_>) -> Result<Self> {
+        let capacity = capacity(file)?;
+        let (copy, into) = pipe()?;
+        resize(&into, capacity)?;
+        // A buffer need not be a page: ask for all there is.
+        let wanted = i32::MAX as usize;
+        let copied = match tee(file, &into, wanted, SpliceFlags::NONBLOCK) {
+            Ok(copied) => copied as u64,
+            Err(Errno::AGAIN) => 0,
+            Err(source) => return Err(Error::kernel("tee", "a pipe")(source)),
+        };
+        if copied != queued(file)? || copied > u64::from(capacity) {
+            return Err(Error::Unsupported {
+                object: "a pipe",
+                detail: format!("{copied} bytes in a pipe for {capacity}").into(),
+                reason: "it holds more than can be put into another of its size",
+                hint: "checkpoint the program when it has read some of that",
+            });
+        }
+        let runs = if copied == 0 { Vec::new() } else { take_apart(&copy, copied)? };
+        Ok(Self { capacity: Some(capacity), runs })
+    }
+
+    /// An empty pipe of the size of the one behind `file`.
+    pub(crate) fn empty(file: BorrowedFd<'_>) -> Result<Self> {
+        Ok(Self { capacity: Some(capacity(file)?), runs: Vec::new() })
+    }
+
+    fn encode(&self, id: InodeId) -> (PipeDataEntry, Vec<u8>) {
+        let Self { capacity, runs } = self;
+        let bytes = runs.iter().flat_map(|run| &run.bytes).copied().collect::<Vec<u8>>();
+        // Held against the capacity, which is 32 bits.
+        let len = |bytes: &Vec<u8>| u32::try_from(bytes.len()).expect("a pipe's bytes are few");
+        let run = |run: &Run| PipeRunEntry { bytes: len(&run.bytes), packet: run.packet };
+        let divided = runs.iter().any(|run| run.packet);
+        let entry = PipeDataEntry {
+            pipe_id: id.as_raw(),
+            bytes: len(&bytes),
+            size: *capacity,
+            runs: if divided { runs.iter().map(run).collect() } else { Vec::new() },
+        };
+        (entry, bytes)
+    }
+
+    fn decode(entry: &PipeDataEntry, mut bytes: Vec<u8>) -> Result<Self, &'static str> {
+        let PipeDataEntry { pipe_id: _, bytes: _, size: capacity, runs } = entry;
+        // CRIU writes the capacity F_GETPIPE_SZ gave; the kernel takes no more
+        // than 2^31 (round_pipe_size, fs/pipe.c).
+        if capacity.is_some_and(|capacity| capacity == 0 || capacity > 1 << 31) {
+            return Err("its capacity is none");
+        }
+        if capacity.is_some_and(|capacity| bytes.len() as u64 > u64::from(capacity)) {
+            return Err("it holds more than its capacity");
+        }
+        if runs.is_empty() && !bytes.is_empty() {
+            let runs = vec![Run { bytes, packet: false }];
+            return Ok(Self { capacity: *capacity, runs });
+        }
+        let mut divided = Vec::new();
+        for &PipeRunEntry { bytes: len, packet } in runs {
+            let len = len as usize;
+            if len == 0 || len > bytes.len() || packet && len > MAX_PACKET {
+                return Err("its bytes are divided in a way that cannot be");
+            }
+            let rest = bytes.split_off(len);
+            divided.push(Run { bytes, packet });
+            bytes = rest;
+        }
+        match bytes.is_empty() {
+            true => Ok(Self { capacity: *capacity, runs: divided }),
+            false => Err("its bytes are not divided to the end"),
+        }
+    }
+
+    /// Makes the pipe behind `file`, any descriptor of it, hold this.
+    pub(crate) fn fill(&self, file: BorrowedFd<'_>) -> Result<()> {
+        let Self { capacity, runs } = self;
+        if capacity.is_none() && runs.is_empty() {
+            return Ok(());
+        }
+        // Both ends: there need be no other reader, nor a writer.
+        let pipe = reopen(file, OFlags::RDWR | OFlags::NONBLOCK)
+            .map_err(Error::kernel("open", "a pipe"))?;
+        let held = runs.iter().map(|run| run.bytes.len()).sum::<usize>();
+        let held = u32::try_from(held).unwrap_or(u32::MAX);
+        match *capacity {
+            Some(capacity) => resize(&pipe, capacity)?,
+            None if held > self::capacity(file)? => resize(&pipe, held)?,
+            None => {}
+        }
+        for (index, Run { bytes, packet }) in runs.iter().enumerate() {
+            let packet_follows = runs.get(index + 1).is_some_and(|next| next.packet);
+            if *packet || !packet_follows {
+                set_packets(&pipe, *packet)?;
+                write_all(&pipe, bytes)?;
+            } else {
+                append_apart(&pipe, bytes)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write_all(pipe: &OwnedFd, mut bytes: &[u8]) -> Result<()> {
+    while !bytes.is_empty() {
+        let written = write(pipe, bytes).map_err(Error::kernel("write", "a pipe"))?;
+        bytes = &bytes[written..];
+    }
+    Ok(())
+}
+
+/// Appends a part of a stream that a packet follows. If it were just written,
+/// the kernel would add the packet to its last buffer (`pipe_write`,
+/// `fs/pipe.c`); it does not if that came by `tee(2)`.
+fn append_apart(pipe: &OwnedFd, bytes: &[u8]) -> Result<()> {
+    let (copy, into) = self::pipe()?;
+    resize(&into, capacity(pipe.as_fd())?)?;
+    write_all(&into, bytes)?;
+    let copied = tee(&copy, pipe, bytes.len(), SpliceFlags::NONBLOCK)
+        .map_err(Error::kernel("tee", "a pipe"))?;
+    // Fewer, only if there is no room.
+    if copied == bytes.len() { Ok(()) } else { Err(Error::kernel("tee", "a pipe")(Errno::AGAIN)) }
+}
+
+/// Takes the buffers out of a pipe that holds `left` bytes.
+fn take_apart(pipe: &OwnedFd, mut left: u64) -> Result<Vec<Run>> {
+    let failed = |call| Error::kernel(call, "a pipe");
+    // With room for one buffer, whatever it holds.
+    let (one, into_one) = self::pipe()?;
+    resize(&into_one, 1)?;
+    let (two, into_two) = self::pipe()?;
+    let mut runs: Vec<Run> = Vec::new();
+    while left > 0 {
+        let len = splice(pipe, None, &into_one, None, left as usize, SpliceFlags::NONBLOCK)
+            .map_err(failed("splice"))?;
+        splice(&one, None, &into_two, None, len, SpliceFlags::NONBLOCK)
+            .map_err(failed("splice"))?;
+        // A read stops behind a packet, and goes on behind a part of a stream.
+        write(&into_two, &[0]).map_err(failed("write"))?;
+        let mut bytes = vec![0; len + 1];
+        let got = read(&two, &mut bytes[..]).map_err(failed("read"))?;
+        let packet = got == len;
+        if packet {
+            read(&two, &mut [0]).map_err(failed("read"))?;
+        }
+        bytes.truncate(len);
+        left -= len as u64;
+        match runs.last_mut() {
+            Some(last) if !packet && !last.packet => last.bytes.append(&mut bytes),
+            _ => runs.push(Run { bytes, packet }),
+        }
+    }
+    Ok(runs)
+}
+
+fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).map_err(Error::kernel("pipe2", "a pipe"))
+}
+
+fn capacity(pipe: BorrowedFd<'_>) -> Result<u32> {
+    let size = fcntl_getpipe_size(pipe).map_err(Error::kernel("F_GETPIPE_SZ", "a pipe"))?;
+    Ok(u32::try_from(size).unwrap_or(u32::MAX))
+}
+
+fn resize(pipe: &OwnedFd, capacity: u32) -> Result<()> {
+    match fcntl_setpipe_size(pipe, capacity as usize) {
+        Ok(_) => Ok(()),
+        Err(Errno::PERM) => Err(Error::Unsupported {
+            object: "a pipe",
+            detail: format!("{capacity} bytes").into(),
+            reason: "its capacity is more than this process may ask for",
+            hint: "raise /proc/sys/fs/pipe-max-size, or give it CAP_SYS_RESOURCE",
+        }),
+        Err(source) => Err(Error::kernel("F_SETPIPE_SZ", "a pipe")(source)),
+    }
+}
+
+fn queued(pipe: BorrowedFd<'_>) -> Result<u64> {
+    ioctl_fionread(pipe).map_err(Error::kernel("FIONREAD", "a pipe"))
+}
+
+/// Whether what is written from now on is packets.
+fn set_packets(pipe: &OwnedFd, packets: bool) -> Result<()> {
+    let old = fcntl_getfl(pipe).map_err(Error::kernel("F_GETFL", "a pipe"))?;
+    let mut new = old;
+    new.set(OFlags::DIRECT, packets);
+    if new == old {
+        return Ok(());
+    }
+    fcntl_setfl(pipe, new).map_err(Error::kernel("F_SETFL", "a pipe"))
+}
+
+/// Writes `pipes-data.img` or `fifo-data.img`.
+pub(crate) fn encode_all<'a>(
+    image: ImageName,
+    all: impl IntoIterator<Item = (InodeId, &'a PipeContents)>,
+    dump: &NewPart,
+) -> Result<()> {
+    let mut writer = dump.writer(image)?;
+    for (id, contents) in all {
+        let (entry, bytes) = contents.encode(id);
+        writer.put(&entry)?;
+        writer.put_payload(&bytes)?;
+    }
+    Ok(writer.finish()?)
+}
+
+/// Reads it back.
+pub(crate) fn decode_all(
+    image: ImageName,
+    dir: &ImageDir,
+) -> Result<BTreeMap<InodeId, PipeContents>> {
+    let mut all = BTreeMap::new();
+    let Some(mut reader) = dir.reader(image)? else { return Ok(all) };
+    while let Some(entry) = reader.next_message::<PipeDataEntry>()? {
+        let bytes = reader.payload(entry.bytes.into())?;
+        let wrong = |reason| corrupt(image, "pipe", entry.pipe_id, reason);
+        let contents = PipeContents::decode(&entry, bytes).map_err(wrong)?;
+        if all.insert(InodeId::from_raw(entry.pipe_id), contents).is_some() {
+            return Err(wrong("it is there twice"));
+        }
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PipeContents, PipeDataEntry, Run, capacity};
+    use crate::file::InodeId;
+    use rustix::fs::{OFlags, fcntl_setfl};
+    use rustix::pipe::{fcntl_setpipe_size, pipe};
+    use std::os::fd::AsFd as _;
+
+    fn stream(bytes: &[u8]) -> Run {
+        Run { bytes: bytes.to_vec(), packet: false }
+    }
+
+    fn packet(bytes: &[u8]) -> Run {
+        Run { bytes: bytes.to_vec(), packet: true }
+    }
+
+    /// Streams and packets, in any order and of any length, are told apart,
+    /// put back, and still there to be read afterwards.
+    #[test]
+    fn a_pipe_is_read_without_being_consumed() {
+        let long = vec![7; 10_000];
+        let cases: [&[Run]; 6] = [
+            &[],
+            &[stream(b"a")],
+            &[packet(b"a")],
+            &[packet(b"a"), packet(b"bc"), packet(b"d")],
+            &[stream(b"ab"), packet(b"c"), stream(&long), packet(&[9; 4096]), stream(b"z")],
+            &[packet(b"a"), stream(b"b"), packet(b"c")],
+        ];
+        for runs in cases {
+            let wanted = PipeContents { capacity: Some(1 << 17), runs: runs.to_vec() };
+            let (read, write) = pipe().unwrap();
+            wanted.fill(write.as_fd()).unwrap();
+            for _ in 0..2 {
+                assert_eq!(PipeContents::collect(read.as_fd()).unwrap(), wanted);
+            }
+            for Run { bytes, packet } in runs {
+                let mut got = vec![0; bytes.len() + usize::from(*packet)];
+                assert_eq!(rustix::io::read(&read, &mut got[..]).unwrap(), bytes.len());
+                assert_eq!(&got[..bytes.len()], bytes);
+            }
+            drop(write);
+            assert_eq!(rustix::io::read(&read, &mut [0]).unwrap(), 0);
+        }
+    }
+
+    #[test]
+    fn a_full_pipe_of_any_size_is_restored() {
+        for size in [4096, 65536, 1 << 20] {
+            let (read, write) = pipe().unwrap();
+            fcntl_setpipe_size(&write, size).unwrap();
+            fcntl_setfl(&write, OFlags::NONBLOCK).unwrap();
+            let mut total = 0;
+            while let Ok(written) = rustix::io::write(&write, &vec![total as u8; 1000]) {
+                total += written;
+            }
+            assert!(total <= size);
+            let contents = PipeContents::collect(read.as_fd()).unwrap();
+            let (other, _write) = pipe().unwrap();
+            contents.fill(other.as_fd()).unwrap();
+            assert_eq!(PipeContents::collect(other.as_fd()).unwrap(), contents);
+            assert_eq!(capacity(other.as_fd()).unwrap() as usize, size);
+        }
+    }
+
+    #[test]
+    fn contents_survive_the_image() {
+        for runs in [vec![], vec![stream(b"abc")], vec![stream(b"ab"), packet(b"c")]] {
+            let contents = PipeContents { capacity: Some(4096), runs };
+            let (entry, bytes) = contents.encode(InodeId::from_raw(1));
+            assert_eq!(PipeContents::decode(&entry, bytes), Ok(contents));
+        }
+    }
+
+    #[test]
+    fn contents_that_cannot_be_are_refused() {
+        let contents =
+            PipeContents { capacity: Some(4096), runs: vec![stream(b"ab"), packet(b"c")] };
+        let (entry, bytes) = contents.encode(InodeId::from_raw(1));
+        let changes: [fn(&mut PipeDataEntry); 5] = [
+            |entry| entry.size = Some(2),
+            |entry| entry.size = Some(0),
+            |entry| entry.runs[0].bytes = 4,
+            |entry| entry.runs[1].bytes = 0,
+            |entry| entry.runs.truncate(1),
+        ];
+        for change in changes {
+            let mut entry = entry.clone();
+            change(&mut entry);
+            assert!(PipeContents::decode(&entry, bytes.clone()).is_err(), "{entry:?}");
+        }
+    }
+}

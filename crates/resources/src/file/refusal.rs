@@ -1,0 +1,214 @@
+//! Kinds of files that no room is for, each with its reason.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use dormouse_image::ImageName;
+use rustix::fs::FileType;
+
+use super::{FileId, FsMagic, Probe};
+use crate::corrupt::corrupt;
+use crate::{Error, Result};
+
+macro_rules! refusals {
+    ($( $(#[$doc:meta])* $name:ident: $object:literal, $reason:literal, $hint:literal; )*) => {
+        /// A kind of file that is refused.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Refusal {
+            $( $(#[$doc])* $name, )*
+        }
+
+        impl Refusal {
+            /// Every kind that is refused.
+            pub const ALL: &'static [Self] = &[$( Self::$name, )*];
+
+            /// What users call it.
+            #[must_use]
+            pub const fn object(self) -> &'static str {
+                match self { $( Self::$name => $object, )* }
+            }
+
+            /// Why it is refused.
+            #[must_use]
+            pub const fn reason(self) -> &'static str {
+                match self { $( Self::$name => $reason, )* }
+            }
+
+            /// What the user can do.
+            #[must_use]
+            pub const fn hint(self) -> &'static str {
+                match self { $( Self::$name => $hint, )* }
+            }
+        }
+    };
+}
+
+refusals! {
+    /// An open terminal, a console, a serial line.
+    Terminal: "a terminal", "terminals are not saved yet",
+        "start the program with its input and output redirected to files";
+    /// A socket, of whatever family.
+    Socket: "a socket", "sockets are not saved yet",
+        "checkpoint the program while it has no socket open";
+    /// `timerfd_create(2)`.
+    Timerfd: "a timerfd", "timerfds are not saved yet",
+        "checkpoint the program while it has none open";
+    /// `signalfd(2)`.
+    Signalfd: "a signalfd", "signalfds are not saved yet",
+        "checkpoint the program while it has none open";
+    /// `inotify(7)`.
+    Inotify: "an inotify", "inotify watches are not saved yet",
+        "checkpoint the program while it has none open";
+    /// `fanotify(7)`.
+    Fanotify: "a fanotify", "fanotify marks are not saved yet",
+        "checkpoint the program while it has none open";
+    /// `pidfd_open(2)`.
+    Pidfd: "a pidfd", "pidfds are not saved yet",
+        "checkpoint the program while it has none open";
+    /// `epoll(7)`.
+    Epoll: "an epoll", "epolls are not saved yet",
+        "checkpoint the program while it has none open";
+    /// `memfd_create(2)`.
+    Memfd: "a memfd", "memfds are not saved yet",
+        "checkpoint the program while it has none open";
+    /// A named pipe.
+    Fifo: "a fifo", "fifos are not saved yet",
+        "checkpoint the program while it has none open";
+    /// An open file of `/proc/PID/ns`.
+    Namespace: "a namespace", "open namespaces are not saved yet",
+        "checkpoint the program while it has none open";
+    /// `mq_overview(7)`.
+    MessageQueue: "a POSIX message queue", "message queues are not saved yet",
+        "checkpoint the program while it has none open";
+    /// `io_uring(7)`.
+    IoUring: "an io_uring", "io_uring rings are not saved yet",
+        "many programs have a setting to do without io_uring";
+    /// `userfaultfd(2)`.
+    Userfaultfd: "a userfaultfd", "userfaultfds are not saved yet",
+        "checkpoint the program while it has none open";
+    /// Maps, programs and links of `bpf(2)`.
+    Bpf: "a BPF object", "BPF objects are not saved yet",
+        "checkpoint the program while it has none open";
+    /// `perf_event_open(2)`.
+    PerfEvent: "a perf event", "the kernel does not tell how it was set up",
+        "stop profiling the program first";
+    /// `memfd_secret(2)`.
+    SecretMemory: "secret memory", "it is hidden from all other processes by design",
+        "checkpoint the program while it has none open";
+    /// `/dev/net/tun` and taps.
+    Tun: "a tun or tap interface", "network interfaces are not saved yet",
+        "checkpoint the program while it has none open";
+    /// A character device whose driver keeps state for whoever has it open.
+    CharacterDevice: "a character device", "its driver may hold state that nobody can read",
+        "only null, zero, full, random and urandom, and kmsg for writing, are known to hold none";
+    /// A block device.
+    BlockDevice: "a block device", "what it was opened for, exclusively or not, cannot be read",
+        "mount it, or use a file on it";
+    /// An inode of the kernel's own that no line above knows.
+    Anonymous: "a kernel object", "nothing is known about this kind",
+        "checkpoint the program while it has none open";
+    /// A shared memory segment of `shmget(2)` or huge pages, opened through
+    /// `/proc/PID/map_files`.
+    SharedMemory: "a shared memory segment opened as a file", "its kind is not saved yet",
+        "close the descriptor and keep the mapping";
+    /// A file on a mount that no path leads to any more.
+    Detached: "a file on a detached mount", "no path leads to it",
+        "mount the file system again and open the file there";
+    /// CRIU: a file some plugin looks after.
+    External: "an external file", "it takes the plugin that saved it",
+        "restore it with CRIU and that plugin";
+    /// CRIU never writes it.
+    Undefined: "a file without a kind", "no image has that",
+        "dump the program again";
+}
+
+impl Refusal {
+    /// Which kind of file it is that no room claims.
+    pub(crate) fn of(probe: &Probe) -> Self {
+        match probe.file_system {
+            FsMagic::SOCKET => return Self::Socket,
+            FsMagic::NS => return Self::Namespace,
+            FsMagic::PID => return Self::Pidfd,
+            FsMagic::MQUEUE => return Self::MessageQueue,
+            FsMagic::SECRET_MEMORY => return Self::SecretMemory,
+            FsMagic::ANON_INODE => return Self::anonymous(probe),
+            _ => {}
+        }
+        match probe.file_type() {
+            FileType::Socket => Self::Socket,
+            FileType::CharacterDevice => Self::character_device(probe),
+            FileType::BlockDevice => Self::BlockDevice,
+            FileType::Fifo => Self::Fifo,
+            FileType::RegularFile | FileType::Directory | FileType::Symlink => {
+                match (probe.mounted, probe.file_system) {
+                    (true, _) => Self::Anonymous,
+                    (false, FsMagic::TMPFS | FsMagic::HUGETLB) if probe.is_memfd_link() => {
+                        Self::Memfd
+                    }
+                    (false, FsMagic::TMPFS | FsMagic::HUGETLB) => Self::SharedMemory,
+                    (false, _) => Self::Detached,
+                }
+            }
+            FileType::Unknown => Self::Anonymous,
+        }
+    }
+
+    fn anonymous(probe: &Probe) -> Self {
+        match probe.anonymous_inode() {
+            Some("timerfd") => Self::Timerfd,
+            Some("signalfd") => Self::Signalfd,
+            Some("inotify") => Self::Inotify,
+            Some("fanotify") => Self::Fanotify,
+            Some("eventpoll") => Self::Epoll,
+            Some("pidfd") => Self::Pidfd,
+            Some("io_uring") => Self::IoUring,
+            Some("userfaultfd") => Self::Userfaultfd,
+            Some("perf_event") => Self::PerfEvent,
+            Some(name) if name.starts_with("bpf") || name == "btf" => Self::Bpf,
+            _ => Self::Anonymous,
+        }
+    }
+
+    /// `Documentation/admin-guide/devices.txt`.
+    fn character_device(probe: &Probe) -> Self {
+        let device = probe.device();
+        match (device.major, device.minor) {
+            (4 | 5 | 136..=143 | 204 | 229, _) => Self::Terminal,
+            (10, 200) => Self::Tun,
+            _ => Self::CharacterDevice,
+        }
+    }
+
+    /// The error for a file that a program has open.
+    pub(crate) fn error(self, link: &Path) -> Error {
+        self.with(link.as_os_str().to_owned())
+    }
+
+    /// The error for an entry of `files.img`.
+    pub(crate) fn error_of_image(self, id: FileId) -> Error {
+        self.with(format!("file {id} of the images").into())
+    }
+
+    fn with(self, detail: OsString) -> Error {
+        let (object, reason, hint) = (self.object(), self.reason(), self.hint());
+        Error::Unsupported { object, detail, reason, hint }
+    }
+}
+
+/// Locks and leases would be lost.
+pub(super) fn no_locks(probe: &Probe) -> Result<()> {
+    if probe.info.locks.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Unsupported {
+        object: "a locked file",
+        detail: probe.link.clone().into(),
+        reason: "locks and leases are not saved yet",
+        hint: "checkpoint the program while it holds no lock",
+    })
+}
+
+/// An entry of `files.img` with a tag that CRIU does not have.
+pub(super) fn unknown_tag(id: FileId) -> Error {
+    corrupt(ImageName::Files, "file", id.as_raw(), "its kind is none")
+}

@@ -1,0 +1,156 @@
+//! The list of all kinds of files.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use dormouse_image::proto::files::{FdType, FileEntry};
+
+use super::refusal::{self, Refusal};
+use super::{
+    CollectCx, CreateCx, Created, FileId, FileKind, FillCx, FillRank, ImageSink, ImageSource,
+    Inode, Probe, Status,
+};
+use crate::Result;
+
+/// A kind of file, for lists of what is supported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Supported {
+    /// What users and logs call it.
+    pub name: &'static str,
+    /// The image's tag for it.
+    pub tag: FdType,
+}
+
+macro_rules! registry {
+    (
+        rooms { $( $(#[$doc:meta])* $kind:ident($room:ty), )* }
+        refused { $( $tag:ident => $refusal:ident, )* }
+    ) => {
+        /// A file of any kind.
+        #[derive(Debug)]
+        pub enum File {
+            $( $(#[$doc])* $kind($room), )*
+        }
+
+        /// Every kind of file there is a room for.
+        pub const SUPPORTED: &[Supported] =
+            &[$( Supported { name: <$room>::NAME, tag: <$room>::TYPE }, )*];
+
+        impl File {
+            /// What users and logs call it.
+            #[must_use]
+            pub fn name(&self) -> &'static str {
+                match self { $( Self::$kind(_) => <$room>::NAME, )* }
+            }
+
+            /// The image's tag for it.
+            #[must_use]
+            pub fn tag(&self) -> FdType {
+                match self { $( Self::$kind(_) => <$room>::TYPE, )* }
+            }
+
+            /// The rooms that claim a file. There is one, or the file is
+            /// refused.
+            pub(crate) fn claims(probe: &Probe) -> impl Iterator<Item = FdType> {
+                let claims = [$( <$room>::claims(probe).then_some(<$room>::TYPE), )*];
+                claims.into_iter().flatten()
+            }
+
+            /// Reads a file, in the room that claims it. Nothing about the
+            /// file changes.
+            ///
+            /// # Errors
+            /// No room claims it, it has state that cannot be saved, or the
+            /// kernel does not tell.
+            pub fn collect(cx: &CollectCx<'_>, probe: &Probe) -> Result<Self> {
+                refusal::no_locks(probe)?;
+                $( if <$room>::claims(probe) {
+                    debug_assert_eq!(Self::claims(probe).count(), 1, "{probe:?}");
+                    return <$room>::collect(cx, probe).map(Self::$kind);
+                } )*
+                Err(Refusal::of(probe).error(&probe.link))
+            }
+
+            /// Writes the file to the images.
+            ///
+            /// # Errors
+            /// They cannot be written.
+            pub fn encode(&self, id: FileId, images: &mut ImageSink<'_>) -> Result<()> {
+                match self { $( Self::$kind(file) => file.encode(id, images), )* }
+            }
+
+            pub(super) fn decode(
+                id: FileId,
+                entry: &FileEntry,
+                images: &mut ImageSource<'_>,
+            ) -> Result<Self> {
+                let tag = FdType::try_from(entry.kind)
+                    .map_err(|_| refusal::unknown_tag(id))?;
+                match tag {
+                    $( <$room>::TYPE => <$room>::decode(id, entry, images).map(Self::$kind), )*
+                    $( FdType::$tag => Err(Refusal::$refusal.error_of_image(id)), )*
+                }
+            }
+
+            /// What every open file description has.
+            #[must_use]
+            pub fn status(&self) -> &Status {
+                match self { $( Self::$kind(file) => file.status(), )* }
+            }
+
+            pub(super) fn create(&self, id: FileId, cx: &mut CreateCx<'_>) -> Result<OwnedFd> {
+                match self { $( Self::$kind(file) => file.create(id, cx), )* }
+            }
+
+            pub(super) fn inode(&self) -> Option<&dyn Inode> {
+                match self { $( Self::$kind(file) => file.inode(), )* }
+            }
+
+            pub(super) fn fill(
+                rank: FillRank,
+                files: &[(FileId, &Self, BorrowedFd<'_>)],
+                cx: &FillCx<'_>,
+            ) -> Result<()> {
+                $( if <$room>::RANKS.contains(&rank) {
+                    let files = files.iter().filter_map(|&(id, file, fd)| match file {
+                        Self::$kind(kind) => Some(Created { id, kind, file: fd }),
+                        _ => None,
+                    });
+                    <$room>::fill(rank, &files.collect::<Vec<_>>(), cx)?;
+                } )*
+                Ok(())
+            }
+        }
+    };
+}
+
+registry! {
+    rooms {
+        /// A regular file, a directory, a stateless device, or anything by
+        /// `O_PATH`.
+        Path(super::path::PathFile),
+        /// An end of a pipe.
+        Pipe(super::pipe::Pipe),
+        /// An eventfd.
+        Eventfd(super::eventfd::Eventfd),
+    }
+    refused {
+        Undefined => Undefined,
+        Fifo => Fifo,
+        InetSk => Socket,
+        UnixSk => Socket,
+        EventPoll => Epoll,
+        Inotify => Inotify,
+        SignalFd => Signalfd,
+        PacketSk => Socket,
+        Tty => Terminal,
+        Fanotify => Fanotify,
+        NetlinkSk => Socket,
+        Ns => Namespace,
+        Tun => Tun,
+        Ext => External,
+        TimerFd => Timerfd,
+        MemFd => Memfd,
+        BpfMap => Bpf,
+        PidFd => Pidfd,
+    }
+}

@@ -1,0 +1,164 @@
+//! Where rooms read files from.
+
+use std::any::{Any, TypeId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::rc::Rc;
+
+use dormouse_image::proto::files::{FdType, FileEntry};
+use dormouse_image::{ImageDir, ImageName};
+
+use super::{File, FileId, FileRef, Files};
+use crate::corrupt::corrupt;
+use crate::{Error, Result};
+
+/// Images that the files of some kind are read from together.
+pub(crate) trait SourcePart: Any + Sized {
+    /// Reads them.
+    fn open(dir: &ImageDir) -> Result<Self>;
+
+    /// Fails if something in them was of no use to any file.
+    fn end(self) -> Result<()>;
+}
+
+trait AnyPart: Any {
+    fn end(self: Box<Self>) -> Result<()>;
+}
+
+impl<P: SourcePart> AnyPart for P {
+    fn end(self: Box<Self>) -> Result<()> {
+        SourcePart::end(*self)
+    }
+}
+
+/// What a file is needed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// As an open file description: in an fd table, in flight, or watched.
+    Description,
+    /// To be opened for a mapping, as an executable or as a directory in use.
+    Inode,
+}
+
+/// A place in an image that names a file.
+#[derive(Clone, Copy, Debug)]
+struct Reference {
+    file: FileId,
+    use_: Use,
+    image: ImageName,
+    object: &'static str,
+    id: u64,
+}
+
+/// The images of all files, not yet decoded.
+pub struct ImageSource<'a> {
+    dir: &'a ImageDir,
+    entries: BTreeMap<FileId, Rc<FileEntry>>,
+    /// Entries that are parts of others.
+    shares: BTreeSet<FileId>,
+    references: Vec<Reference>,
+    parts: BTreeMap<TypeId, Box<dyn AnyPart>>,
+}
+
+impl<'a> ImageSource<'a> {
+    /// Reads `files.img`.
+    ///
+    /// # Errors
+    /// It is no such image, or two entries have one number.
+    pub fn open(dir: &'a ImageDir) -> Result<Self> {
+        let mut entries = BTreeMap::new();
+        for entry in dir.get_all::<FileEntry>(ImageName::Files)? {
+            let id = FileId::from_raw(entry.id);
+            if entries.insert(id, Rc::new(entry)).is_some() {
+                return Err(wrong(id, "two entries have this number"));
+            }
+        }
+        let (shares, references, parts) = (BTreeSet::new(), Vec::new(), BTreeMap::new());
+        Ok(Self { dir, entries, shares, references, parts })
+    }
+
+    /// The directory, for images of one file's own.
+    pub(crate) fn dir(&self) -> &'a ImageDir {
+        self.dir
+    }
+
+    /// The kind of file that entry `id` is tagged as, if there is such an
+    /// entry.
+    pub(crate) fn kind_of(&self, id: FileId) -> Option<FdType> {
+        self.entries.get(&id).and_then(|entry| FdType::try_from(entry.kind).ok())
+    }
+
+    /// Notes that `object` number `id` of `image` refers to a file: there will
+    /// be one, or decoding fails.
+    pub fn file_ref(
+        &mut self,
+        raw: u32,
+        use_: Use,
+        (image, object, id): (ImageName, &'static str, u64),
+    ) -> FileRef {
+        let file = FileId::from_raw(raw);
+        self.references.push(Reference { file, use_, image, object, id });
+        FileRef(file)
+    }
+
+    /// An entry that is a part of another.
+    pub(crate) fn share(&mut self, id: FileId) -> Option<Rc<FileEntry>> {
+        let entry = self.entries.get(&id)?;
+        self.shares.insert(id);
+        Some(Rc::clone(entry))
+    }
+
+    /// What the files of one kind share while they are decoded.
+    ///
+    /// # Errors
+    /// Their images are damaged.
+    pub(crate) fn part<P: SourcePart>(&mut self) -> Result<&mut P> {
+        use std::collections::btree_map::Entry;
+        let part = match self.parts.entry(TypeId::of::<P>()) {
+            Entry::Occupied(part) => part.into_mut(),
+            Entry::Vacant(place) => place.insert(Box::new(P::open(self.dir)?)),
+        };
+        let part: &mut dyn Any = part.as_mut();
+        Ok(part.downcast_mut().expect("a part is kept under its own type"))
+    }
+
+    /// Decodes every file, and holds every reference against them.
+    ///
+    /// # Errors
+    /// An entry is damaged; a reference leads nowhere; an entry is of no use
+    /// to anybody.
+    pub fn finish(mut self) -> Result<Files> {
+        let mut files = BTreeMap::new();
+        for (&id, entry) in &self.entries.clone() {
+            files.insert(id, File::decode(id, entry, &mut self)?);
+        }
+        self.parts.into_values().try_for_each(AnyPart::end)?;
+        let (mut described, mut opened) = (BTreeSet::new(), BTreeSet::new());
+        for reference in self.references {
+            let Reference { file: id, use_, image, object, id: by } = reference;
+            let lost = |reason| Error::Corrupt { image, object, id: by, reason };
+            let file = files.get(&id).ok_or_else(|| lost("it names a file that is not there"))?;
+            match use_ {
+                Use::Description => described.insert(id),
+                Use::Inode if file.inode().is_some() => opened.insert(id),
+                Use::Inode => return Err(lost("it names a file that cannot be mapped")),
+            };
+        }
+        let used =
+            |id: &FileId| described.contains(id) || opened.contains(id) || self.shares.contains(id);
+        if let Some(&id) = files.keys().find(|id| !used(id)) {
+            return Err(wrong(id, "nothing refers to it"));
+        }
+        Ok(Files::new(files, described, opened))
+    }
+}
+
+fn wrong(id: FileId, reason: &'static str) -> Error {
+    corrupt(ImageName::Files, "file", id.as_raw(), reason)
+}
+
+impl fmt::Debug for ImageSource<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ImageSource").field("entries", &self.entries.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,239 @@
+//! What every open file description has: status flags, and whom it signals.
+//!
+//! Kernel object: `f_flags` and `f_owner` of `struct file`.
+//! Truth from: `/proc/PID/fdinfo`; `F_GETOWN_EX`, `F_GETOWNER_UIDS` and
+//! `F_GETSIG` on a duplicate (`fcntl(2)`, `fs/fcntl.c`).
+//! Image: `flags` of every entry, and `fown_entry`.
+//! Create: flags that `open(2)` takes come with the open, the others by
+//! `F_SETFL`. Owner and signal are set last of all, so that filling the file
+//! signals nobody.
+//! Not preserved: an owner that has died (the kernel shows none).
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use dormouse_image::ImageName;
+use dormouse_image::proto::files::FownEntry;
+use dormouse_kernel::file_owner::{self, Owner, OwnerKind};
+use dormouse_kernel::signal::Signal;
+use dormouse_kernel::{HostPid, NsPid};
+use rustix::fs::{OFlags, Uid, fcntl_getfl, fcntl_setfl};
+use rustix::process::{dumpable_behavior, getuid, set_dumpable_behavior};
+use rustix::thread::set_thread_res_uid;
+
+use super::{CollectCx, FileId, Probe};
+use crate::corrupt::corrupt;
+use crate::{Error, Result};
+
+/// Flags that the kernel keeps with an open file description. (`O_CREAT` and
+/// its like only say how to open; `O_CLOEXEC` belongs to the descriptor.)
+const KEPT: OFlags = OFlags::ACCMODE
+    .union(SETTABLE)
+    .union(OFlags::SYNC)
+    .union(OFlags::LARGEFILE)
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::TMPFILE)
+    .union(OFlags::PATH);
+
+/// Flags that `F_SETFL` changes.
+const SETTABLE: OFlags = OFlags::APPEND
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::ASYNC)
+    .union(OFlags::DIRECT)
+    .union(OFlags::NOATIME);
+
+/// Status flags, owner and signal of an open file description.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    flags: OFlags,
+    signal: Option<Signal>,
+    recipient: Option<Recipient>,
+}
+
+/// Who gets `SIGIO`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Recipient {
+    kind: OwnerKind,
+    pid: NsPid,
+    /// Of whoever chose the recipient.
+    uid: u32,
+    euid: u32,
+}
+
+impl Status {
+    /// A description that nobody has asked anything special of.
+    #[must_use]
+    pub(crate) const fn plain(flags: OFlags) -> Self {
+        Self { flags, signal: None, recipient: None }
+    }
+
+    /// Reads it.
+    pub(crate) fn collect(cx: &CollectCx<'_>, probe: &Probe) -> Result<Self> {
+        let flags = probe.flags();
+        if !KEPT.contains(flags) {
+            return Err(Error::Unsupported {
+                object: "an open file",
+                detail: probe.link.clone().into(),
+                reason: "it has status flags that are unknown here",
+                hint: "a newer version of dormouse may know them",
+            });
+        }
+        if probe.is_path_only() || !probe.has_description() {
+            return Ok(Self::plain(flags));
+        }
+        let file = probe.duplicate()?;
+        let asked = |call| Error::kernel(call, &probe.link);
+        let signal = file_owner::signal(&file).map_err(asked("F_GETSIG"))?;
+        let recipient = match file_owner::owner(&file).map_err(asked("F_GETOWN_EX"))? {
+            None => None,
+            Some(Owner { kind, pid }) => {
+                let pid = cx.ns_pid(pid).ok_or_else(|| Error::Unsupported {
+                    object: "an open file with a signal",
+                    detail: probe.link.clone().into(),
+                    reason: "it sends the signal to a process that is not part of the checkpoint",
+                    hint: "checkpoint the tree that the other process belongs to as well",
+                })?;
+                let uids = file_owner::owner_uids(&file).map_err(asked("F_GETOWNER_UIDS"))?;
+                let (uid, euid) = (uids.0.as_raw(), uids.1.as_raw());
+                Some(Recipient { kind, pid, uid, euid })
+            }
+        };
+        Ok(Self { flags, signal, recipient })
+    }
+
+    /// As images have it.
+    pub(crate) fn encode(&self) -> (u32, FownEntry) {
+        let Self { flags, signal, recipient } = self;
+        let signum = signal.map_or(0, |signal| signal.as_raw().cast_unsigned());
+        let fown = match *recipient {
+            None => FownEntry { signum, ..FownEntry::default() },
+            Some(Recipient { kind, pid, uid, euid }) => FownEntry {
+                uid,
+                euid,
+                signum,
+                pid_type: kind.as_raw(),
+                pid: pid.as_raw().cast_unsigned(),
+            },
+        };
+        (flags.bits(), fown)
+    }
+
+    /// Judges what an image has.
+    pub(crate) fn decode(
+        object: &'static str,
+        id: FileId,
+        flags: u32,
+        fown: &FownEntry,
+    ) -> Result<Self> {
+        let wrong = |reason| corrupt(ImageName::Files, object, id.as_raw(), reason);
+        let flags = OFlags::from_bits_retain(flags);
+        if !KEPT.contains(flags) {
+            return Err(wrong("its flags are no status flags"));
+        }
+        if flags & OFlags::ACCMODE == OFlags::ACCMODE {
+            return Err(wrong("its access mode is none"));
+        }
+        let FownEntry { uid, euid, signum, pid_type, pid } = *fown;
+        let signal = match i32::try_from(signum) {
+            Ok(0) => None,
+            signum => Some(
+                signum
+                    .ok()
+                    .and_then(Signal::from_raw)
+                    .ok_or_else(|| wrong("its signal is none"))?,
+            ),
+        };
+        let recipient = match pid {
+            0 => None,
+            pid => Some(Recipient {
+                kind: OwnerKind::from_raw(pid_type)
+                    .ok_or_else(|| wrong("its owner is of no known kind"))?,
+                pid: i32::try_from(pid)
+                    .ok()
+                    .and_then(NsPid::from_raw)
+                    .ok_or_else(|| wrong("its owner's pid is none"))?,
+                uid,
+                euid,
+            }),
+        };
+        Ok(Self { flags, signal, recipient })
+    }
+
+    /// The flags, `O_PATH` and access mode included.
+    #[must_use]
+    pub const fn flags(&self) -> OFlags {
+        self.flags
+    }
+
+    /// The flags to open the file with. The kernel takes `O_ASYNC` only
+    /// afterwards.
+    #[must_use]
+    pub fn open_flags(&self) -> OFlags {
+        self.flags - OFlags::ASYNC
+    }
+
+    /// Whether it was opened with `O_PATH`.
+    #[must_use]
+    pub fn is_path_only(&self) -> bool {
+        self.flags.contains(OFlags::PATH)
+    }
+
+    /// Whether it can be read from.
+    #[must_use]
+    pub fn reads(&self) -> bool {
+        !self.is_path_only() && self.flags & OFlags::ACCMODE != OFlags::WRONLY
+    }
+
+    /// Gives `file` the flags that can be changed.
+    pub(crate) fn apply(&self, object: &'static str, file: BorrowedFd<'_>) -> Result<()> {
+        if self.is_path_only() {
+            return Ok(());
+        }
+        let old = fcntl_getfl(file).map_err(Error::kernel("F_GETFL", object))?;
+        let new = (old - SETTABLE) | (self.flags & SETTABLE);
+        if new != old {
+            fcntl_setfl(file, new).map_err(Error::kernel("F_SETFL", object))?;
+        }
+        Ok(())
+    }
+
+    /// Sets whom the file signals, and how. `host_pid` finds the restored
+    /// task that a pid of the images stands for.
+    pub(crate) fn arm(
+        &self,
+        object: &'static str,
+        file: BorrowedFd<'_>,
+        host_pid: &dyn Fn(NsPid) -> Option<HostPid>,
+    ) -> Result<()> {
+        if self.signal.is_some() {
+            file_owner::set_signal(file, self.signal).map_err(Error::kernel("F_SETSIG", object))?;
+        }
+        let Some(Recipient { kind, pid, uid, euid }) = self.recipient else { return Ok(()) };
+        let failed = |source| Error::kernel("F_SETOWN_EX", object)(source);
+        let pid = host_pid(pid).ok_or_else(|| failed(rustix::io::Errno::SRCH))?;
+        as_user((uid, euid), || file_owner::set_owner(file.as_fd(), Owner { kind, pid }))
+            .map_err(failed)
+    }
+}
+
+/// Runs `act` with other user ids: the kernel notes them with the owner of a
+/// file. Only this thread has them, and only for so long.
+fn as_user(
+    (uid, euid): (u32, u32),
+    act: impl FnOnce() -> rustix::io::Result<()>,
+) -> rustix::io::Result<()> {
+    let mine = (getuid(), rustix::process::geteuid());
+    let theirs = (Uid::from_raw(uid), Uid::from_raw(euid));
+    if theirs == mine {
+        return act();
+    }
+    // A change of the effective id makes this process undumpable, which would
+    // take away its right to much of its own /proc.
+    let dumpable = dumpable_behavior()?;
+    set_thread_res_uid(Some(theirs.0), Some(theirs.1), None)?;
+    let done = act();
+    // The saved id stayed, so this is allowed.
+    set_thread_res_uid(Some(mine.0), Some(mine.1), None)?;
+    set_dumpable_behavior(dumpable)?;
+    done
+}

@@ -1,0 +1,8 @@
+//! Real files of this process, taken through images and made anew.
+#![allow(clippy::unwrap_used)]
+
+mod eventfd;
+mod path;
+mod pipe;
+mod round_trip;
+mod unlinked;
