@@ -45,7 +45,8 @@ pub struct Mapping {
     pub access: String,
     /// What it is.
     pub kind: &'static str,
-    /// The mapped file, if there is one and it is known.
+    /// The mapped file, if there is one and it is known; or the name `PR_SET_VMA_ANON_NAME` gave,
+    /// as `/proc/PID/maps` shows it.
     pub file: Option<String>,
     /// Offset in the file in bytes.
     pub offset: u64,
@@ -94,7 +95,7 @@ fn mapping(files: &Files, vma: &VmaEntry) -> Mapping {
         s if s & (status::FILE_PRIVATE | status::FILE_SHARED) != 0 => {
             u32::try_from(vma.shmid).ok().and_then(|id| files.path(id))
         }
-        _ => None,
+        _ => vma.name.as_deref().map(|name| format!("[anon:{}]", text(name))),
     };
     let Some(&(_, kind)) = KINDS.iter().find(|(bit, _)| vma.status & bit != 0) else {
         return Mapping {

@@ -64,7 +64,12 @@ fn images_of_many_dumps_are_written_again_the_same() {
                 dirs.push(path);
                 continue;
             }
-            let Some(name) = ImageName::parse(name.as_encoded_bytes()) else { continue };
+            let Some(name) = ImageName::parse(name.as_encoded_bytes()) else {
+                if path.extension() == Some("img".as_ref()) {
+                    broken.push(format!("{}: unknown", path.display()));
+                }
+                continue;
+            };
             if matches!(name, ImageName::Pages(_)) {
                 continue;
             }
