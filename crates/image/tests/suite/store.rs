@@ -40,9 +40,11 @@ fn what_is_put_is_read_back() {
     dump.put_all(ImageName::PsTree, &[process(7), process(9)]).unwrap();
     dump.put_one(ImageName::Fs(7), &FsEntry { cwd_id: 1, root_id: 2, umask: Some(0o22) }).unwrap();
     let mut pipes = dump.writer(ImageName::PipesData).unwrap();
-    pipes.put(&PipeDataEntry { pipe_id: 1, bytes: 5, size: Some(65536), runs: vec![] }).unwrap();
+    pipes
+        .put(&PipeDataEntry { pipe_id: 1, bytes: 5, size: Some(65536), ..Default::default() })
+        .unwrap();
     pipes.put_payload(b"hello").unwrap();
-    pipes.put(&PipeDataEntry { pipe_id: 2, bytes: 3, size: None, runs: vec![] }).unwrap();
+    pipes.put(&PipeDataEntry { pipe_id: 2, bytes: 3, size: None, ..Default::default() }).unwrap();
     pipes.copy_payload(&mut &b"you"[..]).unwrap();
     pipes.finish().unwrap();
     dump.raw(ImageName::Pages(1)).unwrap().set_len(8192).unwrap();

@@ -132,7 +132,8 @@ proptest! {
         let mut scratch = Vec::new();
         for ((pipe_id, size), payload) in &parts {
             let bytes = payload.len() as u32;
-            let message = PipeDataEntry { pipe_id: *pipe_id, bytes, size: *size };
+            let message = PipeDataEntry {
+ pipe_id: *pipe_id, bytes, size: *size, ..Default::default() };
             write_message(&mut image, &message, &mut scratch).unwrap();
             image.extend(payload);
         }
