@@ -1,3 +1,29 @@
 //! Habits of the project as commands.
 
-fn main() {}
+use std::process::ExitCode;
+
+mod interop;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match words[..] {
+        ["interop", ref options @ ..] => told(interop::run(options)),
+        ["interop-table"] => told(interop::table()),
+        // The first process of a pen is this program without arguments.
+        [] if dormouse_testkit::pen::inside().is_some() => told(interop::table()),
+        _ => usage(),
+    }
+}
+
+fn told<E: std::fmt::Display>(result: Result<ExitCode, E>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        eprintln!("xtask: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn usage() -> ExitCode {
+    eprintln!("usage: xtask interop [--criu PATH]");
+    ExitCode::FAILURE
+}

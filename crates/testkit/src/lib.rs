@@ -16,6 +16,7 @@ pub mod action;
 pub mod binaries;
 pub mod checkpointer;
 pub mod failure;
+pub mod interop;
 pub mod pen;
 pub mod snapshot;
 pub mod subject;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use libtest_mimic::{Arguments, Trial};
 
-use crate::action::{Action, Side, logs};
+use crate::action::{Action, logs};
 use crate::binaries::Binaries;
 use crate::pen;
 use crate::subject::{Facts, Subject, User};
@@ -27,7 +27,7 @@ pub struct Combination {
 pub type Lacks<'a> = &'a [(&'a str, &'a str)];
 
 /// Longer than any test takes on a loaded machine.
-const LIMIT: Duration = Duration::from_secs(240);
+pub(crate) const LIMIT: Duration = Duration::from_secs(240);
 
 /// The actions that make sense for these facts and user, in order.
 fn actions(facts: &Facts, user: User) -> Vec<Action> {
@@ -38,13 +38,8 @@ fn actions(facts: &Facts, user: User) -> Vec<Action> {
     // How often a dump is done, and by whom, has little to do with who runs the target.
     if user == facts.users[0] {
         list.extend([Action::LeaveRunning, Action::Twice]);
-        let square = Side::ALL.map(|dump| Side::ALL.map(|restore| Action::Interop(dump, restore)));
-        list.extend(
-            square
-                .into_iter()
-                .flatten()
-                .filter(|&a| a != Action::Interop(Side::Dormouse, Side::Dormouse)),
-        );
+        // The first corner is what `DumpRestore` does.
+        list.extend(&Action::SQUARE[1..]);
         if facts.faults {
             list.extend([
                 Action::KilledDump,
@@ -156,7 +151,8 @@ pub fn main(scenario: &Path, lacks: Lacks<'_>) -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
-fn in_pen(inside: &pen::Inside, all: &[Combination], binaries: &Binaries) -> ExitCode {
+/// Runs the one test a pen was made for.
+pub(crate) fn in_pen(inside: &pen::Inside, all: &[Combination], binaries: &Binaries) -> ExitCode {
     let Some(combination) = all.iter().find(|c| c.name() == inside.test) else {
         eprintln!("no test {:?}", inside.test);
         return ExitCode::FAILURE;

@@ -1,7 +1,7 @@
 //! Descriptors opened with `O_PATH`: of a file, a directory, a symbolic link itself, a fifo.
 //!
 //! Verified: they name what they named, give nothing to read, and serve as a base for paths.
-//! CRIU: works; not for symbolic links.
+//! CRIU: refuses the symbolic link; the others work.
 
 use std::fs;
 use std::os::fd::OwnedFd;

@@ -2,7 +2,8 @@
 //!
 //! Verified: they are still stopped and make no step; SIGCONT lets them run, and the parent is told of
 //! that; one with two threads.
-//! CRIU: stops them anew, so the parent could be told of the stop a second time.
+//! CRIU: stops them anew, so the parent could be told of the stop a second time; a dump with `-R`
+//! leaves them SIGSTOP pending.
 
 use crate::context::until_forever;
 use crate::{Context, Scenario, sys};

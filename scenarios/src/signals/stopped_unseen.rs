@@ -1,7 +1,7 @@
 //! A stopped child whose parent has not waited for the stop yet.
 //!
 //! Verified: the parent's `waitid(WSTOPPED)` finds the stop, with its signal, once.
-//! CRIU: loses the signal's number: any stop becomes SIGSTOP's.
+//! CRIU: works; a dump with `-R` leaves them the stop signal pending once more.
 
 use crate::{Context, Scenario, sys};
 

@@ -1,7 +1,7 @@
 //! `F_SETLKW` for a range a child has locked.
 //!
 //! Verified: it stays blocked until the child lets go, and then returns 0; blocked signals are as before.
-//! CRIU: works.
+//! CRIU: the waiting process gets the lock, and its holder none.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;

@@ -1,7 +1,7 @@
 //! `semop` for a System V semaphore that is zero.
 //!
 //! Verified: it stays blocked until it is raised, and then returns 0; blocked signals are as before.
-//! CRIU: works.
+//! CRIU: returns `EINTR`.
 
 use super::blocking::{outcome, until_woken};
 use crate::{Context, Scenario};

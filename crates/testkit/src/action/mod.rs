@@ -74,9 +74,6 @@ impl fmt::Display for Action {
 }
 
 impl Side {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Dormouse, Self::Criu];
-
     /// Its binary.
     #[must_use]
     pub fn of(self, binaries: &Binaries) -> Option<&Checkpointer> {
@@ -97,6 +94,14 @@ pub struct Pair<'a> {
 }
 
 impl Action {
+    /// The interop square.
+    pub const SQUARE: [Self; 4] = [
+        Self::Interop(Side::Dormouse, Side::Dormouse),
+        Self::Interop(Side::Dormouse, Side::Criu),
+        Self::Interop(Side::Criu, Side::Dormouse),
+        Self::Interop(Side::Criu, Side::Criu),
+    ];
+
     /// The checkpointers it needs; `None` if one is not there. [`Action::None`] needs none.
     #[must_use]
     pub fn pair(self, binaries: &Binaries) -> Option<Pair<'_>> {

@@ -42,8 +42,17 @@ pub struct Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let show = |v: &Option<String>| v.as_ref().map_or("nothing".into(), |v| format!("{v:?}"));
+        let show = |v: &Option<String>| v.as_ref().map_or("nothing".into(), |v| shortened(v));
         write!(f, "{}: was {}, is {}", self.key, show(&self.before), show(&self.after))
+    }
+}
+
+/// A value as it is shown. An environment can be long, and is not for everyone's eyes.
+fn shortened(value: &str) -> String {
+    const SHOWN: usize = 160;
+    match value.char_indices().nth(SHOWN) {
+        None => format!("{value:?}"),
+        Some((end, _)) => format!("{:?}... ({} bytes)", &value[..end], value.len()),
     }
 }
 

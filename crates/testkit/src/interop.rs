@@ -1,0 +1,149 @@
+//! The interop square as a table: who restores whose images, scenario by scenario.
+
+use std::collections::VecDeque;
+use std::fmt::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::{env, fs, thread};
+
+use crate::action::Action;
+use crate::binaries::Binaries;
+use crate::failure::{Failure, io_failure};
+use crate::pen;
+use crate::subject::{Facts, Subject};
+use crate::suite::{Combination, LIMIT, in_pen};
+
+/// Why no table was written.
+#[derive(thiserror::Error, Debug)]
+pub enum InteropError {
+    /// A checkpointer is not there.
+    #[error(transparent)]
+    Missing(#[from] crate::binaries::Missing),
+    /// The scenarios cannot be listed, or the table not be written.
+    #[error(transparent)]
+    Failure(#[from] Failure),
+}
+
+/// One square: what went wrong in each corner, if anything.
+struct Row {
+    name: String,
+    missing: Option<String>,
+    corners: [Option<String>; 4],
+}
+
+/// The `main` of a program that writes the table to `out`; it is run again inside each pen.
+///
+/// # Errors
+/// A checkpointer is missing, or the file cannot be written. A corner that fails is no error.
+pub fn main(scenario: &Path, out: &Path) -> Result<ExitCode, InteropError> {
+    let binaries = Binaries::find(scenario);
+    let squares = squares(Facts::list(scenario)?);
+    if let Some(inside) = pen::inside() {
+        return Ok(in_pen(&inside, &squares.into_iter().flatten().collect::<Vec<_>>(), &binaries));
+    }
+    binaries.dormouse?;
+    binaries.criu?;
+    let rows = run(squares);
+    fs::write(out, table(&rows)).map_err(io_failure("write", out))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The four combinations of each scenario that can be dumped, as its first user.
+fn squares(scenarios: Vec<Facts>) -> Vec<[Combination; 4]> {
+    let dumpable = scenarios.into_iter().filter(|f| f.refused.is_none());
+    dumpable
+        .map(|facts| {
+            Action::SQUARE.map(|action| Combination {
+                subject: Subject { user: facts.users[0], facts: facts.clone() },
+                action,
+                skip: None,
+            })
+        })
+        .collect()
+}
+
+/// Runs all, several at once.
+fn run(squares: Vec<[Combination; 4]>) -> Vec<Row> {
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    let queue: Mutex<VecDeque<[Combination; 4]>> = Mutex::new(squares.into());
+    let done = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let next = queue.lock().unwrap_or_else(|e| e.into_inner()).pop_front();
+                    let Some(square) = next else { break };
+                    let row = row(&square);
+                    eprintln!("{}", line(&row).trim_end());
+                    done.lock().unwrap_or_else(|e| e.into_inner()).push(row);
+                }
+            });
+        }
+    });
+    let mut rows = done.into_inner().unwrap_or_else(|e| e.into_inner());
+    rows.sort_by(|a, b| a.name.cmp(&b.name));
+    rows
+}
+
+fn row(square: &[Combination; 4]) -> Row {
+    let facts = &square[0].subject.facts;
+    let corners = square.each_ref().map(|combination| {
+        let result = match &facts.missing {
+            Some(_) => Ok(()),
+            None => pen::run(&combination.name(), LIMIT),
+        };
+        result.err().map(|e| e.to_string())
+    });
+    Row { name: facts.name.clone(), missing: facts.missing.clone(), corners }
+}
+
+fn line(row: &Row) -> String {
+    let cells = row.corners.each_ref().map(|corner| match (&row.missing, corner) {
+        (Some(_), _) => "-",
+        (None, None) => "yes",
+        (None, Some(_)) => "**no**",
+    });
+    format!("| {} | {} |\n", row.name, cells.join(" | "))
+}
+
+fn table(rows: &[Row]) -> String {
+    let titles = Action::SQUARE.map(|action| match action {
+        Action::Interop(dump, restore) => format!("{dump} → {restore}"),
+        other => other.to_string(),
+    });
+    let mut text = String::from(
+        "# Images of one, restored by the other\n\n\
+         Written by `cargo run -p xtask -- interop`. Each scenario is dumped by the first and restored by the \
+         second. \"yes\" means that the scenario found every detail of its state as it was, and that all that \
+         `/proc` and `kcmp` tell of the tree was the same.\n\n",
+    );
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "| scenario | {} |\n|---|---|---|---|---|", titles.join(" | "));
+    rows.iter().for_each(|row| text.push_str(&line(row)));
+    for (index, title) in titles.iter().enumerate() {
+        let failed: Vec<&Row> = rows.iter().filter(|r| r.corners[index].is_some()).collect();
+        let _ = writeln!(text, "\n## {title}: {} of {} fail\n", failed.len(), rows.len());
+        for row in failed {
+            let _ = writeln!(
+                text,
+                "- {}: {}",
+                row.name,
+                summary(row.corners[index].as_deref().unwrap_or(""))
+            );
+        }
+    }
+    text
+}
+
+/// The first lines of a failure, without what differs from run to run.
+fn summary(said: &str) -> String {
+    let lines = said.lines().take_while(|l| !l.starts_with("---")).filter(|l| !l.trim().is_empty());
+    let text: Vec<&str> = lines.take(2).map(str::trim).collect();
+    let dir = env::temp_dir();
+    let text = text.join(" ").replace(&*dir.to_string_lossy(), "TMP").replace('|', "/");
+    match text.char_indices().nth(200) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
+}

@@ -1,0 +1,34 @@
+//! `interop`: writes `docs/interop.md`.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use dormouse_testkit::interop::{self, InteropError};
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Builds what is tried, and has [`table`] written by another process of this program: the testkit
+/// finds CRIU by `CRIU_BIN`, here and in its pens.
+pub(crate) fn run(args: &[&str]) -> std::io::Result<ExitCode> {
+    let mut table = Command::new(env::current_exe()?);
+    table.arg("interop-table");
+    match args {
+        [] => {}
+        ["--criu", path] => _ = table.env("CRIU_BIN", path),
+        _ => return Ok(crate::usage()),
+    }
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "-p", "dormouse", "-p", "dormouse-scenarios"]).current_dir(workspace());
+    let done = build.status()?.success() && table.status()?.success();
+    Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs the square, and writes the table; or, inside a pen, runs one corner for one scenario.
+pub(crate) fn table() -> Result<ExitCode, InteropError> {
+    // Cargo puts all binaries into one directory.
+    let exe = env::current_exe().unwrap_or_default();
+    interop::main(&exe.with_file_name("dormouse-scenario"), &workspace().join("docs/interop.md"))
+}
