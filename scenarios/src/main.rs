@@ -1,7 +1,8 @@
-//! `dormouse-scenario NAME STATE_DIR [ordinary]`, `--list`, `--probe PID...`.
+//! `dormouse-scenario NAME STATE_DIR [ordinary]`, `--list`, `--probe PID...`, `--exec PROGRAM ARG...`.
 
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use dormouse_scenarios::{Context, User, probe, registry};
 
@@ -20,11 +21,17 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        ["--exec", program, ref args @ ..] => {
+            dormouse_scenarios::begin(User::Root);
+            let error = Command::new(program).args(args).exec();
+            eprintln!("dormouse-scenario: {program}: {error}");
+            ExitCode::FAILURE
+        }
         [name, dir] => play(name, Path::new(dir), User::Root),
         [name, dir, "ordinary"] => play(name, Path::new(dir), User::Ordinary),
         _ => {
             eprintln!(
-                "usage: dormouse-scenario NAME STATE_DIR [ordinary] | --list | --probe PID..."
+                "usage: dormouse-scenario NAME STATE_DIR [ordinary] | --list | --probe PID... | --exec PROGRAM ARG..."
             );
             ExitCode::FAILURE
         }

@@ -7,14 +7,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Kinds of state the engine does not know yet, as scenarios name them in `needs`.
-const LACKS: &[(&str, &str)] = &[
-    ("*", "the engine does not dump yet"),
-    ("locks", "file locks are not dumped yet"),
-    ("sockets", "sockets are not dumped yet"),
-    ("sysvipc", "System V IPC is not dumped yet"),
-];
+mod lacks;
 
 fn main() -> ExitCode {
-    dormouse_testkit::suite::main(Path::new(env!("CARGO_BIN_EXE_dormouse-scenario")), LACKS)
+    dormouse_testkit::suite::main(Path::new(env!("CARGO_BIN_EXE_dormouse-scenario")), lacks::LACKS)
 }

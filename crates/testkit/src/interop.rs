@@ -9,10 +9,11 @@ use std::{env, fs, thread};
 
 use crate::action::Action;
 use crate::binaries::Binaries;
+use crate::cases::{Case, LIMIT, in_pen};
 use crate::failure::{Failure, io_failure};
 use crate::pen;
 use crate::subject::{Facts, Subject};
-use crate::suite::{Combination, LIMIT, in_pen};
+use crate::suite::Combination;
 
 /// Why no table was written.
 #[derive(thiserror::Error, Debug)]
@@ -40,7 +41,11 @@ pub fn main(scenario: &Path, out: &Path) -> Result<ExitCode, InteropError> {
     let binaries = Binaries::find(scenario);
     let squares = squares(Facts::list(scenario)?);
     if let Some(inside) = pen::inside() {
-        return Ok(in_pen(&inside, &squares.into_iter().flatten().collect::<Vec<_>>(), &binaries));
+        let corners = squares.iter().flatten();
+        return Ok(in_pen(
+            &inside,
+            &corners.map(|c| c.case(&binaries, &[])).collect::<Vec<Case<'_>>>(),
+        ));
     }
     binaries.dormouse?;
     binaries.criu?;
@@ -57,7 +62,6 @@ fn squares(scenarios: Vec<Facts>) -> Vec<[Combination; 4]> {
             Action::SQUARE.map(|action| Combination {
                 subject: Subject { user: facts.users[0], facts: facts.clone() },
                 action,
-                skip: None,
             })
         })
         .collect()

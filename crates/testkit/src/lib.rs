@@ -14,10 +14,12 @@
 
 pub mod action;
 pub mod binaries;
+pub mod cases;
 pub mod checkpointer;
 pub mod failure;
 pub mod interop;
 pub mod pen;
+pub mod program;
 pub mod snapshot;
 pub mod subject;
 pub mod suite;

@@ -8,7 +8,7 @@ use std::path::Path;
 
 pub use session::{Session, logs};
 
-use crate::binaries::Binaries;
+use crate::binaries::{Binaries, Missing};
 use crate::checkpointer::Checkpointer;
 use crate::failure::Failure;
 use crate::subject::Subject;
@@ -75,11 +75,13 @@ impl fmt::Display for Action {
 
 impl Side {
     /// Its binary.
-    #[must_use]
-    pub fn of(self, binaries: &Binaries) -> Option<&Checkpointer> {
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn of(self, binaries: &Binaries) -> Result<&Checkpointer, &Missing> {
         match self {
-            Self::Dormouse => binaries.dormouse.as_ref().ok(),
-            Self::Criu => binaries.criu.as_ref().ok(),
+            Self::Dormouse => binaries.dormouse.as_ref(),
+            Self::Criu => binaries.criu.as_ref(),
         }
     }
 }
@@ -107,7 +109,7 @@ impl Action {
     pub fn pair(self, binaries: &Binaries) -> Option<Pair<'_>> {
         match self {
             Self::Interop(dump, restore) => {
-                Some(Pair { dump: dump.of(binaries)?, restore: restore.of(binaries)? })
+                Some(Pair { dump: dump.of(binaries).ok()?, restore: restore.of(binaries).ok()? })
             }
             _ => binaries.under_test.as_ref().ok().map(|c| Pair { dump: c, restore: c }),
         }

@@ -1,0 +1,232 @@
+//! Real programs, frozen and brought back while they work. See `dormouse_testkit::program`.
+//!
+//! `DORMOUSE_FREEZES=10` freezes each ten times instead of three.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use dormouse_testkit::program::{self, Program};
+
+mod lacks;
+
+/// A program with nothing special about it.
+const PLAIN: Program = Program {
+    name: "",
+    tools: &["bash"],
+    needs: &[],
+    options: &[],
+    files: &[],
+    prepare: "",
+    script: "",
+};
+
+const PROGRAMS: &[Program] = &[
+    // Threads, their pipes to the neighbours, 100 MB of memory that changes all the time.
+    Program {
+        name: "xz_pipeline",
+        tools: &["xz", "seq", "sha256sum", "tee"],
+        script: "seq 1 25000000 | xz -T2 -0 -c | tee >(wc -c >&2) | sha256sum",
+        ..PLAIN
+    },
+    // Processes come and go; the shell waits for them.
+    Program {
+        name: "bash_pipeline",
+        tools: &["bash", "sort", "awk", "seq"],
+        script: r#"
+            for i in $(seq 1 900); do
+                seq $i 7 $((i * 40)) | sort -r | awk -v i=$i '{ s += $1 * i } END { print i, s }'
+            done | while read -r a b; do echo "$((a + b % 1000003))"; done | sort -n
+        "#,
+        ..PLAIN
+    },
+    // A pool of processes fed by threads through pipes, with semaphores in shared memory.
+    Program {
+        name: "python_pool",
+        tools: &["python3"],
+        files: &[(
+            "pool.py",
+            r#"
+import hashlib, multiprocessing, queue, threading
+
+def work(n):
+    h = hashlib.sha256(str(n).encode())
+    for _ in range(60000):
+        h.update(h.digest())
+    return n, h.hexdigest()
+
+if __name__ == "__main__":
+    results = queue.Queue()
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        def feed(part):
+            for n in part:
+                results.put(pool.apply(work, (n,)))
+        threads = [threading.Thread(target=feed, args=(range(k, 240, 6),)) for k in range(6)]
+        for t in threads: t.start()
+        for t in threads: t.join()
+    for n, digest in sorted(results.get() for _ in range(240)):
+        print(n, digest)
+"#,
+        )],
+        script: "exec python3 pool.py",
+        ..PLAIN
+    },
+    // A transaction under way: a journal, temporary files without names, record locks.
+    Program {
+        name: "sqlite_transaction",
+        tools: &["sqlite3"],
+        needs: &["locks"],
+        options: &["--file-locks", "--ghost-limit", "64M"],
+        files: &[(
+            "work.sql",
+            r"
+PRAGMA temp_store = FILE;
+PRAGMA cache_size = 200;
+CREATE TABLE numbers (n INTEGER PRIMARY KEY, square INTEGER, text TEXT);
+BEGIN;
+WITH RECURSIVE count(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM count WHERE n < 400000)
+    INSERT INTO numbers SELECT n, n * n, hex(n * 2654435761 % 1000000007) FROM count;
+CREATE TEMP TABLE sorted AS SELECT text, count(*) AS c, sum(square) AS s FROM numbers GROUP BY text ORDER BY text;
+CREATE INDEX by_text ON numbers (text);
+UPDATE numbers SET square = square + 1 WHERE n % 3 = 0;
+COMMIT;
+SELECT count(*), sum(c), sum(s % 1000003) FROM sorted;
+SELECT sum(square % 1000003), min(text), max(text) FROM numbers;
+PRAGMA integrity_check;
+",
+        )],
+        script: "exec sqlite3 work.db < work.sql",
+        ..PLAIN
+    },
+    // A driver that waits for a compiler, which allocates a lot and talks to an assembler by a pipe.
+    Program {
+        name: "gcc",
+        tools: &["gcc", "awk"],
+        prepare: r#"
+            awk 'BEGIN {
+                for (i = 0; i < 1000; i++)
+                    printf "int f%d(int a, int b) { int s = %d; for (int i = 0; i < b; i++) { s = s * 31 + (a ^ i); if (s %% 7 == %d) s -= a * b; } return s; }\n", i, i, i % 7
+                printf "int main(void) { int s = 0;\n"
+                for (i = 0; i < 1000; i++) printf "s += f%d(%d, s & 15);\n", i, i
+                printf "return s & 127; }\n"
+            }' > big.c
+        "#,
+        script: "gcc -O2 -pipe -frandom-seed=1 -c big.c -o big.o && cat big.o",
+        ..PLAIN
+    },
+    // One process with children it talks to by pipes, and a file it appends to.
+    Program {
+        name: "perl",
+        tools: &["perl"],
+        files: &[(
+            "work.pl",
+            r#"
+use strict; use warnings; $| = 1;
+my (%sum, @readers);
+for my $k (1 .. 3) {
+    pipe(my $r, my $w) or die "pipe: $!";
+    my $pid = fork() // die "fork: $!";
+    if (!$pid) {
+        my $x = $k;
+        for my $i (1 .. 9_000_000) { $x = ($x * 1103515245 + 12345) & 0x7fffffff; print {$w} "$k $i $x\n" if $i % 500 == 0 }
+        close $w or die "close: $!";
+        exit 0;
+    }
+    close $w;
+    push @readers, [$k, $r, $pid];
+}
+open my $log, '>>', 'log' or die "open: $!";
+for (@readers) {
+    my ($k, $r, $pid) = @$_;
+    while (my $line = <$r>) { my (undef, $i, $x) = split ' ', $line; $sum{$k} += $x % 1000 + $i; print {$log} $line }
+    waitpid $pid, 0;
+    print "$k $sum{$k} $?\n";
+}
+close $log;
+open $log, '<', 'log' or die "open: $!";
+my $n = 0; $n += length while <$log>;
+print "$n\n";
+"#,
+        )],
+        script: "exec perl work.pl",
+        ..PLAIN
+    },
+    // Dozens of threads, code made at run time, signals for its own purposes, a large heap with a
+    // collector going over it.
+    Program {
+        name: "java",
+        tools: &["java", "javac"],
+        files: &[(
+            "Work.java",
+            r#"
+import java.util.*;
+import java.util.concurrent.*;
+
+public class Work {
+    static long work(int seed) {
+        Map<Long, long[]> live = new HashMap<>();
+        long x = seed, sum = 0;
+        for (int i = 0; i < 700_000; i++) {
+            x = x * 6364136223846793005L + 1442695040888963407L;
+            live.put(x >>> 48, new long[] { x, i });
+            if (live.size() > 20_000) live.clear();
+            sum += x >>> 33;
+        }
+        return sum + live.size();
+    }
+
+    public static void main(String[] args) throws Exception {
+        ExecutorService pool = Executors.newFixedThreadPool(4);
+        List<Future<Long>> results = new ArrayList<>();
+        for (int i = 0; i < 96; i++) { final int seed = i; results.add(pool.submit(() -> work(seed))); }
+        for (Future<Long> result : results) System.out.println(result.get());
+        pool.shutdown();
+    }
+}
+"#,
+        )],
+        prepare: "javac Work.java",
+        script: "exec java -Xmx256m -cp . Work",
+        ..PLAIN
+    },
+    // An event loop on an epoll, with timers, a thread pool and an eventfd.
+    Program {
+        name: "node",
+        tools: &["node"],
+        needs: &["epoll"],
+        files: &[(
+            "work.js",
+            r#"
+const crypto = require('crypto'), fs = require('fs'), zlib = require('zlib');
+let done = 0, state = Buffer.from('dormouse');
+const digests = [];
+function step(n) {
+    crypto.pbkdf2(state, 'salt' + n, 20000, 64, 'sha512', (error, key) => {
+        if (error) throw error;
+        state = key;
+        zlib.deflate(Buffer.alloc(20000, key), (error, packed) => {
+            if (error) throw error;
+            fs.appendFileSync('log', packed);
+            digests.push(crypto.createHash('sha256').update(packed).digest('hex'));
+            if (n < 150) setTimeout(step, n % 5, n + 1); else finish();
+        });
+    });
+}
+const ticks = setInterval(() => { done++; }, 10);
+function finish() {
+    clearInterval(ticks);
+    if (done === 0) throw new Error('no timer fired');
+    console.log(digests.join('\n'));
+    console.log(crypto.createHash('sha256').update(fs.readFileSync('log')).digest('hex'));
+}
+step(1);
+"#,
+        )],
+        script: "exec node work.js",
+        ..PLAIN
+    },
+];
+
+fn main() -> ExitCode {
+    let scenario = Path::new(env!("CARGO_BIN_EXE_dormouse-scenario"));
+    program::main(scenario, PROGRAMS, lacks::LACKS)
+}
