@@ -23,6 +23,7 @@
 
 mod collect;
 mod eventfd;
+mod fifo;
 mod files;
 mod id;
 mod index;

@@ -71,9 +71,6 @@ refusals! {
     /// `memfd_create(2)`.
     Memfd: "a memfd", "memfds are not saved yet",
         "checkpoint the program while it has none open";
-    /// A named pipe.
-    Fifo: "a fifo", "fifos are not saved yet",
-        "checkpoint the program while it has none open";
     /// An open file of `/proc/PID/ns`.
     Namespace: "a namespace", "open namespaces are not saved yet",
         "checkpoint the program while it has none open";
@@ -138,7 +135,7 @@ impl Refusal {
             FileType::Socket => Self::Socket,
             FileType::CharacterDevice => Self::character_device(probe),
             FileType::BlockDevice => Self::BlockDevice,
-            FileType::Fifo => Self::Fifo,
+            FileType::Fifo => Self::Detached,
             FileType::RegularFile | FileType::Directory | FileType::Symlink => {
                 match (probe.mounted, probe.file_system) {
                     (true, _) => Self::Anonymous,

@@ -130,12 +130,13 @@ registry! {
         Path(super::path::PathFile),
         /// An end of a pipe.
         Pipe(super::pipe::Pipe),
+        /// An end of a fifo.
+        Fifo(super::fifo::Fifo),
         /// An eventfd.
         Eventfd(super::eventfd::Eventfd),
     }
     refused {
         Undefined => Undefined,
-        Fifo => Fifo,
         InetSk => Socket,
         UnixSk => Socket,
         EventPoll => Epoll,

@@ -129,8 +129,16 @@ impl<'a> ImageSource<'a> {
     /// to anybody.
     pub fn finish(mut self) -> Result<Files> {
         let mut files = BTreeMap::new();
-        for (&id, entry) in &self.entries.clone() {
-            files.insert(id, File::decode(id, entry, &mut self)?);
+        // Parts of other entries are paths. So those come last, when it is
+        // known which of them are files of their own.
+        let is_path = |entry: &FileEntry| entry.kind == i32::from(FdType::Reg);
+        let entries = self.entries.clone();
+        let (paths, others): (Vec<_>, _) = entries.iter().partition(|(_, entry)| is_path(entry));
+        let others: Vec<_> = others;
+        for (&id, entry) in others.into_iter().chain(paths) {
+            if !self.shares.contains(&id) {
+                files.insert(id, File::decode(id, entry, &mut self)?);
+            }
         }
         self.parts.into_values().try_for_each(AnyPart::end)?;
         let (mut described, mut opened) = (BTreeSet::new(), BTreeSet::new());

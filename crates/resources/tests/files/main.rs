@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod eventfd;
+mod fifo;
 mod path;
 mod pipe;
 mod round_trip;

@@ -31,6 +31,9 @@ pub struct FifoEntry {
     /// File id of the path it is opened by.
     #[prost(uint32, optional, tag = "3")]
     pub regf_id: Option<u32>,
+    /// Dormouse: it can be read, has no writer, and has not met one yet: so it does not hang up.
+    #[prost(bool, optional, tag = "20000")]
+    pub no_hang_up: Option<bool>,
 }
 
 /// `pipe_data_entry`; `bytes` raw bytes follow it.

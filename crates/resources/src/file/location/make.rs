@@ -127,7 +127,12 @@ impl Ghost {
             opened.0.insert(name.to_owned(), open_moment(name, path_only)?);
         }
         // The way through /proc is a link, which these do not follow.
-        for user in users.iter().filter(|user| user.flags.contains(OFlags::NOFOLLOW)) {
+        let nofollow = |user: &&User| {
+            // A fifo's ends are opened in an order of their own.
+            let fifo = self.inode.file_type() == FileType::Fifo;
+            user.flags.contains(OFlags::NOFOLLOW) && (!fifo || user.flags.contains(OFlags::PATH))
+        };
+        for user in users.iter().filter(nofollow) {
             let file = open_moment(&user.name, open_flags(user.flags))?;
             opened.1.insert(user.id, file);
         }
