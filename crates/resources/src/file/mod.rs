@@ -29,6 +29,7 @@ mod id;
 mod index;
 mod kind;
 mod location;
+pub mod memfd;
 mod mounts;
 mod path;
 mod pipe;

@@ -68,9 +68,6 @@ refusals! {
     /// `epoll(7)`.
     Epoll: "an epoll", "epolls are not saved yet",
         "checkpoint the program while it has none open";
-    /// `memfd_create(2)`.
-    Memfd: "a memfd", "memfds are not saved yet",
-        "checkpoint the program while it has none open";
     /// An open file of `/proc/PID/ns`.
     Namespace: "a namespace", "open namespaces are not saved yet",
         "checkpoint the program while it has none open";
@@ -139,9 +136,6 @@ impl Refusal {
             FileType::RegularFile | FileType::Directory | FileType::Symlink => {
                 match (probe.mounted, probe.file_system) {
                     (true, _) => Self::Anonymous,
-                    (false, FsMagic::TMPFS | FsMagic::HUGETLB) if probe.is_memfd_link() => {
-                        Self::Memfd
-                    }
                     (false, FsMagic::TMPFS | FsMagic::HUGETLB) => Self::SharedMemory,
                     (false, _) => Self::Detached,
                 }

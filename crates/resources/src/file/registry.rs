@@ -132,6 +132,8 @@ registry! {
         Pipe(super::pipe::Pipe),
         /// An end of a fifo.
         Fifo(super::fifo::Fifo),
+        /// A memfd.
+        Memfd(super::memfd::Memfd),
         /// An eventfd.
         Eventfd(super::eventfd::Eventfd),
     }
@@ -150,7 +152,6 @@ registry! {
         Tun => Tun,
         Ext => External,
         TimerFd => Timerfd,
-        MemFd => Memfd,
         BpfMap => Bpf,
         PidFd => Pidfd,
     }

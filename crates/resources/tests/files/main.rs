@@ -3,6 +3,7 @@
 
 mod eventfd;
 mod fifo;
+mod memfd;
 mod path;
 mod pipe;
 mod round_trip;

@@ -113,9 +113,14 @@ impl Dump {
 
     /// Adds a file behind a link of `/proc/self`.
     pub(crate) fn link(&mut self, entry: Entry, flags: OFlags) -> FileId {
+        self.link_of(me(), entry, flags)
+    }
+
+    /// The same of another process.
+    pub(crate) fn link_of(&mut self, pid: HostPid, entry: Entry, flags: OFlags) -> FileId {
         let id = self.index.fresh();
-        let found = Sighting::of_link(&self.proc, entry, flags).unwrap();
-        let probe = Probe::of_link(id, (me(), entry), found, &self.mounts).unwrap();
+        let found = Sighting::of_link(&ProcDir::open(pid).unwrap(), entry, flags).unwrap();
+        let probe = Probe::of_link(id, (pid, entry), found, &self.mounts).unwrap();
         self.probes.insert(id, probe);
         self.inodes.push(id);
         id
