@@ -35,7 +35,6 @@ impl fmt::Display for Operation {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// The engine failed.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the engine is not there yet"))]
     #[error("{operation} failed: {source}")]
     Engine {
         /// At what.
@@ -43,9 +42,6 @@ pub(crate) enum Failure {
         /// How.
         source: dormouse_engine::Error,
     },
-    /// There is no engine yet.
-    #[error("{0} is not supported by this build")]
-    NoEngine(Operation),
     /// Signals cannot be passed on.
     #[error("cannot receive signals")]
     Signals {
@@ -109,9 +105,7 @@ impl Failure {
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
             Self::Engine { source, .. } => source.kind,
-            Self::NoEngine(_) | Self::Refused(_) | Self::UnknownFeature(_) => {
-                ErrorKind::Unsupported
-            }
+            Self::Refused(_) | Self::UnknownFeature(_) => ErrorKind::Unsupported,
             Self::File { source, .. }
             | Self::Exec { source, .. }
             | Self::Image(ImageError::Io { source, .. }) => match source.kind() {

@@ -6,10 +6,15 @@
 
 #![forbid(unsafe_code)]
 
+mod cause;
+mod dump;
 pub mod error;
 pub mod options;
 pub mod progress;
+mod restore;
 
+pub use dump::{DumpReport, dump};
 pub use error::{Error, ErrorKind, Phase};
 pub use options::{AfterDump, DumpOptions, RestoreOptions};
 pub use progress::{NoProgress, Progress};
+pub use restore::{Plan, Restored, plan, restore};

@@ -14,3 +14,8 @@ pub(crate) fn corrupt(
 ) -> Error {
     Error::Corrupt { image, object, id: id.into(), reason }
 }
+
+/// A task's core image is wrong about `object`.
+pub(crate) fn corrupt_core(object: &'static str, reason: &'static str) -> Error {
+    Error::CorruptCore { object, reason }
+}

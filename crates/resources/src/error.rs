@@ -55,6 +55,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A task's core image is damaged; the engine adds which.
+    #[error("core image: {object}: {reason}")]
+    CorruptCore {
+        /// The property of the task.
+        object: &'static str,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// Reading `/proc` failed.
     #[error(transparent)]
     Proc(#[from] dormouse_kernel::proc::Error),
@@ -64,6 +72,9 @@ pub enum Error {
     /// A descriptor could not be fetched from a task.
     #[error(transparent)]
     Fetch(#[from] dormouse_kernel::pidfd::Error),
+    /// A stopped task could not be looked into.
+    #[error(transparent)]
+    Ptrace(#[from] dormouse_kernel::ptrace::Error),
     /// Two open files could not be compared.
     #[error(transparent)]
     Compare(#[from] dormouse_kernel::kcmp::Error),

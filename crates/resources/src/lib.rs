@@ -5,5 +5,6 @@ mod corrupt;
 pub mod error;
 pub mod file;
 pub mod memory;
+pub mod task;
 
 pub use error::{Error, Result};

@@ -1,28 +1,27 @@
-//! The engine's three calls. Until they are there, each says so.
+//! The engine's three calls.
 
-use dormouse_engine::{DumpOptions, Progress, RestoreOptions};
-use dormouse_kernel::HostPid;
+use dormouse_engine::{DumpOptions, Plan, Progress, RestoreOptions, Restored};
 
 use crate::failure::{Failure, Operation};
 
-/// What is known of a program that was restored.
-#[derive(Debug)]
-pub(super) struct Restored {
-    /// Its root.
-    pub(super) root: HostPid,
-}
-
 /// Dumps.
-pub(super) fn dump(_: &DumpOptions, _: &mut dyn Progress) -> Result<(), Failure> {
-    Err(Failure::NoEngine(Operation::Dump))
+pub(super) fn dump(options: &DumpOptions, progress: &mut dyn Progress) -> Result<(), Failure> {
+    dormouse_engine::dump(options, progress)
+        .map(|_| ())
+        .map_err(|source| Failure::Engine { operation: Operation::Dump, source })
 }
 
 /// Restores.
-pub(super) fn restore(_: &mut RestoreOptions, _: &mut dyn Progress) -> Result<Restored, Failure> {
-    Err(Failure::NoEngine(Operation::Restore))
+pub(super) fn restore(
+    options: &mut RestoreOptions,
+    progress: &mut dyn Progress,
+) -> Result<Restored, Failure> {
+    dormouse_engine::restore(options, progress)
+        .map_err(|source| Failure::Engine { operation: Operation::Restore, source })
 }
 
 /// What a restore would create.
-pub(super) fn plan(_: &RestoreOptions) -> Result<String, Failure> {
-    Err(Failure::NoEngine(Operation::Restore))
+pub(super) fn plan(options: &RestoreOptions) -> Result<Plan, Failure> {
+    dormouse_engine::plan(options)
+        .map_err(|source| Failure::Engine { operation: Operation::Restore, source })
 }

@@ -25,7 +25,7 @@ pub(super) fn run(persona: Persona, restore: &Restore, work: &Path) -> Result<Do
     };
     if restore.dry_run {
         let plan = engine::plan(&options)?;
-        terminal::print(&plan).map_err(Failure::Output)?;
+        terminal::print(&plan.to_string()).map_err(Failure::Output)?;
         return Ok(Done::SUCCESS);
     }
     if restore.restore_detached || !restore.exec.is_empty() {

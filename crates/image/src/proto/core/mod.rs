@@ -163,6 +163,13 @@ pub struct ThreadCoreEntry {
     /// this number: the lowest tid of those that share it, so that no process's is called the same.
     #[prost(uint32, optional, tag = "20002")]
     pub fs_id: Option<u32>,
+    /// Extension: the thread was interrupted in a system call that answered with this, negative
+    /// (`-EINTR`, or the kernel's own `ERESTART` codes); its registers make the call again.
+    #[prost(sint64, optional, tag = "20003")]
+    pub interrupted: Option<i64>,
+    /// Extension: what was left of that call's time-out, in nanoseconds.
+    #[prost(uint64, optional, tag = "20004")]
+    pub time_left: Option<u64>,
 }
 
 /// `ids-PID.img` (`task_kobj_ids_entry`): which kernel objects the process uses. Equal numbers of

@@ -149,6 +149,20 @@ pub struct UserX86XsaveEntry {
     /// User shadow stack.
     #[prost(message, optional, tag = "9")]
     pub cet: Option<UserX86CetEntry>,
+    /// Extension: components that have no field above.
+    #[prost(message, repeated, tag = "20001")]
+    pub others: Vec<XsaveComponentEntry>,
+}
+
+/// Extension: one component of the XSAVE area, in the standard format.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct XsaveComponentEntry {
+    /// Its number, which is its bit in XCR0.
+    #[prost(uint32, required, tag = "1")]
+    pub index: u32,
+    /// Its bytes.
+    #[prost(bytes = "vec", required, tag = "2")]
+    pub contents: Vec<u8>,
 }
 
 /// `user_x86_cet_entry`.

@@ -1,0 +1,254 @@
+//! What is behind an error, and whose fault each kind of it is.
+
+use dormouse_image::ImageError;
+use dormouse_kernel::{Errno, FdNum, HostPid, clone, kcmp, pidfd, proc, ptrace};
+use dormouse_resources::{self as resources, memory};
+
+use crate::dump::freeze;
+use crate::restore::spawn_plan;
+use crate::{Error, ErrorKind, Phase};
+
+/// Everything that can go wrong below the engine.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Cause {
+    /// A tree cannot be stopped.
+    #[error(transparent)]
+    Freeze(#[from] freeze::Error),
+    /// A room failed.
+    #[error(transparent)]
+    Resource(#[from] resources::Error),
+    /// Memory failed.
+    #[error(transparent)]
+    Memory(#[from] memory::Error),
+    /// A task did not do as told.
+    #[error(transparent)]
+    Puppet(#[from] dormouse_puppet::Error),
+    /// Images failed.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// Tasks could not be compared.
+    #[error(transparent)]
+    Compare(#[from] kcmp::Error),
+    /// `/proc` failed.
+    #[error(transparent)]
+    Proc(#[from] proc::Error),
+    /// ptrace failed.
+    #[error(transparent)]
+    Ptrace(#[from] ptrace::Error),
+    /// A pidfd failed.
+    #[error(transparent)]
+    Pidfd(#[from] pidfd::Error),
+    /// A task could not be made.
+    #[error(transparent)]
+    Clone(#[from] clone::Error),
+    /// There is no order of forks that gives the tree its sessions.
+    #[error(transparent)]
+    Plan(#[from] spawn_plan::Impossible),
+    /// A call of dormouse itself failed.
+    #[error("{call} of {subject}")]
+    Own {
+        /// The call.
+        call: &'static str,
+        /// On what.
+        subject: String,
+        /// Why.
+        source: Errno,
+    },
+    /// State that is not carried over.
+    #[error("{what} is not supported: {reason}")]
+    Unsupported {
+        /// The state, as users call it.
+        what: &'static str,
+        /// Why not.
+        reason: &'static str,
+        /// What the user can do.
+        hint: &'static str,
+    },
+    /// A pid that the tree needs.
+    #[error("pid {pid} is taken by {holder}")]
+    PidTaken {
+        /// The number.
+        pid: HostPid,
+        /// The name of the process that has it, or what else holds it.
+        holder: String,
+    },
+    /// An image that contradicts another.
+    #[error("{image}: {reason}")]
+    Contradiction {
+        /// The image.
+        image: dormouse_image::ImageName,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// Files in the image directory that nobody has read.
+    #[error("{0} is in the image directory, and this version does not know what to do with it")]
+    Unread(String),
+    /// The tree needs a place in memory that no address is free for.
+    #[error("no address range of {0} bytes is free in all processes of the tree")]
+    NoRoom(u64),
+}
+
+fn of_errno(errno: Errno) -> ErrorKind {
+    match errno {
+        Errno::PERM | Errno::ACCESS => ErrorKind::Denied,
+        Errno::SRCH => ErrorKind::Vanished,
+        _ => ErrorKind::Kernel,
+    }
+}
+
+fn of_proc(error: &proc::Error) -> ErrorKind {
+    match error {
+        proc::Error::Gone { .. } => ErrorKind::Vanished,
+        proc::Error::Io { source, .. } => of_errno(*source),
+        proc::Error::Parse { .. } => ErrorKind::Unsupported,
+    }
+}
+
+fn of_ptrace(error: &ptrace::Error) -> ErrorKind {
+    match error {
+        ptrace::Error::Died { .. } => ErrorKind::Vanished,
+        ptrace::Error::Ia32 { .. } => ErrorKind::Unsupported,
+        ptrace::Error::UnknownStatus { .. } => ErrorKind::Kernel,
+        ptrace::Error::Refused { source, .. } => of_errno(*source),
+    }
+}
+
+fn of_puppet(error: &dormouse_puppet::Error) -> ErrorKind {
+    use dormouse_puppet::Error as E;
+    match error {
+        E::Call { source, .. } => of_errno(*source),
+        E::NoRoom { .. } => ErrorKind::Unsupported,
+        E::TooLarge { .. } | E::Astray { .. } | E::Taken(_) => ErrorKind::Bug,
+        E::Died(_) => ErrorKind::Vanished,
+        E::Memory(error) => of_errno(error.source),
+        E::Proc(error) => of_proc(error),
+        E::Ptrace(error) => of_ptrace(error),
+    }
+}
+
+fn of_image(error: &ImageError) -> ErrorKind {
+    match error {
+        ImageError::Io { source, .. } => match Errno::from_io_error(source) {
+            Some(errno) => of_errno(errno),
+            None => ErrorKind::Kernel,
+        },
+        ImageError::Unfinished { .. } | ImageError::Twice { .. } => ErrorKind::Bug,
+        _ => ErrorKind::CorruptImage,
+    }
+}
+
+fn of_resource(error: &resources::Error) -> ErrorKind {
+    use resources::Error as E;
+    match error {
+        E::Unsupported { .. } => ErrorKind::Unsupported,
+        E::Kernel { source, .. } => of_errno(*source),
+        E::Changed { .. } => ErrorKind::Vanished,
+        E::Corrupt { .. } | E::CorruptCore { .. } => ErrorKind::CorruptImage,
+        E::Proc(error) => of_proc(error),
+        E::Image(error) => of_image(error),
+        E::Fetch(error) => of_errno(error.source),
+        E::Ptrace(error) => of_ptrace(error),
+        E::Puppet(error) => of_puppet(error),
+        E::Compare(error) => of_errno(error.source),
+    }
+}
+
+fn of_memory(error: &memory::Error) -> ErrorKind {
+    use memory::Error as E;
+    match error {
+        E::Unsupported { .. } => ErrorKind::Unsupported,
+        E::Corrupt { .. } => ErrorKind::CorruptImage,
+        E::Proc(error) => of_proc(error),
+        E::Image(error) => of_image(error),
+        E::Remote(error) => of_errno(error.source),
+        E::Vanished { .. } => ErrorKind::Vanished,
+        E::Kernel { source, .. } => of_errno(*source),
+        E::Pages { source, .. } => Errno::from_io_error(source).map_or(ErrorKind::Kernel, of_errno),
+        _ => ErrorKind::Kernel,
+    }
+}
+
+impl Cause {
+    fn kind(&self) -> ErrorKind {
+        use freeze::Error as F;
+        match self {
+            Self::Freeze(error) => match error {
+                F::NoSuchProcess(_) => ErrorKind::Vanished,
+                F::IsThread { .. } | F::Suicide | F::Traced { .. } | F::RootIsZombie(_) => {
+                    ErrorKind::Conflict
+                }
+                F::KernelThread(_) | F::DeadLeader(_) => ErrorKind::Unsupported,
+                F::Timeout(_) => ErrorKind::Kernel,
+                F::Proc(error) => of_proc(error),
+                F::Ptrace(error) => of_ptrace(error),
+            },
+            Self::Resource(error) => of_resource(error),
+            Self::Memory(error) => of_memory(error),
+            Self::Puppet(error) => of_puppet(error),
+            Self::Image(error) => of_image(error),
+            Self::Compare(error) => of_errno(error.source),
+            Self::Proc(error) => of_proc(error),
+            Self::Ptrace(error) => of_ptrace(error),
+            Self::Pidfd(error) => of_errno(error.source),
+            Self::Clone(error) => match error {
+                clone::Error::PidTaken { .. } => ErrorKind::Conflict,
+                clone::Error::Watch(error) => of_errno(error.source),
+                clone::Error::Clone { source, .. } => of_errno(*source),
+            },
+            Self::Plan(_) | Self::Unsupported { .. } => ErrorKind::Unsupported,
+            Self::Own { source, .. } => of_errno(*source),
+            Self::PidTaken { .. } => ErrorKind::Conflict,
+            Self::Contradiction { .. } => ErrorKind::CorruptImage,
+            Self::Unread(_) => ErrorKind::Unsupported,
+            Self::NoRoom(_) => ErrorKind::Unsupported,
+        }
+    }
+
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Resource(resources::Error::Unsupported { hint, .. })
+            | Self::Unsupported { hint, .. } => Some(hint),
+            Self::Memory(memory::Error::Unsupported { obstacle, .. }) => obstacle.hint(),
+            Self::Freeze(freeze::Error::Traced { .. }) => {
+                Some("detach the debugger or tracer first")
+            }
+            Self::Freeze(freeze::Error::IsThread { .. }) => Some("give the pid of the process"),
+            Self::PidTaken { .. } => Some("end that process, or restore in a new pid namespace"),
+            Self::Image(ImageError::Incomplete { .. }) => {
+                Some("check the directory's name, and that the dump has succeeded")
+            }
+            _ => (self.kind() == ErrorKind::Denied)
+                .then_some("run it as root; `dormouse check` tells what is missing"),
+        }
+    }
+}
+
+/// Adds the place to an error of some room.
+pub(crate) trait At<T> {
+    /// It happened in this phase.
+    fn at(self, phase: Phase) -> Result<T, Error>;
+    /// It happened in this phase to this task.
+    fn of(self, phase: Phase, task: HostPid) -> Result<T, Error>;
+    /// It happened in this phase to this descriptor.
+    fn of_fd(self, phase: Phase, task: HostPid, fd: Option<FdNum>) -> Result<T, Error>;
+}
+
+impl<T, E: Into<Cause>> At<T> for Result<T, E> {
+    fn at(self, phase: Phase) -> Result<T, Error> {
+        self.map_err(|error| Error::new(phase, None, None, error.into()))
+    }
+
+    fn of(self, phase: Phase, task: HostPid) -> Result<T, Error> {
+        self.map_err(|error| Error::new(phase, Some(task), None, error.into()))
+    }
+
+    fn of_fd(self, phase: Phase, task: HostPid, fd: Option<FdNum>) -> Result<T, Error> {
+        self.map_err(|error| Error::new(phase, Some(task), fd, error.into()))
+    }
+}
+
+impl Error {
+    fn new(phase: Phase, task: Option<HostPid>, fd: Option<FdNum>, cause: Cause) -> Self {
+        Self { kind: cause.kind(), phase, task, fd, hint: cause.hint(), source: Box::new(cause) }
+    }
+}

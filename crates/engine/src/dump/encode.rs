@@ -1,0 +1,171 @@
+//! Writes the images of all tasks.
+
+use std::collections::BTreeMap;
+
+use dormouse_image::ImageName;
+use dormouse_image::proto::core::{CoreEntry, Machine, TaskKobjIdsEntry};
+use dormouse_image::proto::inventory::InventoryEntry;
+use dormouse_image::proto::pstree::PstreeEntry;
+use dormouse_image::store::NewDump;
+use dormouse_kernel::{HostPid, NsPid};
+use dormouse_resources::file::FdTableId;
+use dormouse_resources::task::{Life, TreeNode};
+
+use super::collect::{Living, Thread};
+use super::enumerate::Census;
+use super::freeze::{Frozen, Process};
+use crate::cause::{At, Cause};
+use crate::{Error, Phase};
+
+const PHASE: Phase = Phase::Encode;
+
+/// CRIU's image format.
+const IMAGE_VERSION: u32 = 2;
+
+/// What an fd table is called in images.
+pub(super) fn table_id(number: usize) -> FdTableId {
+    FdTableId::from_raw(image_number(number))
+}
+
+/// CRIU keeps number one for its own objects, and checks that nothing has it.
+fn image_number(number: usize) -> u32 {
+    u32::try_from(number + 2).expect("fewer objects than tasks")
+}
+
+/// A tree in the initial namespaces has the same pids inside and outside.
+pub(super) fn image_pid(pid: HostPid) -> u32 {
+    pid.as_raw().unsigned_abs()
+}
+
+fn ns(pid: HostPid) -> NsPid {
+    NsPid::from_raw(pid.as_raw()).expect("a host pid is positive")
+}
+
+/// Writes everything but files, memory and the inventory.
+pub(super) fn encode(
+    frozen: &Frozen,
+    census: &Census,
+    read: &BTreeMap<HostPid, Living>,
+    dump: &NewDump,
+) -> Result<(), Error> {
+    let tree: Vec<PstreeEntry> = frozen.processes.iter().map(|p| node(p).encode()).collect();
+    dump.put_all(ImageName::PsTree, &tree).at(PHASE)?;
+    for process in &frozen.processes {
+        encode_process(process, census, read.get(&process.pid), dump).of(PHASE, process.pid)?;
+    }
+    Ok(())
+}
+
+fn node(process: &Process) -> TreeNode {
+    let group = |pid: Option<HostPid>| pid.map_or(0, |pid| pid.as_raw());
+    TreeNode {
+        pid: ns(process.pid),
+        parent: process.parent.map(ns),
+        pgid: group(process.stat.pgrp),
+        sid: group(process.stat.session),
+        threads: process.threads.iter().map(|task| ns(task.tid())).collect(),
+    }
+}
+
+fn encode_process(
+    process: &Process,
+    census: &Census,
+    living: Option<&Living>,
+    dump: &NewDump,
+) -> Result<(), Cause> {
+    let pid = image_pid(process.pid);
+    let mut core = CoreEntry { mtype: Machine::X8664.into(), ..CoreEntry::default() };
+    let Some(living) = living else {
+        let status = process.stat.exit_code.cast_unsigned();
+        Life::Zombie { status }.encode(&mut core);
+        let tc = core.tc.get_or_insert_default();
+        tc.comm = std::os::unix::ffi::OsStrExt::as_bytes(process.stat.comm.as_os_str()).to_vec();
+        dump.put_one(ImageName::Core(pid), &core)?;
+        return Ok(());
+    };
+    let life = process.held_by.map_or(Life::Running, Life::Stopped);
+    life.encode(&mut core);
+    living.state.encode(&mut core);
+    let [leader, threads @ ..] = living.threads.as_slice() else {
+        unreachable!("a living process has a leader")
+    };
+    encode_thread(leader, &mut core);
+    dump.put_one(ImageName::Core(pid), &core)?;
+    dump.put_one(ImageName::Ids(pid), &ids(process.pid, census))?;
+    dump.put_one(ImageName::Mm(pid), &living.mm.encode())?;
+    let directories = census.directories[census.fs.number(process.pid)].encode();
+    dump.put_one(ImageName::Fs(pid), &directories)?;
+    for thread in threads {
+        let tid = image_pid(thread.tid);
+        let mut core = CoreEntry::default();
+        encode_thread(thread, &mut core);
+        let of_thread = core.thread_core.get_or_insert_default();
+        let files = census.files.number(thread.tid);
+        if files != census.files.number(process.pid) {
+            of_thread.files_id = Some(image_number(files));
+        }
+        let fs = census.fs.number(thread.tid);
+        if fs != census.fs.number(process.pid) {
+            // Threads come in the order of their tids, so the owner's is the lowest.
+            let owner = census.fs.owners()[fs];
+            of_thread.fs_id = Some(image_pid(owner));
+            if owner == thread.tid {
+                dump.put_one(ImageName::Fs(tid), &census.directories[fs].encode())?;
+            }
+        }
+        dump.put_one(ImageName::Core(tid), &core)?;
+    }
+    Ok(())
+}
+
+fn encode_thread(thread: &Thread, core: &mut CoreEntry) {
+    let Thread { tid: _, cpu, interrupted, state } = thread;
+    cpu.encode(core);
+    state.encode(core);
+    core.thread_core.get_or_insert_default().interrupted =
+        interrupted.map(dormouse_puppet::Interruption::code);
+}
+
+fn ids(pid: HostPid, census: &Census) -> TaskKobjIdsEntry {
+    TaskKobjIdsEntry {
+        vm_id: image_number(census.memory.number(pid)),
+        files_id: image_number(census.files.number(pid)),
+        fs_id: image_number(census.fs.number(pid)),
+        sighand_id: image_number(census.handlers.number(pid)),
+        ..namespaces()
+    }
+}
+
+/// The namespaces are those of dormouse itself, which a restore keeps. They
+/// are numbered as CRIU numbers them, whose own come first.
+fn namespaces() -> TaskKobjIdsEntry {
+    TaskKobjIdsEntry {
+        pid_ns_id: Some(1),
+        net_ns_id: Some(2),
+        ipc_ns_id: Some(3),
+        uts_ns_id: Some(4),
+        time_ns_id: Some(5),
+        mnt_ns_id: Some(6),
+        user_ns_id: Some(7),
+        cgroup_ns_id: Some(8),
+        ..TaskKobjIdsEntry::default()
+    }
+}
+
+/// What makes the dump complete.
+pub(super) fn inventory() -> InventoryEntry {
+    InventoryEntry {
+        img_version: IMAGE_VERSION,
+        fdinfo_per_id: Some(true),
+        root_ids: Some(TaskKobjIdsEntry {
+            vm_id: 1,
+            files_id: 1,
+            fs_id: 1,
+            sighand_id: 1,
+            ..namespaces()
+        }),
+        ns_per_id: Some(true),
+        lsmtype: Some(0),
+        ..InventoryEntry::default()
+    }
+}

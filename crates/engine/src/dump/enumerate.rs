@@ -1,0 +1,248 @@
+//! Lists what the stopped tree has: who shares what, every open file
+//! description with its number, every mapping.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use dormouse_kernel::kcmp::Shared;
+use dormouse_kernel::pidfd::PidFd;
+use dormouse_kernel::proc::{Entry, ProcDir, Status};
+use dormouse_kernel::{FdNum, HostPid};
+use dormouse_resources::file::{
+    self, Descriptor, FdTable, FileId, FileIndex, Identity, Mounts, Probe, Sighting,
+};
+use dormouse_resources::memory::{Enumerated, MappedFile, Mappings, SharedObjects, Uprobes};
+use dormouse_resources::task::FsState;
+use dormouse_resources::{self as resources, memory};
+use rustix::fs::OFlags;
+
+use super::freeze::{Frozen, Process};
+use super::sharing::Sharing;
+use crate::cause::{At, Cause};
+use crate::{Error, Phase};
+
+/// Everything the tree has, by number.
+#[derive(Debug)]
+pub(crate) struct Census {
+    /// `status` of every task, by tid.
+    pub(crate) status: BTreeMap<HostPid, Status>,
+    /// Who shares which address space.
+    pub(crate) memory: Sharing,
+    /// Who shares which fd table.
+    pub(crate) files: Sharing,
+    /// Who shares which directories and umask.
+    pub(crate) fs: Sharing,
+    /// Who shares which signal handlers.
+    pub(crate) handlers: Sharing,
+    /// The fd tables, by their number.
+    pub(crate) tables: Vec<FdTable<FileId>>,
+    /// Directories and umask, by their number.
+    pub(crate) directories: Vec<FsState>,
+    /// Every file.
+    pub(crate) probes: BTreeMap<FileId, Probe>,
+    /// What told the files apart.
+    pub(crate) index: FileIndex,
+    /// Address spaces, by process.
+    pub(crate) spaces: BTreeMap<HostPid, Enumerated>,
+    /// Executables, by process.
+    pub(crate) executables: BTreeMap<HostPid, FileId>,
+    /// Shared memory.
+    pub(crate) objects: SharedObjects,
+}
+
+/// Takes the census.
+pub(crate) fn enumerate(frozen: &Frozen) -> Result<Census, Error> {
+    const PHASE: Phase = Phase::Enumerate;
+    let living = || frozen.processes.iter().filter(|process| !process.is_zombie());
+    let mut status = BTreeMap::new();
+    for process in living() {
+        for task in &process.threads {
+            let tid = task.tid();
+            let read = process.proc.task(tid).and_then(|dir| dir.status()).of(PHASE, tid)?;
+            check_task(process, &read).of(PHASE, tid)?;
+            status.insert(tid, read);
+        }
+    }
+    let share = |object| {
+        let tasks = living().flat_map(|process| {
+            process.threads.iter().map(|task| {
+                let tid = task.tid();
+                (tid, if tid == process.pid { process.parent } else { Some(process.pid) })
+            })
+        });
+        Sharing::find(tasks, object).at(PHASE)
+    };
+    let (files, fs) = (share(Shared::Files)?, share(Shared::Fs)?);
+    let (memory, handlers) = (share(Shared::Memory)?, share(Shared::SignalHandlers)?);
+    for process in living() {
+        let owner = memory.owners()[memory.number(process.pid)];
+        if owner != process.pid {
+            return Err(Cause::Unsupported {
+                what: "an address space shared between processes",
+                reason: "clone(CLONE_VM) without CLONE_THREAD, or vfork, is not restored yet",
+                hint: "dump again when the child of vfork has run its program",
+            })
+            .of(PHASE, process.pid);
+        }
+    }
+    let mut lister = Lister::new(frozen)?;
+    let mut tables = Vec::new();
+    for &owner in files.owners() {
+        tables.push(lister.table(frozen, owner)?);
+    }
+    let mut directories = Vec::new();
+    for &owner in fs.owners() {
+        let dir = task_dir(frozen, owner).of(PHASE, owner)?;
+        let umask = status[&owner].umask.unwrap_or(0o022);
+        let cwd = lister.link(&dir, "cwd").of(PHASE, owner)?;
+        let root = lister.link(&dir, "root").of(PHASE, owner)?;
+        directories.push(FsState { cwd, root, umask });
+    }
+    let objects = SharedObjects::new().at(PHASE)?;
+    let mut mappings = Mappings::new(objects, Uprobes::Refuse);
+    let (mut spaces, mut executables) = (BTreeMap::new(), BTreeMap::new());
+    for process in living() {
+        let pid = process.pid;
+        executables.insert(pid, lister.link(&process.proc, "exe").of(PHASE, pid)?);
+        let resolve = |mapped: &MappedFile<'_>| lister.mapped(&process.proc, mapped);
+        let space = mappings.enumerate(&process.proc, resolve).of(PHASE, pid)?;
+        spaces.insert(pid, space);
+    }
+    Ok(Census {
+        status,
+        memory,
+        files,
+        fs,
+        handlers,
+        tables,
+        directories,
+        probes: lister.probes,
+        index: lister.index,
+        spaces,
+        executables,
+        objects: mappings.into_objects(),
+    })
+}
+
+/// State of a task that is refused before anything else is looked at.
+fn check_task(process: &Process, status: &Status) -> Result<(), Cause> {
+    use dormouse_kernel::proc::SeccompMode;
+    let refuse = |what, reason, hint| Err(Cause::Unsupported { what, reason, hint });
+    if status.seccomp != SeccompMode::Disabled {
+        return refuse(
+            "a seccomp filter",
+            "filters are not saved yet",
+            "run the program without a sandbox",
+        );
+    }
+    if status.ns_pid.len() > 1 {
+        return refuse(
+            "a pid namespace",
+            "namespaces of a tree's own are not saved yet",
+            "run dormouse inside of the namespace",
+        );
+    }
+    if process.stat.exit_signal != libc::SIGCHLD && process.parent.is_some() {
+        return refuse(
+            "a child that ends without SIGCHLD",
+            "its exit signal is not saved yet",
+            "let the program create it with fork(2)",
+        );
+    }
+    Ok(())
+}
+
+/// `/proc/PID/task/TID`.
+fn task_dir(frozen: &Frozen, tid: HostPid) -> Result<ProcDir, Cause> {
+    let process = frozen
+        .processes
+        .iter()
+        .find(|process| process.threads.iter().any(|task| task.tid() == tid))
+        .expect("every owner is a stopped task");
+    Ok(process.proc.task(tid)?)
+}
+
+/// Gives files their numbers.
+struct Lister {
+    index: FileIndex,
+    mounts: Mounts,
+    probes: BTreeMap<FileId, Probe>,
+    links: BTreeMap<(u64, u64, PathBuf), FileId>,
+}
+
+impl Lister {
+    fn new(frozen: &Frozen) -> Result<Self, Error> {
+        let root = &frozen.processes[0];
+        let mounts = Mounts::read(&root.proc).of(Phase::Enumerate, root.pid)?;
+        let (probes, links) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { index: FileIndex::new(), mounts, probes, links })
+    }
+
+    /// The fd table that task `owner` uses.
+    fn table(&mut self, frozen: &Frozen, owner: HostPid) -> Result<FdTable<FileId>, Error> {
+        const PHASE: Phase = Phase::Enumerate;
+        let dir = Rc::new(task_dir(frozen, owner).of(PHASE, owner)?);
+        let is_leader = frozen.processes.iter().any(|process| process.pid == owner);
+        let pidfd = if is_leader { PidFd::open(owner) } else { PidFd::open_thread(owner) };
+        let pidfd = Rc::new(pidfd.of(PHASE, owner)?);
+        let mut entries = Vec::new();
+        for fd in dir.fd_numbers().of(PHASE, owner)? {
+            let descriptor =
+                self.descriptor(&dir, &pidfd, owner, fd).of_fd(PHASE, owner, Some(fd))?;
+            entries.push(descriptor);
+        }
+        Ok(FdTable { entries })
+    }
+
+    fn descriptor(
+        &mut self,
+        dir: &Rc<ProcDir>,
+        pidfd: &Rc<PidFd>,
+        owner: HostPid,
+        fd: FdNum,
+    ) -> Result<Descriptor<FileId>, resources::Error> {
+        let sighting = Sighting::of_fd(dir, fd)?;
+        let close_on_exec = sighting.info.flags.contains(OFlags::CLOEXEC);
+        let identity = self.index.identify((owner, fd), &sighting, file::compare)?;
+        if let Identity::New(id) = identity {
+            let probe = Probe::of_fd(id, (dir, pidfd), fd, sighting, &self.mounts)?;
+            self.probes.insert(id, probe);
+        }
+        Ok(Descriptor { fd, file: identity.id(), close_on_exec })
+    }
+
+    /// The file behind `cwd`, `root` or `exe`.
+    fn link(&mut self, dir: &ProcDir, name: &'static str) -> Result<FileId, resources::Error> {
+        self.behind(dir, Entry::Named(name), OFlags::empty())
+    }
+
+    fn mapped(&mut self, dir: &ProcDir, mapped: &MappedFile<'_>) -> Result<FileId, Cause> {
+        let flags = match mapped.access {
+            memory::Access::ReadOnly => OFlags::RDONLY,
+            memory::Access::ReadWrite => OFlags::RDWR,
+        };
+        Ok(self.behind(dir, Entry::MapFile(mapped.range), flags)?)
+    }
+
+    fn behind(
+        &mut self,
+        dir: &ProcDir,
+        entry: Entry,
+        flags: OFlags,
+    ) -> Result<FileId, resources::Error> {
+        let (sighting, file) = Sighting::of_link(dir, entry, flags)?;
+        let key = (sighting.stat.st_dev, sighting.stat.st_ino, sighting.link.clone());
+        let writable = flags.contains(OFlags::RDWR);
+        if !writable && let Some(&id) = self.links.get(&key) {
+            return Ok(id);
+        }
+        let id = self.index.fresh();
+        let probe = Probe::of_link(id, (dir.pid(), entry), (sighting, file), &self.mounts)?;
+        self.probes.insert(id, probe);
+        if !writable {
+            self.links.insert(key, id);
+        }
+        Ok(id)
+    }
+}

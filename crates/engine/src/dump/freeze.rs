@@ -1,0 +1,384 @@
+//! Stops every task of a tree, and lets them go again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use dormouse_kernel::HostPid;
+use dormouse_kernel::proc::{self, ProcDir, Stat, TaskState};
+use dormouse_kernel::ptrace::{self, Halt, Options, Running, Stop, Stopped};
+use dormouse_kernel::signal::Signal;
+use rustix::process::{Pid, kill_process};
+use tracing::{debug, debug_span};
+
+/// Every task of a tree, stopped. Dropping it lets all of them run on; only
+/// [`kill`](Self::kill) and [`leave_stopped`](Self::leave_stopped) do
+/// otherwise.
+#[derive(Debug)]
+pub(crate) struct Frozen {
+    /// The root first, and every parent before its children.
+    pub(crate) processes: Vec<Process>,
+}
+
+/// A process with all its threads stopped, or a zombie.
+#[derive(Debug)]
+pub(crate) struct Process {
+    /// Its pid.
+    pub(crate) pid: HostPid,
+    /// Its place in the tree; the root's parent is outside.
+    pub(crate) parent: Option<HostPid>,
+    /// `/proc/PID`.
+    pub(crate) proc: ProcDir,
+    /// `/proc/PID/stat`, read while it was stopped.
+    pub(crate) stat: Stat,
+    /// The signal by which job control held it when it was found.
+    pub(crate) held_by: Option<Signal>,
+    /// The thread group leader first, the others by tid; none if the process
+    /// is a zombie.
+    pub(crate) threads: Vec<Stopped>,
+}
+
+impl Process {
+    /// Whether the process has ended and waits for its parent.
+    pub(crate) fn is_zombie(&self) -> bool {
+        self.threads.is_empty()
+    }
+}
+
+/// Why a tree could not be stopped.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The root is not there.
+    #[error("there is no process {0}")]
+    NoSuchProcess(HostPid),
+    /// The pid is that of a thread.
+    #[error("{tid} is a thread of process {process}")]
+    IsThread {
+        /// What was asked for.
+        tid: HostPid,
+        /// What to ask for.
+        process: HostPid,
+    },
+    /// Kernel threads have no user state.
+    #[error("process {0} is a kernel thread")]
+    KernelThread(HostPid),
+    /// Nothing is left of the root but its exit status.
+    #[error("process {0} has ended")]
+    RootIsZombie(HostPid),
+    /// Somebody else traces the task.
+    #[error("task {tid} is being traced by process {tracer}")]
+    Traced {
+        /// The task.
+        tid: HostPid,
+        /// Who traces it.
+        tracer: HostPid,
+    },
+    /// The first thread has ended, and others have not.
+    #[error("the first thread of process {0} has ended, and others run on")]
+    DeadLeader(HostPid),
+    /// The tree includes dormouse.
+    #[error("dormouse itself is in the tree")]
+    Suicide,
+    /// New tasks turned up for too long.
+    #[error("the tree could not be stopped within {0:?}")]
+    Timeout(std::time::Duration),
+    /// `/proc` could not be read.
+    #[error(transparent)]
+    Proc(#[from] proc::Error),
+    /// ptrace refused.
+    #[error(transparent)]
+    Ptrace(#[from] ptrace::Error),
+}
+
+/// Stops the tree below `root`: seizes task after task, and looks for new
+/// ones until a whole look round finds none.
+pub(crate) fn freeze(root: HostPid, timeout: std::time::Duration) -> Result<Frozen, Error> {
+    let deadline = Instant::now() + timeout;
+    let mut freezer = Freezer::default();
+    let result = freezer.run(root, deadline, timeout);
+    let tasks = std::mem::take(&mut freezer.tasks);
+    match result {
+        Ok(()) => freezer.arrange(root, tasks),
+        Err(error) => {
+            for (_, task) in tasks {
+                release(task);
+            }
+            Err(error)
+        }
+    }
+}
+
+#[derive(Default)]
+struct Freezer {
+    tasks: BTreeMap<HostPid, Stopped>,
+    zombies: BTreeSet<HostPid>,
+    parents: BTreeMap<HostPid, HostPid>,
+    members: BTreeMap<HostPid, Vec<HostPid>>,
+    dirs: BTreeMap<HostPid, ProcDir>,
+}
+
+impl Freezer {
+    fn run(
+        &mut self,
+        root: HostPid,
+        deadline: Instant,
+        timeout: std::time::Duration,
+    ) -> Result<(), Error> {
+        check_root(root)?;
+        self.parents.clear();
+        let mut processes = vec![root];
+        loop {
+            let mut news = false;
+            let mut at = 0;
+            while at < processes.len() {
+                let pid = processes[at];
+                at += 1;
+                news |= self.stop_process(pid)?;
+                for &tid in self.members.get(&pid).map_or(&[][..], Vec::as_slice) {
+                    for child in children(&self.dirs[&pid], tid)? {
+                        if self.parents.insert(child, pid).is_none() {
+                            processes.push(child);
+                            news = true;
+                        }
+                    }
+                }
+            }
+            if !news {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(Error::Timeout(timeout));
+            }
+        }
+    }
+
+    /// Stops the threads that are not stopped yet; tells whether there were
+    /// any.
+    fn stop_process(&mut self, pid: HostPid) -> Result<bool, Error> {
+        if self.zombies.contains(&pid) {
+            return Ok(false);
+        }
+        let _span = debug_span!("freeze", %pid).entered();
+        if HostPid::from_raw(rustix::process::getpid().as_raw_nonzero().get()) == Some(pid) {
+            return Err(Error::Suicide);
+        }
+        if !self.dirs.contains_key(&pid) {
+            match ProcDir::open(pid) {
+                Ok(dir) => self.dirs.insert(pid, dir),
+                // It ended and was reaped since its parent named it.
+                Err(proc::Error::Gone { .. }) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            };
+        }
+        let mut news = false;
+        loop {
+            let mut running = Vec::new();
+            let tids = match self.dirs[&pid].tasks() {
+                Ok(tids) => tids,
+                Err(proc::Error::Gone { .. }) => return Ok(news),
+                Err(error) => return Err(error.into()),
+            };
+            let new: Vec<_> =
+                tids.iter().copied().filter(|tid| !self.tasks.contains_key(tid)).collect();
+            for tid in new {
+                match self.seize(pid, tid, tids.len()) {
+                    Ok(Some(mut task)) => {
+                        // A death shows when it is waited for.
+                        let _ = task.interrupt();
+                        running.push(task);
+                    }
+                    Ok(None) => {}
+                    Err(error) => {
+                        // Those on their way are stopped before they are let go.
+                        self.halt(pid, running)?;
+                        return Err(error);
+                    }
+                }
+            }
+            if running.is_empty() {
+                return Ok(news);
+            }
+            news = true;
+            self.halt(pid, running)?;
+        }
+    }
+
+    /// Begins to trace a thread; `None` if it has ended.
+    fn seize(
+        &mut self,
+        pid: HostPid,
+        tid: HostPid,
+        threads: usize,
+    ) -> Result<Option<Running>, Error> {
+        let options = Options::TRACESYSGOOD | Options::SUSPEND_SECCOMP;
+        let refused = match Running::seize(tid, options) {
+            Ok(task) => return Ok(Some(task)),
+            Err(ptrace::Error::Died { .. }) => return Ok(None),
+            Err(error) => error,
+        };
+        let status = match self.dirs[&pid].task(tid).and_then(|dir| dir.status()) {
+            Ok(status) => status,
+            Err(proc::Error::Gone { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        match status.tracer {
+            Some(tracer) => return Err(Error::Traced { tid, tracer }),
+            None if status.state.is_dead() && tid == pid && threads > 1 => {
+                return Err(Error::DeadLeader(pid));
+            }
+            None if status.state.is_dead() => {
+                if tid == pid {
+                    self.zombies.insert(pid);
+                }
+                return Ok(None);
+            }
+            None => {}
+        }
+        Err(refused.into())
+    }
+
+    fn halt(&mut self, pid: HostPid, running: Vec<Running>) -> Result<(), Error> {
+        for task in running {
+            let tid = task.tid();
+            match task.halt()? {
+                Halt::Halted { task, born: _ } => {
+                    debug!(%tid, stop = ?task.stop(), "stopped");
+                    self.tasks.insert(tid, task);
+                    let members = self.members.entry(pid).or_default();
+                    members.push(tid);
+                }
+                Halt::Exited { .. } => debug!(%tid, "ended"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Parents first, in the order of pids among siblings.
+    fn arrange(
+        mut self,
+        root: HostPid,
+        mut tasks: BTreeMap<HostPid, Stopped>,
+    ) -> Result<Frozen, Error> {
+        let mut frozen = Frozen { processes: Vec::new() };
+        let mut children: BTreeMap<HostPid, Vec<HostPid>> = BTreeMap::new();
+        for (&child, &parent) in &self.parents {
+            children.entry(parent).or_default().push(child);
+        }
+        let mut queue = std::collections::VecDeque::from([root]);
+        while let Some(pid) = queue.pop_front() {
+            let mut members = self.members.remove(&pid).unwrap_or_default();
+            members.sort_by_key(|&tid| (tid != pid, tid));
+            let threads: Vec<_> = members.iter().filter_map(|tid| tasks.remove(tid)).collect();
+            queue.extend(children.remove(&pid).unwrap_or_default());
+            let Some(proc) = self.dirs.remove(&pid) else { continue };
+            let stat = match proc.stat() {
+                Ok(stat) => stat,
+                Err(proc::Error::Gone { .. }) if threads.is_empty() => continue,
+                Err(error) => {
+                    threads.into_iter().for_each(release);
+                    tasks.into_values().for_each(release);
+                    return Err(error.into());
+                }
+            };
+            let parent = self.parents.get(&pid).copied();
+            let held_by = threads.first().and_then(|leader| match leader.stop() {
+                Stop::Group(signal) => Some(signal),
+                _ => None,
+            });
+            frozen.processes.push(Process { pid, parent, proc, stat, held_by, threads });
+        }
+        if frozen.processes[0].is_zombie() {
+            return Err(Error::RootIsZombie(root));
+        }
+        Ok(frozen)
+    }
+}
+
+fn check_root(root: HostPid) -> Result<(), Error> {
+    let status = match ProcDir::open(root).and_then(|dir| dir.status()) {
+        Ok(status) => status,
+        Err(proc::Error::Gone { .. }) => return Err(Error::NoSuchProcess(root)),
+        Err(error) => return Err(error.into()),
+    };
+    if status.tgid != root {
+        return Err(Error::IsThread { tid: root, process: status.tgid });
+    }
+    if status.kernel_thread {
+        return Err(Error::KernelThread(root));
+    }
+    if status.state == TaskState::Zombie {
+        return Err(Error::RootIsZombie(root));
+    }
+    Ok(())
+}
+
+fn children(dir: &ProcDir, tid: HostPid) -> Result<Vec<HostPid>, Error> {
+    match dir.children(tid) {
+        Ok(children) => Ok(children),
+        Err(proc::Error::Gone { .. }) => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn release(task: Stopped) {
+    // A task that has died needs no release.
+    let _ = task.detach(None);
+}
+
+impl Frozen {
+    /// How many tasks are stopped.
+    pub(crate) fn tasks(&self) -> usize {
+        self.processes.iter().map(|process| process.threads.len()).sum()
+    }
+
+    /// Kills every process, and waits until none is left but for its parent
+    /// to see.
+    pub(crate) fn kill(mut self) -> Result<(), Error> {
+        for process in self.processes.iter().filter(|process| !process.is_zombie()) {
+            signal(process.pid, rustix::process::Signal::KILL);
+        }
+        // Threads go before their leader, and children before their parents.
+        let processes = std::mem::take(&mut self.processes);
+        for process in processes.into_iter().rev() {
+            for task in process.threads.into_iter().rev() {
+                await_end(task)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets go of every process, held by SIGSTOP.
+    pub(crate) fn leave_stopped(self) {
+        for process in self.processes.iter().filter(|process| !process.is_zombie()) {
+            signal(process.pid, rustix::process::Signal::STOP);
+        }
+    }
+}
+
+fn await_end(task: Stopped) -> Result<(), Error> {
+    let mut running = Running::attached(task.tid());
+    loop {
+        match running.wait() {
+            Ok(ptrace::Outcome::Exited(_)) | Err(ptrace::Error::Died { .. }) => return Ok(()),
+            Ok(ptrace::Outcome::Stopped(task)) => running = task.resume(Some(Signal::KILL))?,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn signal(pid: HostPid, signal: rustix::process::Signal) {
+    if let Some(pid) = Pid::from_raw(pid.as_raw()) {
+        // All of them are stopped and none can have been reaped, so the
+        // number is still theirs.
+        let _ = kill_process(pid, signal);
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        for process in self.processes.drain(..).rev() {
+            for task in process.threads.into_iter().rev() {
+                release(task);
+            }
+        }
+    }
+}

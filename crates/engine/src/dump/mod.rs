@@ -1,0 +1,178 @@
+//! The phases of a dump.
+
+mod collect;
+mod encode;
+mod enumerate;
+pub(crate) mod freeze;
+mod sharing;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use dormouse_image::store::NewDump;
+use dormouse_kernel::{Addr, HostPid, NsPid};
+use dormouse_resources::file::{
+    CollectCx, CollectOptions, File, FileId, ImageSink, SaveShared, UndoLog,
+};
+use dormouse_resources::memory::{DumpedPages, DumpedProcess, PageDump, SharedObjects, ShmemId};
+use dormouse_resources::{self as resources, memory};
+
+use crate::cause::{At, Cause};
+use crate::{AfterDump, DumpOptions, Error, Phase, Progress};
+
+/// What a dump cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DumpReport {
+    /// How long it took until the last task stood still.
+    pub freezing: Duration,
+    /// How long the tree stood still.
+    pub frozen: Duration,
+    /// How long it took to find and copy the pages.
+    pub memory: Duration,
+    /// Pages, as they were found and written.
+    pub pages: DumpedPages,
+    /// Tasks.
+    pub tasks: usize,
+}
+
+/// Dumps a tree. Whatever goes wrong, the tree runs on as if nothing had
+/// happened, and nothing is left in the image directory.
+pub fn dump(options: &DumpOptions, progress: &mut dyn Progress) -> Result<DumpReport, Error> {
+    progress.phase(Phase::Freeze, None);
+    let dump = NewDump::begin(&options.images).at(Phase::Encode)?;
+    let begun = Instant::now();
+    let mut frozen = freeze::freeze(options.pid, options.timeout).of(Phase::Freeze, options.pid)?;
+    check_session(options, &frozen)?;
+    let mut report =
+        DumpReport { freezing: begun.elapsed(), tasks: frozen.tasks(), ..DumpReport::default() };
+    let still = Instant::now();
+
+    progress.phase(Phase::Enumerate, None);
+    let mut census = enumerate::enumerate(&frozen)?;
+    progress.phase(Phase::Collect, None);
+    let read = collect::collect(&mut frozen, &census)?;
+    let files = collect_files(options, &frozen, &mut census)?;
+
+    let begun = Instant::now();
+    report.pages = dump_pages(&frozen, &mut census, &dump, progress)?;
+    report.memory = begun.elapsed();
+
+    progress.phase(Phase::Encode, None);
+    encode::encode(&frozen, &census, &read, &dump)?;
+    let undo = encode_files(&census, &files, &dump)?;
+
+    progress.phase(Phase::Commit, None);
+    dump.commit(&encode::inventory()).at(Phase::Commit)?;
+    undo.keep();
+
+    progress.phase(Phase::Thaw, None);
+    match options.after {
+        AfterDump::Kill => frozen.kill().at(Phase::Thaw)?,
+        AfterDump::LeaveStopped => frozen.leave_stopped(),
+        AfterDump::LeaveRunning => drop(frozen),
+    }
+    report.frozen = still.elapsed();
+    Ok(report)
+}
+
+fn pids(frozen: &freeze::Frozen) -> BTreeSet<HostPid> {
+    frozen.processes.iter().map(|process| process.pid).collect()
+}
+
+/// A tree whose root is in somebody else's session can only be restored into
+/// another session.
+fn check_session(options: &DumpOptions, frozen: &freeze::Frozen) -> Result<(), Error> {
+    let pids = pids(frozen);
+    for process in &frozen.processes {
+        let outside = process.stat.session.is_none_or(|session| !pids.contains(&session));
+        if outside && !options.shell_job {
+            return Err(Cause::Unsupported {
+                what: "a session whose leader is outside of the tree",
+                reason: "the process would be restored into another session",
+                hint: "start the program with setsid(1), or dump it with --shell-job",
+            })
+            .of(Phase::Freeze, process.pid);
+        }
+    }
+    Ok(())
+}
+
+/// Shared objects that files hold, on their way to the memory's images.
+struct Shared<'a>(RefCell<&'a mut SharedObjects>);
+
+impl SaveShared for Shared<'_> {
+    fn save(&self, file: OwnedFd) -> resources::Result<u32> {
+        self.0.borrow_mut().add(file).map(ShmemId::as_raw).map_err(|error| match error {
+            memory::Error::Kernel { operation, source } => {
+                resources::Error::Kernel { call: operation, subject: "memfd".into(), source }
+            }
+            _ => unreachable!("an object is added by looking at its inode"),
+        })
+    }
+}
+
+fn collect_files(
+    options: &DumpOptions,
+    frozen: &freeze::Frozen,
+    census: &mut enumerate::Census,
+) -> Result<BTreeMap<FileId, File>, Error> {
+    const PHASE: Phase = Phase::Collect;
+    let pids = pids(frozen);
+    let ns_pid =
+        |pid: HostPid| pids.contains(&pid).then(|| NsPid::from_raw(pid.as_raw())).flatten();
+    let shared = Shared(RefCell::new(&mut census.objects));
+    let index = std::mem::take(&mut census.index);
+    let choices = CollectOptions { ghost_limit: options.ghost_limit, link_remap: false };
+    let cx = CollectCx::new(choices, &census.probes, index, &ns_pid, &shared);
+    let mut files = BTreeMap::new();
+    for (&id, probe) in &census.probes {
+        use dormouse_resources::file::Holder;
+        let (task, fd) = match probe.holder {
+            Holder::Fd { task, fd } => (task, Some(fd)),
+            Holder::Link { task, .. } => (task, None),
+        };
+        files.insert(id, File::collect(&cx, probe).of_fd(PHASE, task, fd)?);
+    }
+    Ok(files)
+}
+
+fn encode_files(
+    census: &enumerate::Census,
+    files: &BTreeMap<FileId, File>,
+    dump: &NewDump,
+) -> Result<UndoLog, Error> {
+    const PHASE: Phase = Phase::Encode;
+    let mut sink = ImageSink::new(dump);
+    for (&id, file) in files {
+        file.encode(id, &mut sink).at(PHASE)?;
+    }
+    for (number, table) in census.tables.iter().enumerate() {
+        table.encode(encode::table_id(number), files, dump).at(PHASE)?;
+    }
+    sink.finish().at(PHASE)
+}
+
+fn dump_pages(
+    frozen: &freeze::Frozen,
+    census: &mut enumerate::Census,
+    dump: &NewDump,
+    progress: &mut dyn Progress,
+) -> Result<DumpedPages, Error> {
+    const PHASE: Phase = Phase::Pages;
+    let mut processes = Vec::new();
+    for process in frozen.processes.iter().filter(|process| !process.is_zombie()) {
+        let space = census.spaces.get_mut(&process.pid).expect("every living process has one");
+        let lowest = space.vmas.first().map(|vma| vma.range.start()).unwrap_or(Addr::NULL);
+        processes.push(DumpedProcess {
+            image_pid: encode::image_pid(process.pid),
+            proc: &process.proc,
+            pages: std::mem::take(&mut space.pages),
+            lowest,
+        });
+    }
+    let plan = PageDump::plan(processes, &census.objects).at(PHASE)?;
+    progress.phase(PHASE, Some(plan.bytes()));
+    plan.write(dump, &mut |bytes| progress.advance(bytes)).at(PHASE)
+}

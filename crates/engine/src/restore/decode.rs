@@ -1,0 +1,235 @@
+//! Reads and judges all images, before the first process is created.
+
+use std::collections::BTreeMap;
+
+use dormouse_image::pagemap::Pagemap;
+use dormouse_image::proto::core::{CoreEntry, TaskKobjIdsEntry};
+use dormouse_image::proto::fs::FsEntry;
+use dormouse_image::proto::mm::MmEntry;
+use dormouse_image::proto::pstree::PstreeEntry;
+use dormouse_image::{ImageDir, ImageName};
+use dormouse_kernel::{HostPid, NsPid};
+use dormouse_puppet::Interruption;
+use dormouse_resources::file::{FdTable, FdTableId, FileId, FileRef, Files, ImageSource, Use};
+use dormouse_resources::memory::{Backing, Mm};
+use dormouse_resources::task::{
+    Cpu, FsState, Life, ProcessState, ThreadState, TreeNode, decode_tree,
+};
+
+use crate::cause::{At, Cause};
+use crate::{Error, Phase};
+
+const PHASE: Phase = Phase::Decode;
+
+/// A checkpoint, judged: nothing that comes later looks at an image again.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    /// The processes, the root first and every parent before its children.
+    pub(crate) processes: Vec<Process>,
+    /// Every file.
+    pub(crate) files: Files,
+    /// Every fd table.
+    pub(crate) tables: BTreeMap<FdTableId, FdTable>,
+}
+
+/// A process.
+#[derive(Debug)]
+pub(crate) struct Process {
+    /// Its place in the tree.
+    pub(crate) node: TreeNode,
+    /// Whether it runs.
+    pub(crate) life: Life,
+    /// Its name.
+    pub(crate) name: String,
+    /// What it has, unless it is a zombie.
+    pub(crate) body: Option<Body>,
+}
+
+/// What a living process has.
+#[derive(Debug)]
+pub(crate) struct Body {
+    /// What it has as a whole.
+    pub(crate) state: ProcessState,
+    /// Its address space.
+    pub(crate) mm: Mm,
+    /// The pages that are stored.
+    pub(crate) pages: Option<Pagemap>,
+    /// Files that are mapped or executed.
+    pub(crate) mapped: BTreeMap<FileId, FileRef>,
+    /// Its threads, the leader first.
+    pub(crate) threads: Vec<Thread>,
+}
+
+/// A thread.
+#[derive(Debug)]
+pub(crate) struct Thread {
+    /// Its tid.
+    pub(crate) tid: NsPid,
+    /// Its registers.
+    pub(crate) cpu: Cpu,
+    /// How a call was interrupted, which the registers make again.
+    pub(crate) interrupted: Option<Interruption>,
+    /// Everything else.
+    pub(crate) state: ThreadState,
+    /// Its fd table.
+    pub(crate) table: FdTableId,
+    /// Its directories, with a number that tells who shares them.
+    pub(crate) directories: Directories,
+}
+
+/// Root, working directory and umask.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Directories {
+    /// Threads of a process with the same number share them; those without
+    /// share the leader's.
+    pub(crate) number: Option<u32>,
+    /// The values.
+    pub(crate) state: FsState,
+    /// The working directory.
+    pub(crate) cwd: FileRef,
+    /// The root directory.
+    pub(crate) root: FileRef,
+}
+
+fn contradiction(image: ImageName, reason: &'static str) -> Cause {
+    Cause::Contradiction { image, reason }
+}
+
+/// The number of a task in the names of its images.
+fn number(pid: NsPid) -> u32 {
+    pid.as_raw().unsigned_abs()
+}
+
+/// A tree in the initial namespaces has the same pids inside and outside.
+pub(crate) fn host(pid: NsPid) -> HostPid {
+    HostPid::from_raw(pid.as_raw()).expect("a pid is positive")
+}
+
+/// Reads the images of `dir`.
+pub(crate) fn decode(dir: &ImageDir) -> Result<Checkpoint, Error> {
+    let entries = dir.get_all::<PstreeEntry>(ImageName::PsTree).at(PHASE)?;
+    let nodes = decode_tree(entries).at(PHASE)?;
+    let mut source = ImageSource::open(dir).at(PHASE)?;
+    let mut tables = BTreeMap::new();
+    let mut processes = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        let pid = host(node.pid);
+        let process = decode_process(dir, node, &mut source).of(PHASE, pid)?;
+        for thread in process.body.iter().flat_map(|body| &body.threads) {
+            let id = thread.table;
+            if let std::collections::btree_map::Entry::Vacant(place) = tables.entry(id) {
+                place.insert(FdTable::decode(id, &mut source).of(PHASE, pid)?);
+            }
+        }
+        processes.push(process);
+    }
+    let files = source.finish().at(PHASE)?;
+    if processes[0].body.is_none() {
+        return Err(contradiction(ImageName::PsTree, "the root is a zombie")).at(PHASE);
+    }
+    // By-products of whoever made the dump.
+    for name in [ImageName::Seccomp, ImageName::TimeNs(0), ImageName::StatsDump] {
+        drop(dir.find_file(name).at(PHASE)?);
+    }
+    if let Some(name) = dir.unread().at(PHASE)?.into_iter().next() {
+        return Err(Cause::Unread(name.to_string_lossy().into_owned())).at(PHASE);
+    }
+    Ok(Checkpoint { processes, files, tables })
+}
+
+fn decode_process(
+    dir: &ImageDir,
+    node: TreeNode,
+    source: &mut ImageSource<'_>,
+) -> Result<Process, Cause> {
+    let pid = number(node.pid);
+    let core: CoreEntry = dir.get_one(ImageName::Core(pid))?;
+    let life = Life::decode(&core)?;
+    let name = core.tc.as_ref().map(|tc| tc.comm.clone()).unwrap_or_default();
+    let name = String::from_utf8_lossy(&name).into_owned();
+    if let Life::Zombie { .. } = life {
+        // CRIU writes them for zombies as well, and nothing in them counts.
+        drop(dir.find_file(ImageName::Ids(pid))?);
+        return Ok(Process { node, life, name, body: None });
+    }
+    let ids: TaskKobjIdsEntry = dir.get_one(ImageName::Ids(pid))?;
+    let image = ImageName::Mm(pid);
+    let entry: MmEntry = dir.get_one(image)?;
+    let mm = Mm::decode(image, &entry)?;
+    let mut mapped = BTreeMap::new();
+    let mut reference = |file: FileId, object, id| {
+        let place = (image, object, id);
+        mapped.entry(file).or_insert_with(|| source.file_ref(file.as_raw(), Use::Inode, place));
+    };
+    reference(mm.exe, "executable", 0);
+    for vma in &mm.vmas {
+        if let Backing::File { file, .. } = vma.backing {
+            reference(file.file, "mapping", vma.range.start().as_raw());
+        }
+    }
+    let pages = Pagemap::read(dir, ImageName::Pagemap(pid))?;
+    let process = Directories::read(dir, pid, None, source)?;
+    let mut threads = Vec::with_capacity(node.threads.len());
+    for &tid in &node.threads {
+        let own;
+        let core = if tid == node.pid {
+            &core
+        } else {
+            own = dir.get_one::<CoreEntry>(ImageName::Core(number(tid)))?;
+            &own
+        };
+        threads.push(decode_thread(dir, tid, core, (&ids, process), source)?);
+    }
+    let state = ProcessState::decode(&core)?;
+    Ok(Process { node, life, name, body: Some(Body { state, mm, pages, mapped, threads }) })
+}
+
+impl Directories {
+    fn read(
+        dir: &ImageDir,
+        task: u32,
+        shared: Option<u32>,
+        source: &mut ImageSource<'_>,
+    ) -> Result<Self, Cause> {
+        let image = ImageName::Fs(task);
+        let entry: FsEntry = dir.get_one(image)?;
+        let state = FsState::decode(task, &entry)?;
+        let mut reference = |file: FileId, object| {
+            source.file_ref(file.as_raw(), Use::Inode, (image, object, task.into()))
+        };
+        let cwd = reference(state.cwd, "working directory");
+        let root = reference(state.root, "root directory");
+        Ok(Self { number: shared, state, cwd, root })
+    }
+}
+
+fn decode_thread(
+    dir: &ImageDir,
+    tid: NsPid,
+    core: &CoreEntry,
+    (ids, process): (&TaskKobjIdsEntry, Directories),
+    source: &mut ImageSource<'_>,
+) -> Result<Thread, Cause> {
+    let image = ImageName::Core(number(tid));
+    let extension = core.thread_core.as_ref();
+    let interrupted = match extension.and_then(|thread| thread.interrupted) {
+        None => None,
+        Some(code) => Some(
+            Interruption::from_code(code)
+                .ok_or_else(|| contradiction(image, "no call is interrupted with that answer"))?,
+        ),
+    };
+    let table = extension.and_then(|thread| thread.files_id).unwrap_or(ids.files_id);
+    let directories = match extension.and_then(|thread| thread.fs_id) {
+        None => process,
+        Some(shared) => Directories::read(dir, shared, Some(shared), source)?,
+    };
+    Ok(Thread {
+        tid,
+        cpu: Cpu::decode(core)?,
+        interrupted,
+        state: ThreadState::decode(core)?,
+        table: FdTableId::from_raw(table),
+        directories,
+    })
+}

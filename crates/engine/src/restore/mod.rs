@@ -1,0 +1,389 @@
+//! The phases of a restore.
+
+mod decode;
+mod memory;
+mod plan;
+pub(crate) mod spawn_plan;
+mod world;
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use dormouse_image::ImageDir;
+use dormouse_kernel::clone::CloneFlags;
+use dormouse_kernel::ptrace::Stopped;
+use dormouse_kernel::signal::{SigSet, Signal};
+use dormouse_kernel::{HostPid, NsPid};
+use dormouse_puppet::{Batch, Ending};
+use dormouse_resources::file::{CreateCx, CreatedFiles, FillRank, LoadShared};
+use dormouse_resources::task::Life;
+use dormouse_resources::{self as resources};
+
+use crate::cause::{At, Cause};
+use crate::{Error, Phase, Progress, RestoreOptions};
+use decode::{Body, Checkpoint, Process, Thread, host};
+pub use plan::Plan;
+use spawn_plan::Step;
+use world::World;
+
+/// A restored tree, which runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Restored {
+    /// Its root, a child of this process.
+    pub root: HostPid,
+}
+
+/// What a restore would do: every image is judged, nothing is created.
+pub fn plan(options: &RestoreOptions) -> Result<Plan, Error> {
+    let (dir, _) = ImageDir::open(&options.images).at(Phase::Decode)?;
+    let checkpoint = decode::decode(&dir)?;
+    Plan::make(&checkpoint, options)
+}
+
+/// Brings a tree back. If it fails, nothing is left of it.
+pub fn restore(
+    options: &mut RestoreOptions,
+    progress: &mut dyn Progress,
+) -> Result<Restored, Error> {
+    progress.phase(Phase::Decode, None);
+    let (dir, _) = ImageDir::open(&options.images).at(Phase::Decode)?;
+    let checkpoint = decode::decode(&dir)?;
+    progress.phase(Phase::Plan, None);
+    let plan = Plan::make(&checkpoint, options)?;
+
+    progress.phase(Phase::Create, None);
+    let stored = Stored(&dir);
+    let mut cx = CreateCx::new(&checkpoint.files, &dir, &stored);
+    let created = cx.create_all().at(Phase::Create)?;
+    fill(&created, FillRank::Fresh)?;
+
+    progress.phase(Phase::Spawn, None);
+    let root = checkpoint.processes[0].node.pid;
+    let mut world = World::begin(root, plan.room, plan.link).of(Phase::Spawn, host(root))?;
+    spawn(&mut world, &plan)?;
+
+    progress.phase(Phase::Memory, Some(plan.bytes));
+    let mut objects = memory::Objects::default();
+    for (process, body) in living(&checkpoint) {
+        memory::restore(process, body, (&mut world, &mut objects), (&dir, &mut cx), progress)
+            .of(Phase::Memory, host(process.node.pid))?;
+    }
+
+    progress.phase(Phase::Install, None);
+    for (process, body) in living(&checkpoint) {
+        threads(&mut world, process, body).of(Phase::Threads, host(process.node.pid))?;
+    }
+    install(&mut world, &checkpoint, &created)?;
+    directories(&mut world, &checkpoint, &mut cx)?;
+
+    progress.phase(Phase::Fill, None);
+    fill(&created, FillRank::Contents)?;
+    fill(&created, FillRank::Watches)?;
+    cx.finish().at(Phase::Fill)?;
+
+    progress.phase(Phase::Threads, None);
+    groups(&mut world, &plan)?;
+    zombies(&mut world, &checkpoint)?;
+    for (process, body) in living(&checkpoint) {
+        states(&mut world, process, body)?;
+    }
+    fill(&created, FillRank::Arm)?;
+    drop(created);
+
+    let mut ready = Vec::new();
+    for (process, body) in living(&checkpoint) {
+        registers(&mut world, body, &mut ready).of(Phase::Threads, host(process.node.pid))?;
+    }
+    if let Some(path) = &options.pidfile {
+        std::fs::write(path, root.to_string())
+            .map_err(|error| Cause::Own {
+                call: "write",
+                subject: path.display().to_string(),
+                source: dormouse_kernel::Errno::from_io_error(&error)
+                    .unwrap_or(dormouse_kernel::Errno::IO),
+            })
+            .at(Phase::Release)?;
+    }
+    progress.phase(Phase::Release, None);
+    release(&checkpoint, options, ready)?;
+    Ok(Restored { root: host(root) })
+}
+
+/// The processes that are not zombies.
+fn living(checkpoint: &Checkpoint) -> impl Iterator<Item = (&Process, &Body)> {
+    checkpoint.processes.iter().filter_map(|process| Some((process, process.body.as_ref()?)))
+}
+
+/// Where files find the contents of shared objects.
+struct Stored<'a>(&'a ImageDir);
+
+impl LoadShared for Stored<'_> {
+    fn load(&self, shmid: u32, file: BorrowedFd<'_>, _: u64) -> resources::Result<()> {
+        memory::load_object(self.0, shmid, file)
+    }
+}
+
+fn fill(created: &CreatedFiles<'_>, rank: FillRank) -> Result<(), Error> {
+    created.fill(rank, &|pid| Some(host(pid))).at(Phase::Fill)
+}
+
+/// Forks the tree, and makes its sessions.
+fn spawn(world: &mut World, plan: &Plan) -> Result<(), Error> {
+    for step in &plan.steps {
+        match *step {
+            Step::Fork { maker, child, sibling } => {
+                let flags = if sibling { CloneFlags::PARENT } else { CloneFlags::empty() };
+                let (maker, child) = (pid(maker), pid(child));
+                world.multiply(maker, None, &[(child, flags)]).of(Phase::Spawn, host(child))?;
+            }
+            Step::SetSid(leader) => {
+                let mut batch = Batch::new();
+                batch.call(libc::SYS_setsid, []);
+                world.run(pid(leader), batch).of(Phase::Spawn, host(pid(leader)))?;
+            }
+            Step::SetPgid { .. } | Step::Dismiss { .. } => {}
+        }
+    }
+    Ok(())
+}
+
+/// Process groups, once everybody who is in one exists.
+fn groups(world: &mut World, plan: &Plan) -> Result<(), Error> {
+    for step in &plan.steps {
+        match *step {
+            Step::Fork { .. } | Step::SetSid(_) => {}
+            Step::SetPgid { pid: member, pgid } => {
+                let mut batch = Batch::new();
+                batch.call(libc::SYS_setpgid, [0.into(), pgid.into()]);
+                world.run(pid(member), batch).of(Phase::Threads, host(pid(member)))?;
+            }
+            Step::Dismiss { pid: stand_in, parent } => {
+                let stand_in = pid(stand_in);
+                let of = host(stand_in);
+                world.take(stand_in).end(Ending::Exit(0)).of(Phase::Threads, of)?;
+                let mut batch = Batch::new();
+                batch.call(
+                    libc::SYS_wait4,
+                    [stand_in.as_raw().into(), 0.into(), 0.into(), 0.into()],
+                );
+                world.run(pid(parent), batch).of(Phase::Threads, of)?;
+                forget_child(world, pid(parent)).of(Phase::Threads, of)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn pid(raw: i32) -> NsPid {
+    NsPid::from_raw(raw).expect("plans are made of pids")
+}
+
+/// Takes the SIGCHLD back that a parent got for a child which ended here and
+/// not in its program.
+fn forget_child(world: &mut World, parent: NsPid) -> Result<(), Cause> {
+    let mut batch = Batch::new();
+    let set = batch.data(&SigSet::EMPTY.with(Signal::CHLD).as_raw().to_ne_bytes());
+    let none = batch.data(&[0; 16]);
+    batch.may_fail(
+        libc::SYS_rt_sigtimedwait,
+        [set.into(), 0.into(), none.into(), (size_of::<SigSet>() as u64).into()],
+    );
+    world.run(parent, batch)?;
+    Ok(())
+}
+
+/// Makes the other threads of a process, all at once.
+fn threads(world: &mut World, process: &Process, body: &Body) -> Result<(), Cause> {
+    let leader = &body.threads[0];
+    let flags = |thread: &Thread| {
+        let mut flags =
+            CloneFlags::VM | CloneFlags::SIGHAND | CloneFlags::THREAD | CloneFlags::SYSVSEM;
+        flags.set(CloneFlags::FILES, thread.table == leader.table);
+        flags.set(CloneFlags::FS, thread.directories.number == leader.directories.number);
+        flags
+    };
+    let others: Vec<_> =
+        body.threads[1..].iter().map(|thread| (thread.tid, flags(thread))).collect();
+    if !others.is_empty() {
+        world.multiply(process.node.pid, Some(process.node.pid), &others)?;
+    }
+    Ok(())
+}
+
+/// Fills every fd table, each through one task that uses it.
+fn install(
+    world: &mut World,
+    checkpoint: &Checkpoint,
+    created: &CreatedFiles<'_>,
+) -> Result<(), Error> {
+    for (_, body) in living(checkpoint) {
+        for thread in &body.threads {
+            let shares = thread.tid != body.threads[0].tid && thread.table == body.threads[0].table;
+            if shares {
+                continue;
+            }
+            let table = &checkpoint.tables[&thread.table];
+            let mut batch = Batch::new();
+            // The kernel gives the lowest free number. Descending order would
+            // need no thought, but dup3 for every one.
+            let mut lowest = 0;
+            for descriptor in &table.entries {
+                let wanted = descriptor.fd.as_raw();
+                let slot = world.fetch(&mut batch, created.get(descriptor.file));
+                let flags = if descriptor.close_on_exec { libc::O_CLOEXEC } else { 0 };
+                if wanted == lowest {
+                    lowest += 1;
+                    if !descriptor.close_on_exec {
+                        batch.call(
+                            libc::SYS_fcntl,
+                            [(&slot).into(), libc::F_SETFD.into(), 0.into()],
+                        );
+                    }
+                } else {
+                    batch.call(libc::SYS_dup3, [(&slot).into(), wanted.into(), flags.into()]);
+                    batch.call(libc::SYS_close, [(&slot).into()]);
+                }
+            }
+            world.run(thread.tid, batch).of(Phase::Install, host(thread.tid))?;
+        }
+    }
+    Ok(())
+}
+
+/// Working and root directories, umasks; and the last use of the link to
+/// dormouse.
+fn directories(
+    world: &mut World,
+    checkpoint: &Checkpoint,
+    cx: &mut CreateCx<'_>,
+) -> Result<(), Error> {
+    const PHASE: Phase = Phase::Install;
+    let own_root = rustix::fs::stat("/").map_err(|source| Cause::Own {
+        call: "stat",
+        subject: "/".to_owned(),
+        source,
+    });
+    let own_root = own_root.at(PHASE)?;
+    for (_, body) in living(checkpoint) {
+        for thread in &body.threads {
+            let leader = &body.threads[0];
+            let is_leader = thread.tid == leader.tid;
+            let mut batch = Batch::new();
+            if is_leader || thread.directories.number != leader.directories.number {
+                let of = host(thread.tid);
+                let cwd = cx.open_path(thread.directories.cwd).of(PHASE, of)?;
+                let root = cx.open_path(thread.directories.root).of(PHASE, of)?;
+                let stat = rustix::fs::fstat(&root).map_err(|source| Cause::Own {
+                    call: "fstat",
+                    subject: "the root directory".to_owned(),
+                    source,
+                });
+                let stat = stat.of(PHASE, of)?;
+                let changed = (stat.st_dev, stat.st_ino) != (own_root.st_dev, own_root.st_ino);
+                let cwd_slot = world.fetch(&mut batch, cwd.as_fd());
+                let root_slot = changed.then(|| world.fetch(&mut batch, root.as_fd()));
+                thread.directories.state.apply(
+                    &mut batch,
+                    (&cwd_slot).into(),
+                    root_slot.as_ref().map(Into::into),
+                );
+                batch.call(libc::SYS_close, [(&cwd_slot).into()]);
+                if let Some(slot) = root_slot {
+                    batch.call(libc::SYS_close, [(&slot).into()]);
+                }
+                world.run(thread.tid, batch).of(PHASE, of)?;
+            }
+            if is_leader || thread.table != leader.table {
+                let mut batch = Batch::new();
+                batch.call(libc::SYS_close, [world.link().into()]);
+                world.run(thread.tid, batch).of(PHASE, host(thread.tid))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Ends those that are to be zombies, children before their parents.
+fn zombies(world: &mut World, checkpoint: &Checkpoint) -> Result<(), Error> {
+    for process in checkpoint.processes.iter().rev() {
+        let Life::Zombie { status } = process.life else { continue };
+        let pid = process.node.pid;
+        let ending = match Signal::from_raw((status & 0x7f).cast_signed()) {
+            Some(signal) => Ending::Signal(signal),
+            None => Ending::Exit((status >> 8 & 0xff) as u8),
+        };
+        let mut batch = Batch::new();
+        let mut name = [0; 16];
+        let len = process.name.len().min(15);
+        name[..len].copy_from_slice(&process.name.as_bytes()[..len]);
+        let name = batch.data(&name);
+        batch.call(libc::SYS_prctl, [libc::PR_SET_NAME.into(), name.into()]);
+        world.run(pid, batch).of(Phase::Threads, host(pid))?;
+        world.take(pid).end(ending).of(Phase::Threads, host(pid))?;
+        if let Some(parent) = process.node.parent {
+            forget_child(world, parent).of(Phase::Threads, host(parent))?;
+        }
+    }
+    Ok(())
+}
+
+/// Everything that a process and its threads have of their own.
+fn states(world: &mut World, process: &Process, body: &Body) -> Result<(), Error> {
+    const PHASE: Phase = Phase::Threads;
+    let leader = process.node.pid;
+    for thread in body.threads.iter().rev() {
+        let mut batch = Batch::new();
+        let mut waiting = thread.state.pending.signals().to_vec();
+        if thread.tid == leader {
+            waiting.extend(body.state.pending.signals());
+            body.state.apply(&mut batch);
+        }
+        let waiting = waiting.iter().filter_map(|info| info.signal());
+        let waiting = waiting.fold(SigSet::EMPTY, SigSet::with);
+        world.puppet(thread.tid).avoid(waiting).of(PHASE, host(thread.tid))?;
+        thread.state.apply(&mut batch);
+        if thread.tid == leader {
+            batch.call(
+                libc::SYS_prctl,
+                [libc::PR_SET_DUMPABLE.into(), i32::from(body.mm.dumpable.as_raw() == 1).into()],
+            );
+        }
+        world.run(thread.tid, batch).of(PHASE, host(thread.tid))?;
+    }
+    Ok(())
+}
+
+/// Gives every thread its registers; the leader, last, unmaps the room.
+fn registers(world: &mut World, body: &Body, ready: &mut Vec<Stopped>) -> Result<(), Cause> {
+    for (index, thread) in body.threads.iter().enumerate().rev() {
+        let Cpu { registers, xstate } = &thread.cpu;
+        let mask = thread.state.mask.get();
+        let _ = thread.interrupted;
+        ready.push(world.take(thread.tid).become_program(registers, xstate, mask, index == 0)?);
+    }
+    Ok(())
+}
+
+use dormouse_resources::task::Cpu;
+
+/// Lets the tree run.
+fn release(
+    checkpoint: &Checkpoint,
+    options: &RestoreOptions,
+    ready: Vec<Stopped>,
+) -> Result<(), Error> {
+    for (process, _) in living(checkpoint) {
+        let held = match process.life {
+            Life::Stopped(_) => true,
+            _ => options.leave_stopped,
+        };
+        if held && let Some(pid) = rustix::process::Pid::from_raw(process.node.pid.as_raw()) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::STOP);
+        }
+    }
+    // Children before their parents.
+    for task in ready.into_iter().rev() {
+        let tid = task.tid();
+        task.detach(None).of(Phase::Release, tid)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,173 @@
+//! What a restore will create, where and in which order.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use dormouse_kernel::proc::ProcDir;
+use dormouse_kernel::{Addr, AddrRange, NsPid};
+use dormouse_resources::memory::Vma;
+
+use super::decode::{Checkpoint, Process, host};
+use super::spawn_plan::{self, Node, Outside, Step};
+use super::world::taken;
+use crate::cause::{At, Cause};
+use crate::{Error, Phase, RestoreOptions};
+
+/// The plan of a restore. `Display` shows it to people.
+#[derive(Debug)]
+pub struct Plan {
+    /// Forks and sessions, in order.
+    pub(super) steps: Vec<Step>,
+    /// Where puppets have their code and batches.
+    pub(super) room: AddrRange,
+    /// The descriptor by which puppets reach dormouse.
+    pub(super) link: u32,
+    /// Bytes of memory to be filled.
+    pub(super) bytes: u64,
+    lines: Vec<String>,
+}
+
+/// Memory for batches, in bytes; none of it is touched unless it is needed.
+const ROOM: u64 = 64 << 20;
+
+impl Plan {
+    /// Makes it, and checks what can be checked before anything is created.
+    pub(super) fn make(checkpoint: &Checkpoint, options: &RestoreOptions) -> Result<Self, Error> {
+        const PHASE: Phase = Phase::Plan;
+        if options.sibling {
+            return Err(Cause::Unsupported {
+                what: "--restore-sibling",
+                reason: "the tree is always a child of dormouse so far",
+                hint: "leave the option out",
+            })
+            .at(PHASE);
+        }
+        let outside = Outside {
+            sid: rustix::process::getsid(None).map_or(0, |sid| sid.as_raw_nonzero().get()),
+            pgid: rustix::process::getpgrp().as_raw_nonzero().get(),
+        };
+        let nodes: Vec<Node> = nodes(checkpoint, outside, options.shell_job);
+        let steps = spawn_plan::plan(&nodes, outside, |_| false).at(PHASE)?;
+        check_pids(checkpoint, &steps)?;
+        let tables = checkpoint.tables.values().flat_map(|table| &table.entries);
+        let link = tables.map(|descriptor| descriptor.fd.as_raw() + 1).max().unwrap_or(0);
+        let bodies = || checkpoint.processes.iter().filter_map(|process| process.body.as_ref());
+        let runs = bodies().filter_map(|body| body.pages.as_ref()).flat_map(|pages| &pages.runs);
+        let bytes = runs.map(|run| run.nr_pages * dormouse_kernel::PAGE_SIZE).sum();
+        let room = room(bodies().flat_map(|body| &body.mm.vmas)).at(PHASE)?;
+        let lines = checkpoint.processes.iter().map(|process| line(process)).collect();
+        Ok(Self { steps, room, link, bytes, lines })
+    }
+}
+
+/// A process of a session or group that is not of the tree goes into that of
+/// dormouse.
+fn nodes(checkpoint: &Checkpoint, outside: Outside, shell_job: bool) -> Vec<Node> {
+    let pids: BTreeSet<i32> =
+        checkpoint.processes.iter().map(|process| process.node.pid.as_raw()).collect();
+    let root = &checkpoint.processes[0].node;
+    checkpoint
+        .processes
+        .iter()
+        .map(|process| {
+            let node = &process.node;
+            let outer_sid = node.sid == root.sid && !pids.contains(&root.sid);
+            let outer_pgid = node.pgid == root.pgid && !pids.contains(&root.pgid);
+            Node {
+                pid: node.pid.as_raw(),
+                parent: node.parent.map(NsPid::as_raw),
+                sid: if shell_job && outer_sid { outside.sid } else { node.sid },
+                pgid: if shell_job && outer_pgid { outside.pgid } else { node.pgid },
+            }
+        })
+        .collect()
+}
+
+/// Every number that will be needed must be free.
+fn check_pids(checkpoint: &Checkpoint, steps: &[Step]) -> Result<(), Error> {
+    let threads = checkpoint.processes.iter().flat_map(|process| &process.node.threads).copied();
+    let forked = steps.iter().filter_map(|step| match *step {
+        Step::Fork { child, .. } => NsPid::from_raw(child),
+        _ => None,
+    });
+    for pid in threads.chain(forked) {
+        if !becomes_free(pid) {
+            return Err(taken(pid)).at(Phase::Plan);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a pid is free, or is about to be: what is left of the very tree
+/// that was just dumped goes as soon as init has taken note.
+fn becomes_free(pid: NsPid) -> bool {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let begun = Instant::now();
+    loop {
+        let Ok(dir) = ProcDir::open(host(pid)) else { return true };
+        let dead = dir.stat().is_ok_and(|stat| stat.state.is_dead());
+        if !dead || begun.elapsed() > PATIENCE {
+            return dir.is_gone();
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A range that is free in all processes of the tree, and in dormouse.
+fn room<'a>(vmas: impl Iterator<Item = &'a Vma>) -> Result<AddrRange, Cause> {
+    let own = ProcDir::of_self()?.maps()?;
+    let mut used: Vec<(u64, u64)> = own
+        .iter()
+        .map(|vma| vma.range)
+        .chain(vmas.map(|vma| vma.range))
+        .map(|range| (range.start().as_raw(), range.end().as_raw()))
+        .collect();
+    used.sort_unstable();
+    // Well above what is never mapped, well below the stack.
+    let mut at = 0x1_0000_0000;
+    for (start, end) in used {
+        // Stacks grow down into what is below them.
+        if start.saturating_sub(at) >= ROOM * 4 {
+            break;
+        }
+        at = at.max(end);
+    }
+    AddrRange::with_len(Addr::from_raw(at + ROOM), ROOM)
+        .filter(|room| room.end().as_raw() < 0x7fff_0000_0000)
+        .ok_or(Cause::NoRoom(ROOM))
+}
+
+fn line(process: &Process) -> String {
+    let node = &process.node;
+    let body = match &process.body {
+        None => "a zombie".to_owned(),
+        Some(body) => format!("{} thread(s), {} mappings", body.threads.len(), body.mm.vmas.len()),
+    };
+    let parent = node.parent.map_or("dormouse".to_owned(), |parent| parent.to_string());
+    let name = &process.name;
+    format!("process {} ({name}), child of {parent}, session {}: {body}", node.pid, node.sid)
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.lines {
+            writeln!(f, "{line}")?;
+        }
+        writeln!(f, "{} bytes of memory", self.bytes)?;
+        for step in &self.steps {
+            match step {
+                Step::Fork { maker, child, sibling: false } => {
+                    writeln!(f, "{maker} forks {child}")?;
+                }
+                Step::Fork { maker, child, sibling: true } => {
+                    writeln!(f, "{maker} forks {child} as its sibling")?;
+                }
+                Step::SetSid(pid) => writeln!(f, "{pid} makes its session")?,
+                Step::SetPgid { pid, pgid } => writeln!(f, "{pid} joins group {pgid}")?,
+                Step::Dismiss { pid, .. } => writeln!(f, "{pid} is dismissed")?,
+            }
+        }
+        Ok(())
+    }
+}

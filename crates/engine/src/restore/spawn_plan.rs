@@ -1,0 +1,407 @@
+//! In which order, and by whom, the processes of a tree are forked.
+//!
+//! A process gets its session from the process that forks it, or makes one
+//! of its own. So a child that belongs to the session its parent was in
+//! before the parent made its own must be forked before that; and a child
+//! whose session its parent was never in must be forked by somebody who is,
+//! with `CLONE_PARENT`. Where nobody is left, because the leader is dead, a
+//! *stand-in* with the leader's pid makes the session and dies once it has
+//! served. Process groups whose leader is dead get a stand-in likewise.
+//!
+//! Everything here is a function of the numbers in the images; nothing
+//! touches the system.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What decides the order: the numbers of `pstree.img`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Node {
+    /// The process.
+    pub(crate) pid: i32,
+    /// Its parent; `None` for the root alone.
+    pub(crate) parent: Option<i32>,
+    /// Its process group.
+    pub(crate) pgid: i32,
+    /// Its session.
+    pub(crate) sid: i32,
+}
+
+/// One step. Steps name processes by pid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// `maker` forks `child`, which becomes its own child, or with `sibling`
+    /// its parent's.
+    Fork {
+        /// Who calls `clone3`.
+        maker: i32,
+        /// The new process.
+        child: i32,
+        /// Whether `CLONE_PARENT` is set.
+        sibling: bool,
+    },
+    /// The process makes a session, and a group, of its own.
+    SetSid(i32),
+    /// The process joins a group, or with its own pid founds it.
+    SetPgid {
+        /// The process.
+        pid: i32,
+        /// The group.
+        pgid: i32,
+    },
+    /// A stand-in ends and its parent reaps it.
+    Dismiss {
+        /// The stand-in.
+        pid: i32,
+        /// Its parent.
+        parent: i32,
+    },
+}
+
+/// Why there is no order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Impossible {
+    /// Nobody can give the process its session.
+    #[error(
+        "pid {pid} belongs to session {sid}, which no process it could be forked by is ever in"
+    )]
+    Session {
+        /// The process.
+        pid: i32,
+        /// Its session.
+        sid: i32,
+    },
+    /// The group is not in the process's session.
+    #[error("pid {pid} of session {sid} is in process group {pgid} of another session")]
+    Group {
+        /// The process.
+        pid: i32,
+        /// Its session.
+        sid: i32,
+        /// Its group.
+        pgid: i32,
+    },
+}
+
+/// The root's place: it is forked by dormouse itself, into dormouse's own
+/// session and group.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outside {
+    /// The session dormouse is in.
+    pub(crate) sid: i32,
+    /// The group dormouse is in.
+    pub(crate) pgid: i32,
+}
+
+/// The steps after the fork of the root, in order. `nodes` has the root
+/// first and every parent before its children. `shares` tells whether a child
+/// inherits memory of its parent; those that do not come first among those
+/// that could be forked at the same time.
+pub(crate) fn plan(
+    nodes: &[Node],
+    outside: Outside,
+    shares: impl Fn(i32) -> bool,
+) -> Result<Vec<Step>, Impossible> {
+    let mut planner = Planner::new(nodes, outside);
+    let Some(root) = nodes.first() else { return Ok(Vec::new()) };
+    planner.raise(root.pid, outside.sid, &shares)?;
+    planner.groups(nodes, outside)?;
+    planner.dismiss();
+    Ok(planner.steps)
+}
+
+struct Planner {
+    outside: Outside,
+    nodes: BTreeMap<i32, Node>,
+    children: BTreeMap<i32, Vec<i32>>,
+    births: BTreeMap<i32, Option<i32>>,
+    steps: Vec<Step>,
+    /// Stand-ins and their parents, in the order of their making.
+    stand_ins: Vec<(i32, i32)>,
+    /// Stand-ins and the session they are in.
+    stand_in_sessions: BTreeMap<i32, i32>,
+}
+
+impl Planner {
+    fn new(nodes: &[Node], outside: Outside) -> Self {
+        let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+        for node in nodes {
+            if let Some(parent) = node.parent {
+                children.entry(parent).or_default().push(node.pid);
+            }
+        }
+        let mut planner = Self {
+            outside,
+            nodes: nodes.iter().map(|node| (node.pid, *node)).collect(),
+            children,
+            births: BTreeMap::new(),
+            steps: Vec::new(),
+            stand_ins: Vec::new(),
+            stand_in_sessions: BTreeMap::new(),
+        };
+        planner.find_births(nodes);
+        planner
+    }
+
+    /// The session a process must be born into, if that is fixed: its own
+    /// unless it leads it; else one that a child of it is to inherit.
+    fn birth_session(&self, pid: i32) -> Option<i32> {
+        self.births[&pid]
+    }
+
+    /// Works out all birth sessions, children before their parents.
+    fn find_births(&mut self, nodes: &[Node]) {
+        for node in nodes.iter().rev() {
+            let birth = if node.sid == node.pid {
+                let children = self.children.get(&node.pid).map_or(&[][..], Vec::as_slice);
+                children
+                    .iter()
+                    .filter(|&&child| !self.leader_serves(node.pid, child))
+                    .filter_map(|child| self.births[child])
+                    .find(|&sid| sid != node.pid && self.has_members(sid))
+            } else {
+                Some(node.sid)
+            };
+            self.births.insert(node.pid, birth);
+        }
+    }
+
+    /// Whether a session has a leader that can be inherited from: one of the
+    /// tree, or the one dormouse is in.
+    fn has_members(&self, sid: i32) -> bool {
+        sid == self.outside.sid || self.nodes.contains_key(&sid)
+    }
+
+    /// Whether a sibling that leads the session can fork `child`.
+    fn leader_serves(&self, parent: i32, child: i32) -> bool {
+        let Some(sid) = self.birth_session(child) else { return false };
+        self.nodes.get(&sid).is_some_and(|leader| leader.parent == Some(parent))
+    }
+
+    /// Everything below `pid`, which exists and is in session `born`.
+    fn raise(
+        &mut self,
+        pid: i32,
+        born: i32,
+        shares: &impl Fn(i32) -> bool,
+    ) -> Result<(), Impossible> {
+        let node = self.nodes[&pid];
+        let leads = node.sid == pid;
+        if !leads && node.sid != born {
+            return Err(Impossible::Session { pid, sid: node.sid });
+        }
+        let mut children = self.children.get(&pid).cloned().unwrap_or_default();
+        children.sort_by_key(|&child| shares(child));
+        let (mut before, mut after, mut by_leader, mut by_stand_in) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for child in children {
+            match self.birth_session(child) {
+                None => after.push((child, node.sid)),
+                Some(sid) if sid == node.sid => after.push((child, sid)),
+                Some(sid) if leads && sid == born => before.push((child, sid)),
+                Some(sid) if self.leader_serves(pid, child) => by_leader.push((child, sid)),
+                Some(sid) if !self.has_members(sid) => by_stand_in.push((child, sid)),
+                Some(sid) => return Err(Impossible::Session { pid: child, sid }),
+            }
+        }
+        for (child, sid) in before {
+            self.fork(pid, child, false);
+            self.raise(child, sid, shares)?;
+        }
+        if leads {
+            self.steps.push(Step::SetSid(pid));
+        }
+        for (child, sid) in after {
+            self.fork(pid, child, false);
+            self.raise(child, sid, shares)?;
+        }
+        for (child, sid) in by_leader {
+            self.fork(sid, child, true);
+            self.raise(child, sid, shares)?;
+        }
+        for (child, sid) in by_stand_in {
+            if !self.stand_in_sessions.contains_key(&sid) {
+                self.fork(pid, sid, false);
+                self.steps.push(Step::SetSid(sid));
+                self.stand_ins.push((sid, pid));
+                self.stand_in_sessions.insert(sid, sid);
+            } else if !self.stand_ins.contains(&(sid, pid)) {
+                return Err(Impossible::Session { pid: child, sid });
+            }
+            self.fork(sid, child, true);
+            self.raise(child, sid, shares)?;
+        }
+        Ok(())
+    }
+
+    fn fork(&mut self, maker: i32, child: i32, sibling: bool) {
+        self.steps.push(Step::Fork { maker, child, sibling });
+    }
+
+    /// Process groups: founders first, then the others join. The group of
+    /// dormouse itself is inherited by whoever is to stay in it.
+    fn groups(&mut self, nodes: &[Node], outside: Outside) -> Result<(), Impossible> {
+        let mut founded: BTreeMap<i32, i32> = BTreeMap::new();
+        for node in nodes.iter().filter(|node| node.pgid == node.pid) {
+            founded.insert(node.pgid, node.sid);
+            if node.sid != node.pid {
+                self.steps.push(Step::SetPgid { pid: node.pid, pgid: node.pid });
+            }
+        }
+        founded.extend(&self.stand_in_sessions);
+        let mut orphaned = BTreeSet::new();
+        for node in nodes.iter().filter(|node| node.pgid != node.pid) {
+            if node.pgid == outside.pgid && node.sid == outside.sid {
+                continue;
+            }
+            if !founded.contains_key(&node.pgid) && orphaned.insert(node.pgid) {
+                self.fork(node.pid, node.pgid, false);
+                self.steps.push(Step::SetPgid { pid: node.pgid, pgid: node.pgid });
+                self.stand_ins.push((node.pgid, node.pid));
+                founded.insert(node.pgid, node.sid);
+            }
+            if founded[&node.pgid] != node.sid {
+                let Node { pid, sid, pgid, .. } = *node;
+                return Err(Impossible::Group { pid, sid, pgid });
+            }
+            self.steps.push(Step::SetPgid { pid: node.pid, pgid: node.pgid });
+        }
+        Ok(())
+    }
+
+    fn dismiss(&mut self) {
+        for (pid, parent) in std::mem::take(&mut self.stand_ins) {
+            self.steps.push(Step::Dismiss { pid, parent });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OUTSIDE: Outside = Outside { sid: 1, pgid: 1 };
+
+    fn node(pid: i32, parent: i32, pgid: i32, sid: i32) -> Node {
+        Node { pid, parent: (parent != 0).then_some(parent), pgid, sid }
+    }
+
+    /// Runs the steps as the kernel would and gives what came of them.
+    fn run(root: i32, steps: &[Step]) -> BTreeMap<i32, Node> {
+        let mut world = BTreeMap::new();
+        world.insert(root, Node { pid: root, parent: None, pgid: 1, sid: 1 });
+        for step in steps {
+            match *step {
+                Step::Fork { maker, child, sibling } => {
+                    let maker = world[&maker];
+                    let parent = if sibling { maker.parent } else { Some(maker.pid) };
+                    let born = Node { pid: child, parent, ..maker };
+                    assert!(world.insert(child, born).is_none(), "pid {child} twice");
+                }
+                Step::SetSid(pid) => {
+                    assert!(world.values().all(|node| node.pgid != pid), "EPERM");
+                    let node = world.get_mut(&pid).unwrap();
+                    (node.sid, node.pgid) = (pid, pid);
+                }
+                Step::SetPgid { pid, pgid } => {
+                    let sid = world[&pid].sid;
+                    assert!(sid != pid, "EPERM: a session leader");
+                    assert!(
+                        pid == pgid
+                            || world.values().any(|node| node.pgid == pgid && node.sid == sid),
+                        "EPERM: no such group in the session"
+                    );
+                    world.get_mut(&pid).unwrap().pgid = pgid;
+                }
+                Step::Dismiss { pid, parent } => {
+                    let gone = world.remove(&pid).unwrap();
+                    assert_eq!(gone.parent, Some(parent));
+                    assert!(world.values().all(|node| node.parent != Some(pid)));
+                }
+            }
+        }
+        world
+    }
+
+    fn check(nodes: &[Node]) -> Vec<Step> {
+        let steps = plan(nodes, OUTSIDE, |_| false).unwrap();
+        let expected = nodes.iter().map(|node| (node.pid, *node)).collect();
+        assert_eq!(run(nodes[0].pid, &steps), expected, "{steps:?}");
+        steps
+    }
+
+    #[test]
+    fn a_lone_leader() {
+        assert_eq!(check(&[node(10, 0, 10, 10)]), [Step::SetSid(10)]);
+    }
+
+    #[test]
+    fn a_root_in_the_session_of_dormouse() {
+        check(&[node(10, 0, 10, 1), node(11, 10, 10, 1), node(12, 10, 12, 12)]);
+        check(&[node(10, 0, 1, 1), node(11, 10, 1, 1)]);
+        check(&[
+            node(10, 0, 10, 1),
+            node(11, 10, 11, 11),
+            node(12, 11, 12, 12),
+            node(13, 12, 10, 1),
+        ]);
+    }
+
+    #[test]
+    fn sessions_below_sessions() {
+        check(&[
+            node(10, 0, 10, 10),
+            node(11, 10, 11, 11),
+            node(12, 11, 11, 11),
+            node(13, 11, 13, 13),
+            node(14, 10, 10, 10),
+        ]);
+    }
+
+    #[test]
+    fn a_child_in_the_session_its_parent_has_left() {
+        check(&[
+            node(10, 0, 10, 10),
+            node(11, 10, 11, 11),
+            node(12, 11, 10, 10),
+            node(13, 12, 13, 10),
+        ]);
+        // Two levels of leaders above the one that stayed behind.
+        check(&[
+            node(10, 0, 10, 10),
+            node(11, 10, 11, 11),
+            node(12, 11, 12, 12),
+            node(13, 12, 10, 10),
+        ]);
+    }
+
+    #[test]
+    fn an_orphan_adopted_beside_its_leader() {
+        check(&[node(10, 0, 10, 10), node(11, 10, 11, 11), node(12, 10, 11, 11)]);
+    }
+
+    #[test]
+    fn orphans_of_a_dead_leader() {
+        check(&[
+            node(10, 0, 10, 10),
+            node(12, 10, 20, 20),
+            node(13, 10, 13, 20),
+            node(14, 10, 14, 14),
+        ]);
+    }
+
+    #[test]
+    fn groups_without_a_leader() {
+        check(&[node(10, 0, 10, 10), node(12, 10, 30, 10), node(13, 12, 30, 10)]);
+    }
+
+    #[test]
+    fn what_cannot_be_is_said() {
+        let nodes = [node(10, 0, 10, 10), node(11, 10, 11, 99), node(12, 11, 12, 98)];
+        assert_eq!(
+            plan(&nodes, OUTSIDE, |_| false).map(|steps| run(10, &steps)).map(|_| ()),
+            Ok(())
+        );
+        let nodes = [node(10, 0, 10, 10), node(11, 10, 10, 11)];
+        assert!(plan(&nodes, OUTSIDE, |_| false).is_err());
+    }
+}

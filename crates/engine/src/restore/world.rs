@@ -1,0 +1,160 @@
+//! Everything that exists so far of a tree that is being restored.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use dormouse_kernel::clone::{self, CloneFlags, spawn_bare};
+use dormouse_kernel::proc::ProcDir;
+use dormouse_kernel::ptrace::{Halt, Options, Running};
+use dormouse_kernel::{AddrRange, NsPid};
+use dormouse_puppet::{Arg, Bare, Batch, Slot};
+
+use super::decode::host;
+use crate::cause::Cause;
+
+/// The puppets of the tree, by tid. Whatever becomes of dormouse, the kernel
+/// kills them (`PTRACE_O_EXITKILL`); if the restore fails, dropping this does.
+#[derive(Debug)]
+pub(crate) struct World {
+    puppets: BTreeMap<NsPid, Bare>,
+    root: NsPid,
+    /// The descriptor in every puppet that leads to dormouse.
+    link: u64,
+}
+
+impl World {
+    /// Makes the root: a fork of dormouse with nothing of dormouse in it.
+    /// `room` is free in every process of the tree, `link` a descriptor
+    /// number that no fd table of the tree uses.
+    pub(crate) fn begin(root: NsPid, room: AddrRange, link: u32) -> Result<Self, Cause> {
+        let pid = match spawn_bare(&[root], CloneFlags::empty()) {
+            Err(clone::Error::PidTaken { .. }) => return Err(taken(root)),
+            spawned => spawned?,
+        };
+        let mut world = Self { puppets: BTreeMap::new(), root, link: link.into() };
+        let task = match Running::seize(pid, Options::EXITKILL | Options::TRACESYSGOOD)?.halt()? {
+            Halt::Halted { task, .. } => task,
+            Halt::Exited { .. } => return Err(dormouse_puppet::Error::Died(pid).into()),
+        };
+        let mut bare = Bare::take_over(task, root, room)?;
+        bare.strip()?;
+        world.puppets.insert(root, bare);
+        world.connect()?;
+        Ok(world)
+    }
+
+    /// Closes everything the root has inherited, and gives it a pidfd of
+    /// dormouse. Whoever it forks has that too.
+    fn connect(&mut self) -> Result<(), Cause> {
+        let own = rustix::process::getpid().as_raw_nonzero().get();
+        let mut batch = Batch::new();
+        batch.call(libc::SYS_close_range, [0.into(), u32::MAX.into(), 0.into()]);
+        // The lowest number that is free.
+        batch.call(libc::SYS_pidfd_open, [own.into(), 0.into()]);
+        if self.link != 0 {
+            let flags = libc::O_CLOEXEC;
+            batch.call(libc::SYS_dup3, [0.into(), self.link.into(), flags.into()]);
+            batch.call(libc::SYS_close, [0.into()]);
+        }
+        self.run(self.root, batch)?;
+        Ok(())
+    }
+
+    /// Has a task make the calls of a batch.
+    pub(crate) fn run(
+        &mut self,
+        task: NsPid,
+        batch: Batch,
+    ) -> Result<dormouse_puppet::Replies, Cause> {
+        Ok(self.puppet(task).run(batch)?)
+    }
+
+    /// A task.
+    pub(crate) fn puppet(&mut self, task: NsPid) -> &mut Bare {
+        self.puppets.get_mut(&task).expect("a task is made before it is used")
+    }
+
+    /// Takes a task out of the world.
+    pub(crate) fn take(&mut self, task: NsPid) -> Bare {
+        self.puppets.remove(&task).expect("a task is made before it is used")
+    }
+
+    /// Adds a call that fetches a descriptor of dormouse's.
+    pub(crate) fn fetch(&self, batch: &mut Batch, file: BorrowedFd<'_>) -> Slot {
+        let args: [Arg; 3] = [self.link.into(), file.as_raw_fd().into(), 0.into()];
+        batch.call(libc::SYS_pidfd_getfd, args)
+    }
+
+    /// The descriptor that leads to dormouse.
+    pub(crate) fn link(&self) -> u64 {
+        self.link
+    }
+
+    /// Has `maker` make tasks, all in one batch: each with its flags, and for
+    /// a process with SIGCHLD.
+    pub(crate) fn multiply(
+        &mut self,
+        maker: NsPid,
+        tgid: Option<NsPid>,
+        tasks: &[(NsPid, CloneFlags)],
+    ) -> Result<(), Cause> {
+        let exit_signal = tgid.is_none().then_some(dormouse_kernel::signal::Signal::CHLD);
+        let mut batch = Batch::new();
+        for &(pid, flags) in tasks {
+            batch.clone_task(flags, exit_signal, pid);
+        }
+        if let Err(error) = self.puppet(maker).run(batch) {
+            let exists = matches!(
+                error,
+                dormouse_puppet::Error::Call { source: dormouse_kernel::Errno::EXIST, .. }
+            );
+            let missing = tasks.iter().find(|(pid, _)| ProcDir::open(host(*pid)).is_ok());
+            return Err(match missing {
+                Some(&(pid, _)) if exists => taken(pid),
+                _ => error.into(),
+            });
+        }
+        for &(pid, _) in tasks {
+            let puppet = Bare::adopt(&self.puppets[&maker], host(pid), pid, tgid.unwrap_or(pid))?;
+            self.puppets.insert(pid, puppet);
+        }
+        Ok(())
+    }
+}
+
+/// A pid that the tree needs is in use.
+pub(crate) fn taken(pid: NsPid) -> Cause {
+    let pid = host(pid);
+    let status = ProcDir::open(pid).and_then(|dir| dir.status());
+    let holder = match status {
+        Ok(status) if status.tgid == pid => format!("process {pid} ({:?})", status.name),
+        Ok(status) => format!("a thread of process {} ({:?})", status.tgid, status.name),
+        Err(_) => "a process group or session that still has members".to_owned(),
+    };
+    Cause::PidTaken { pid, holder }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // Parents last, so that nobody sees a child end.
+        for &pid in self.puppets.keys().rev() {
+            if let Some(pid) = rustix::process::Pid::from_raw(pid.as_raw()) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+        for (_, puppet) in std::mem::take(&mut self.puppets).into_iter().rev() {
+            let mut running = Running::attached(puppet.tid());
+            loop {
+                match running.wait() {
+                    Ok(dormouse_kernel::ptrace::Outcome::Stopped(task)) => {
+                        match task.resume(Some(dormouse_kernel::signal::Signal::KILL)) {
+                            Ok(task) => running = task,
+                            Err(_) => break,
+                        }
+                    }
+                    Ok(dormouse_kernel::ptrace::Outcome::Exited(_)) | Err(_) => break,
+                }
+            }
+        }
+    }
+}

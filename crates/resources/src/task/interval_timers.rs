@@ -1,0 +1,107 @@
+//! The three interval timers of a process.
+//!
+//! - Kernel object: `signal_struct.{real_timer, it[2]}`
+//! - Truth from: `getitimer(2)` asked of the process itself
+//! - Image: `core-PID.img`, `tc.timers.{real,virt,prof}`
+//! - Not preserved: POSIX timers; a process that has some is refused
+
+use dormouse_image::proto::core::CoreEntry;
+use dormouse_image::proto::timer::{ItimerEntry, TaskTimersEntry};
+use dormouse_puppet::{Batch, OutSlot, Replies};
+
+use super::{Property, TaskProbe};
+use crate::corrupt::corrupt_core;
+use crate::{Error, Result};
+
+/// Interval and time left of `ITIMER_REAL`, `ITIMER_VIRTUAL` and
+/// `ITIMER_PROF`, as `struct itimerval` has them: seconds and microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IntervalTimers([Itimer; 3]);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Itimer {
+    interval: (u64, u64),
+    left: (u64, u64),
+}
+
+const ITIMERVAL: usize = 32;
+const MICROSECONDS: u64 = 1_000_000;
+
+impl Property for IntervalTimers {
+    const NAME: &'static str = "interval timers";
+    type Asked = [OutSlot; 3];
+
+    fn ask(batch: &mut Batch) -> Self::Asked {
+        [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF].map(|which| {
+            let value = batch.out(ITIMERVAL);
+            batch.call(libc::SYS_getitimer, [which.into(), (&value).into()]);
+            value
+        })
+    }
+
+    fn collect(task: &TaskProbe<'_>, replies: &Replies, asked: Self::Asked) -> Result<Self> {
+        if !task.proc.timers()?.is_empty() {
+            return Err(Error::Unsupported {
+                object: "a POSIX timer",
+                detail: format!("of pid {}", task.process).into(),
+                reason: "POSIX timers are not saved yet",
+                hint: "let the program delete its timers (timer_delete) before the dump",
+            });
+        }
+        Ok(Self(asked.map(|slot| {
+            let bytes: &[u8; ITIMERVAL] = replies.array(&slot);
+            let word = |at: usize| u64::from_ne_bytes(std::array::from_fn(|i| bytes[at * 8 + i]));
+            Itimer { interval: (word(0), word(1)), left: (word(2), word(3)) }
+        })))
+    }
+
+    fn encode(&self, core: &mut CoreEntry) {
+        let Self([real, virt, prof]) = *self;
+        let entry = |Itimer { interval, left }| ItimerEntry {
+            isec: interval.0,
+            iusec: interval.1,
+            vsec: left.0,
+            vusec: left.1,
+        };
+        core.tc.get_or_insert_default().timers = Some(TaskTimersEntry {
+            real: entry(real),
+            virt: entry(virt),
+            prof: entry(prof),
+            posix: Vec::new(),
+        });
+    }
+
+    fn decode(core: &CoreEntry) -> Result<Self> {
+        let idle = Itimer { interval: (0, 0), left: (0, 0) };
+        let Some(timers) = core.tc.as_ref().and_then(|tc| tc.timers.as_ref()) else {
+            return Ok(Self([idle; 3]));
+        };
+        if !timers.posix.is_empty() {
+            return Err(Error::Unsupported {
+                object: "a POSIX timer",
+                detail: format!("timer {}", timers.posix[0].it_id).into(),
+                reason: "POSIX timers are not restored yet",
+                hint: "let the program delete its timers (timer_delete) before the dump",
+            });
+        }
+        let read = |entry: &ItimerEntry| {
+            if entry.iusec >= MICROSECONDS || entry.vusec >= MICROSECONDS {
+                return Err(corrupt_core(Self::NAME, "microseconds of more than a second"));
+            }
+            Ok(Itimer { interval: (entry.isec, entry.iusec), left: (entry.vsec, entry.vusec) })
+        };
+        Ok(Self([read(&timers.real)?, read(&timers.virt)?, read(&timers.prof)?]))
+    }
+
+    fn apply(&self, batch: &mut Batch) {
+        let which = [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF];
+        for (which, Itimer { interval, left }) in which.into_iter().zip(self.0) {
+            if left == (0, 0) {
+                continue;
+            }
+            let words = [interval.0, interval.1, left.0, left.1].map(u64::to_ne_bytes);
+            let value = batch.data(words.as_flattened());
+            batch.call(libc::SYS_setitimer, [which.into(), value.into(), 0.into()]);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Resource limits of a process.
+//!
+//! - Kernel object: `signal_struct.rlim`
+//! - Truth from: `/proc/PID/limits`, which needs no right that `prlimit(2)`
+//!   on another user's process needs
+//! - Image: `core-PID.img`, `tc.rlimits`, 16 entries in the order of
+//!   `RLIMIT_*`
+//! - Privileges needed: `CAP_SYS_RESOURCE` to restore a hard limit above that
+//!   of dormouse
+
+use dormouse_image::proto::core::{CoreEntry, RlimitEntry, TaskRlimitsEntry};
+use dormouse_kernel::rlimit::{Resource, Rlimit};
+use dormouse_puppet::{Batch, Replies};
+
+use super::{Property, TaskProbe};
+use crate::Result;
+use crate::corrupt::corrupt_core;
+
+/// Soft and hard limit of every resource, in the order of `RLIMIT_*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits(Vec<Rlimit>);
+
+impl Property for Limits {
+    const NAME: &'static str = "resource limits";
+    type Asked = ();
+
+    fn ask(_: &mut Batch) -> Self::Asked {}
+
+    fn collect(task: &TaskProbe<'_>, _: &Replies, (): Self::Asked) -> Result<Self> {
+        Ok(Self(task.proc.limits()?.iter().map(|(_, limit)| limit).collect()))
+    }
+
+    fn encode(&self, core: &mut CoreEntry) {
+        core.tc.get_or_insert_default().rlimits = Some(TaskRlimitsEntry {
+            rlimits: self
+                .0
+                .iter()
+                .map(|&Rlimit { soft, hard }| RlimitEntry { cur: soft, max: hard })
+                .collect(),
+        });
+    }
+
+    fn decode(core: &CoreEntry) -> Result<Self> {
+        let entries = core
+            .tc
+            .as_ref()
+            .and_then(|tc| tc.rlimits.as_ref())
+            .map_or(&[][..], |limits| &limits.rlimits);
+        if entries.len() > Resource::COUNT {
+            return Err(corrupt_core(Self::NAME, "more than there are resources"));
+        }
+        if entries.iter().any(|entry| entry.cur > entry.max) {
+            return Err(corrupt_core(Self::NAME, "a soft limit above the hard one"));
+        }
+        Ok(Self(entries.iter().map(|entry| Rlimit { soft: entry.cur, hard: entry.max }).collect()))
+    }
+
+    fn apply(&self, batch: &mut Batch) {
+        for (resource, limit) in (0_u64..).zip(&self.0) {
+            let words = [limit.soft, limit.hard].map(u64::to_ne_bytes);
+            let value = batch.data(words.as_flattened());
+            batch.call(libc::SYS_prlimit64, [0.into(), resource.into(), value.into(), 0.into()]);
+        }
+    }
+}
