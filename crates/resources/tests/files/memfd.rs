@@ -3,10 +3,10 @@
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Child, Command};
 
 use dormouse_kernel::HostPid;
-use dormouse_kernel::proc::{Entry, ProcDir, VmaName};
+use dormouse_kernel::proc::{Entry, ProcDir, Vma, VmaName};
 use rustix::fs::{
     MemfdFlags, Mode, OFlags, SealFlags, SeekFrom, fchmod, fcntl_add_seals, fcntl_get_seals, fstat,
     ftruncate, memfd_create, open, seek,
@@ -116,11 +116,20 @@ fn a_mapped_memfd_is_opened_for_its_mapping() {
     let old = memfd("mapped", MemfdFlags::ALLOW_SEALING, &program);
     fcntl_add_seals(&old, SealFlags::SHRINK).unwrap();
     let path = format!("/proc/self/fd/{}", old.as_raw_fd());
-    let mut child = Command::new(path).arg("100").spawn().unwrap();
-    let pid = HostPid::from_raw(child.id().cast_signed()).unwrap();
-    let maps = ProcDir::open(pid).unwrap().maps().unwrap();
-    let mapped = |name: &VmaName| matches!(name, VmaName::Path(path) if path.starts_with("/memfd:mapped (deleted)"));
-    let vma = maps.iter().find(|vma| mapped(&vma.name)).unwrap();
+    let child = Killed(Command::new(path).arg("100").spawn().unwrap());
+    let pid = HostPid::from_raw(child.0.id().cast_signed()).unwrap();
+    let mapped = |vma: &Vma| match &vma.name {
+        VmaName::Path(path) => path.starts_with("/memfd:mapped (deleted)"),
+        _ => false,
+    };
+    // The program is mapped after the parent is told that it runs.
+    let vma = loop {
+        let maps = ProcDir::open(pid).unwrap().maps().unwrap();
+        match maps.into_iter().find(mapped) {
+            Some(vma) => break vma,
+            None => std::thread::yield_now(),
+        }
+    };
 
     let mut dump = Dump::new();
     // The same inode by a descriptor, a mapping and as an executable.
@@ -128,8 +137,7 @@ fn a_mapped_memfd_is_opened_for_its_mapping() {
     let mapping = dump.link_of(pid, Entry::MapFile(vma.range), OFlags::RDONLY);
     let executable = dump.link_of(pid, Entry::Named("exe"), OFlags::PATH);
     let (images, shared) = dump.write().unwrap();
-    child.kill().unwrap();
-    child.wait().unwrap();
+    drop(child);
     let wanted = [(mapping, OFlags::RDWR), (mapping, OFlags::RDONLY), (executable, OFlags::PATH)];
     let restored = images.restore(&shared, &wanted).unwrap();
     for file in &restored.inodes {
@@ -138,6 +146,16 @@ fn a_mapped_memfd_is_opened_for_its_mapping() {
     }
     assert_eq!(fcntl_get_seals(restored.of(&old)).unwrap(), SealFlags::SHRINK);
     assert!(is_same_description(&restored.inodes[0], restored.of(&old)));
+}
+
+/// A process that ends with the test, however that ends.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]
