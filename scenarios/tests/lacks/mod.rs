@@ -3,7 +3,6 @@
 /// Kinds of state, as scenarios and programs name them in `needs`, with the reason to show for a
 /// test that is skipped for it; `*` stands for all.
 pub(crate) const LACKS: &[(&str, &str)] = &[
-    ("*", "the engine does not dump yet"),
     ("epoll", "epolls are not dumped yet"),
     ("locks", "file locks are not dumped yet"),
     ("sockets", "sockets are not dumped yet"),

@@ -1,5 +1,6 @@
 //! Stops every task of a tree, and lets them go again.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
@@ -161,9 +162,9 @@ impl Freezer {
         if HostPid::from_raw(rustix::process::getpid().as_raw_nonzero().get()) == Some(pid) {
             return Err(Error::Suicide);
         }
-        if !self.dirs.contains_key(&pid) {
+        if let Entry::Vacant(place) = self.dirs.entry(pid) {
             match ProcDir::open(pid) {
-                Ok(dir) => self.dirs.insert(pid, dir),
+                Ok(dir) => place.insert(dir),
                 // It ended and was reaped since its parent named it.
                 Err(proc::Error::Gone { .. }) => return Ok(false),
                 Err(error) => return Err(error.into()),

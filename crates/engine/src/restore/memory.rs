@@ -1,12 +1,13 @@
 //! Maps and fills the address space of a process.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use dormouse_image::pagemap::{Location, Pagemap};
 use dormouse_image::{ImageDir, ImageName};
-use dormouse_kernel::proc::{Entry, ProcDir};
+use dormouse_kernel::proc::{self, ProcDir};
 use dormouse_kernel::remote_memory::Mem;
 use dormouse_kernel::{Addr, PAGE_SIZE};
 use dormouse_puppet::{Arg, Batch};
@@ -46,15 +47,16 @@ pub(super) fn restore(
                 map(&mut batch, vma, flags, (-1).into(), 0);
             }
             Backing::File { file, private } => {
-                let key = (file.file, file.access);
-                if !files.contains_key(&key) {
-                    let opened =
-                        cx.open_for_mapping(body.mapped[&file.file], file.access.open_flags())?;
-                    let slot = world.fetch(&mut batch, opened.as_fd());
-                    files.insert(key, (opened, slot));
-                }
-                let (_, slot) = &files[&key];
-                map(&mut batch, vma, map_flags(vma, *private), slot.into(), file.offset);
+                let (_, slot) = match files.entry((file.file, file.access)) {
+                    Entry::Occupied(opened) => opened.into_mut(),
+                    Entry::Vacant(place) => {
+                        let file_ref = body.mapped[&file.file];
+                        let opened = cx.open_for_mapping(file_ref, file.access.open_flags())?;
+                        let slot = world.fetch(&mut batch, opened.as_fd());
+                        place.insert((opened, slot))
+                    }
+                };
+                map(&mut batch, vma, map_flags(vma, *private), (&*slot).into(), file.offset);
             }
             Backing::SharedMemory { object, offset } => match objects.0.get(object) {
                 Some(opened) => {
@@ -150,7 +152,7 @@ fn make_object(
     let range = dormouse_kernel::AddrRange::with_len(Addr::from_raw(at), size)
         .expect("the kernel has mapped it");
     let proc = ProcDir::open(host(pid))?;
-    let opened = proc.open_entry(Entry::MapFile(range), OFlags::RDWR)?;
+    let opened = proc.open_entry(proc::Entry::MapFile(range), OFlags::RDWR)?;
     if let Some(stored) = &stored {
         copy(stored, |bytes, vaddr| {
             rustix::io::pwrite(&opened, bytes, vaddr)

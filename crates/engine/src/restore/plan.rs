@@ -56,7 +56,7 @@ impl Plan {
         let runs = bodies().filter_map(|body| body.pages.as_ref()).flat_map(|pages| &pages.runs);
         let bytes = runs.map(|run| run.nr_pages * dormouse_kernel::PAGE_SIZE).sum();
         let room = room(bodies().flat_map(|body| &body.mm.vmas)).at(PHASE)?;
-        let lines = checkpoint.processes.iter().map(|process| line(process)).collect();
+        let lines = checkpoint.processes.iter().map(line).collect();
         Ok(Self { steps, room, link, bytes, lines })
     }
 }

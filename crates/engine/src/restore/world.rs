@@ -5,7 +5,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use dormouse_kernel::clone::{self, CloneFlags, spawn_bare};
 use dormouse_kernel::proc::ProcDir;
-use dormouse_kernel::ptrace::{Halt, Options, Running};
+use dormouse_kernel::ptrace::{Halt, Options, Outcome, Running};
+use dormouse_kernel::signal::Signal;
 use dormouse_kernel::{AddrRange, NsPid};
 use dormouse_puppet::{Arg, Bare, Batch, Slot};
 
@@ -98,7 +99,7 @@ impl World {
         tgid: Option<NsPid>,
         tasks: &[(NsPid, CloneFlags)],
     ) -> Result<(), Cause> {
-        let exit_signal = tgid.is_none().then_some(dormouse_kernel::signal::Signal::CHLD);
+        let exit_signal = tgid.is_none().then_some(Signal::CHLD);
         let mut batch = Batch::new();
         for &(pid, flags) in tasks {
             batch.clone_task(flags, exit_signal, pid);
@@ -144,15 +145,10 @@ impl Drop for World {
         }
         for (_, puppet) in std::mem::take(&mut self.puppets).into_iter().rev() {
             let mut running = Running::attached(puppet.tid());
-            loop {
-                match running.wait() {
-                    Ok(dormouse_kernel::ptrace::Outcome::Stopped(task)) => {
-                        match task.resume(Some(dormouse_kernel::signal::Signal::KILL)) {
-                            Ok(task) => running = task,
-                            Err(_) => break,
-                        }
-                    }
-                    Ok(dormouse_kernel::ptrace::Outcome::Exited(_)) | Err(_) => break,
+            while let Ok(Outcome::Stopped(task)) = running.wait() {
+                match task.resume(Some(Signal::KILL)) {
+                    Ok(task) => running = task,
+                    Err(_) => break,
                 }
             }
         }
