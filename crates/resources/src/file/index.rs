@@ -172,3 +172,97 @@ pub fn compare(first: Place, second: Place) -> Result<Ordering, Error> {
         source: rustix::io::Errno::INVAL,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::collections::HashMap;
+    use std::convert::Infallible;
+
+    use dormouse_kernel::proc::ProcDir;
+    use dormouse_kernel::{FdNum, HostPid};
+    use proptest::prelude::*;
+
+    use super::{FileIndex, Identity, Place};
+    use crate::file::{FileId, Sighting};
+
+    /// What `/proc` could say of a file on this inode.
+    fn sighting(inode: u64) -> Sighting {
+        let proc = ProcDir::of_self().unwrap();
+        let mut sighting = Sighting::of_fd(&proc, FdNum::from_raw(0)).unwrap();
+        sighting.stat.st_ino = inode;
+        sighting
+    }
+
+    fn place(task: i32, fd: u32) -> Place {
+        (HostPid::from_raw(task).unwrap(), FdNum::from_raw(fd))
+    }
+
+    /// Runs the index over descriptors, each with the inode and the address of
+    /// its description. Gives their numbers and how many comparisons it took.
+    fn identify(descriptors: &[(Place, u64, u64)]) -> (Vec<Identity>, usize) {
+        let addresses: HashMap<Place, u64> =
+            descriptors.iter().map(|&(place, _, address)| (place, address)).collect();
+        let sightings: HashMap<u64, Sighting> =
+            descriptors.iter().map(|&(_, inode, _)| (inode, sighting(inode))).collect();
+        let compared = Cell::new(0);
+        let compare = |one: Place, other: Place| {
+            compared.set(compared.get() + 1);
+            Ok::<_, Infallible>(addresses[&one].cmp(&addresses[&other]))
+        };
+        let mut index = FileIndex::new();
+        let identities = descriptors
+            .iter()
+            .map(|(place, inode, _)| index.identify(*place, &sightings[inode], compare).unwrap())
+            .collect();
+        (identities, compared.get())
+    }
+
+    proptest! {
+        /// Two descriptors have one number exactly if they are one
+        /// description; the first of each is new; numbers count up.
+        #[test]
+        fn numbers_are_descriptions(
+            found in prop::collection::btree_map((1..6, 0_u32..20), 0_u64..30, 0..80),
+        ) {
+            let found: Vec<_> = found
+                .into_iter()
+                .map(|((task, fd), address)| {
+                    // Three inodes, and addresses in no order.
+                    (place(task, fd), address % 3, address.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+                })
+                .collect();
+            let (identities, _) = identify(&found);
+            let mut numbers = HashMap::new();
+            for ((_, _, address), identity) in found.iter().zip(identities) {
+                let next = FileId::from_raw(numbers.len() as u32 + 1);
+                let wanted = match numbers.get(address) {
+                    Some(&number) => Identity::Known(number),
+                    None => Identity::New(next),
+                };
+                numbers.entry(address).or_insert(next);
+                prop_assert_eq!(identity, wanted);
+            }
+        }
+    }
+
+    #[test]
+    fn many_descriptions_of_one_inode_take_few_comparisons() {
+        let many: Vec<_> = (0..10_000)
+            .map(|fd| (place(1, fd), 0, u64::from(fd).wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+            .collect();
+        let (identities, compared) = identify(&many);
+        assert!(identities.iter().all(|identity| matches!(identity, Identity::New(_))));
+        assert!(compared <= 10_000 * 14, "{compared}");
+    }
+
+    #[test]
+    fn an_inherited_descriptor_takes_one_comparison() {
+        let parent = (0..1000).map(|fd| (place(1, fd), 0, u64::from(fd)));
+        let (_, alone) = identify(&parent.clone().collect::<Vec<_>>());
+        let child = (0..1000).map(|fd| (place(2, fd), 0, u64::from(fd)));
+        let (identities, both) = identify(&parent.chain(child).collect::<Vec<_>>());
+        assert_eq!(both - alone, 1000);
+        assert!(identities[1000..].iter().all(|one| matches!(one, Identity::Known(_))));
+    }
+}

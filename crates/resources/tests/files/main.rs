@@ -7,4 +7,5 @@ mod memfd;
 mod path;
 mod pipe;
 mod round_trip;
+mod sharing;
 mod unlinked;
