@@ -150,6 +150,8 @@ fn of_resource(error: &resources::Error) -> ErrorKind {
         E::Ptrace(error) => of_ptrace(error),
         E::Puppet(error) => of_puppet(error),
         E::Compare(error) => of_errno(error.source),
+        E::EpollReader(_) => ErrorKind::Unsupported,
+        E::ReadEpoll(_) | E::FillEpoll(_) => ErrorKind::Kernel,
     }
 }
 

@@ -78,6 +78,15 @@ pub enum Error {
     /// Two open files could not be compared.
     #[error(transparent)]
     Compare(#[from] dormouse_kernel::kcmp::Error),
+    /// Epolls cannot be read on this system.
+    #[error("epolls cannot be read here")]
+    EpollReader(#[from] epoll_interest::SetUpError),
+    /// An epoll could not be read.
+    #[error(transparent)]
+    ReadEpoll(#[from] epoll_interest::InspectError),
+    /// Epolls could not be filled.
+    #[error(transparent)]
+    FillEpoll(#[from] epoll_interest::InsertError),
     /// A system call inside a task failed.
     #[error(transparent)]
     Puppet(#[from] dormouse_puppet::Error),
@@ -115,5 +124,15 @@ impl Error {
     ) -> impl FnOnce(Errno) -> Self {
         let subject = subject.into();
         move |source| Self::Kernel { call, subject, source }
+    }
+
+    /// The same for an error of the standard library.
+    pub(crate) fn kernel_io(
+        call: &'static str,
+        subject: impl Into<PathBuf>,
+    ) -> impl FnOnce(std::io::Error) -> Self {
+        let kernel = Self::kernel(call, subject);
+        // What has no number is none of the kernel's.
+        move |error| kernel(Errno::from_io_error(&error).unwrap_or(Errno::IO))
     }
 }

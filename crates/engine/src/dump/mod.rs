@@ -125,7 +125,7 @@ fn collect_files(
     let shared = Shared(RefCell::new(&mut census.objects));
     let index = std::mem::take(&mut census.index);
     let choices = CollectOptions { ghost_limit: options.ghost_limit, link_remap: false };
-    let cx = CollectCx::new(choices, &census.probes, index, &ns_pid, &shared);
+    let cx = CollectCx::new(choices, (&census.probes, &census.tables), index, &ns_pid, &shared);
     let mut files = BTreeMap::new();
     for (&id, probe) in &census.probes {
         use dormouse_resources::file::Holder;

@@ -88,6 +88,7 @@ fn item() -> impl Strategy<Value = EventpollTfdEntry> {
             dev,
             inode,
             pos,
+            ..Default::default()
         },
     )
 }

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 
 use dormouse_kernel::{HostPid, NsPid};
 
-use super::{FileId, FileIndex, Probe};
+use super::{FdTable, FileId, FileIndex, Probe};
 use crate::Result;
 
 /// What a user can choose about the reading of files.
@@ -46,6 +46,8 @@ pub struct CollectCx<'a> {
     pub options: CollectOptions,
     /// Every file of the tree, by its number.
     pub probes: &'a BTreeMap<FileId, Probe>,
+    /// Every fd table, in the order of the lowest pids that use them.
+    pub tables: &'a [FdTable<FileId>],
     /// Where the contents of memfds go.
     pub shared: &'a dyn SaveShared,
     ns_pid: &'a dyn Fn(HostPid) -> Option<NsPid>,
@@ -55,13 +57,14 @@ pub struct CollectCx<'a> {
 }
 
 impl<'a> CollectCx<'a> {
-    /// For the files `probes`, which `index` told apart. `ns_pid` gives the
-    /// pid that a task, process group or session of the tree has in its own
-    /// namespace, and `None` for all others.
+    /// For the files `probes`, which `index` told apart, and the `tables` that
+    /// hold them, in the order of the lowest pids that use those. `ns_pid`
+    /// gives the pid that a task, process group or session of the tree has in
+    /// its own namespace, and `None` for all others.
     #[must_use]
     pub fn new(
         options: CollectOptions,
-        probes: &'a BTreeMap<FileId, Probe>,
+        (probes, tables): (&'a BTreeMap<FileId, Probe>, &'a [FdTable<FileId>]),
         index: FileIndex,
         ns_pid: &'a dyn Fn(HostPid) -> Option<NsPid>,
         shared: &'a dyn SaveShared,
@@ -69,6 +72,7 @@ impl<'a> CollectCx<'a> {
         Self {
             options,
             probes,
+            tables,
             shared,
             ns_pid,
             index: RefCell::new(index),

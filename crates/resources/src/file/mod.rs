@@ -22,6 +22,7 @@
 //! 3. When they are in all fd tables, [`CreatedFiles::fill`], rank by rank.
 
 mod collect;
+mod epoll;
 mod eventfd;
 mod fifo;
 mod files;

@@ -65,9 +65,6 @@ refusals! {
     /// `pidfd_open(2)`.
     Pidfd: "a pidfd", "pidfds are not saved yet",
         "checkpoint the program while it has none open";
-    /// `epoll(7)`.
-    Epoll: "an epoll", "epolls are not saved yet",
-        "checkpoint the program while it has none open";
     /// An open file of `/proc/PID/ns`.
     Namespace: "a namespace", "open namespaces are not saved yet",
         "checkpoint the program while it has none open";
@@ -150,7 +147,6 @@ impl Refusal {
             Some("signalfd") => Self::Signalfd,
             Some("inotify") => Self::Inotify,
             Some("fanotify") => Self::Fanotify,
-            Some("eventpoll") => Self::Epoll,
             Some("pidfd") => Self::Pidfd,
             Some("io_uring") => Self::IoUring,
             Some("userfaultfd") => Self::Userfaultfd,

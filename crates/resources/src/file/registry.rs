@@ -136,12 +136,13 @@ registry! {
         Memfd(super::memfd::Memfd),
         /// An eventfd.
         Eventfd(super::eventfd::Eventfd),
+        /// An epoll.
+        Epoll(super::epoll::Epoll),
     }
     refused {
         Undefined => Undefined,
         InetSk => Socket,
         UnixSk => Socket,
-        EventPoll => Epoll,
         Inotify => Inotify,
         SignalFd => Signalfd,
         PacketSk => Socket,

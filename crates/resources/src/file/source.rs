@@ -54,6 +54,9 @@ struct Reference {
 pub struct ImageSource<'a> {
     dir: &'a ImageDir,
     entries: BTreeMap<FileId, Rc<FileEntry>>,
+    /// What every fd table holds under which number, in the order in which
+    /// they were decoded.
+    tables: Vec<BTreeMap<u32, FileId>>,
     /// Entries that are parts of others.
     shares: BTreeSet<FileId>,
     references: Vec<Reference>,
@@ -73,8 +76,14 @@ impl<'a> ImageSource<'a> {
                 return Err(wrong(id, "two entries have this number"));
             }
         }
-        let (shares, references, parts) = (BTreeSet::new(), Vec::new(), BTreeMap::new());
-        Ok(Self { dir, entries, shares, references, parts })
+        Ok(Self {
+            dir,
+            entries,
+            tables: Vec::new(),
+            shares: BTreeSet::new(),
+            references: Vec::new(),
+            parts: BTreeMap::new(),
+        })
     }
 
     /// The directory, for images of one file's own.
@@ -99,6 +108,18 @@ impl<'a> ImageSource<'a> {
         let file = FileId::from_raw(raw);
         self.references.push(Reference { file, use_, image, object, id });
         FileRef(file)
+    }
+
+    /// Notes what an fd table holds. Tables are decoded in the order of the
+    /// lowest pids that use them.
+    pub(super) fn add_table(&mut self, table: BTreeMap<u32, FileId>) {
+        self.tables.push(table);
+    }
+
+    /// What is under `number` in the first fd table that has `file`.
+    pub(crate) fn number_beside(&self, file: FileId, number: u32) -> Option<FileId> {
+        let holds = |table: &&BTreeMap<u32, FileId>| table.values().any(|&own| own == file);
+        self.tables.iter().find(holds)?.get(&number).copied()
     }
 
     /// An entry that is a part of another.

@@ -5,7 +5,7 @@
 //! Image: `fdinfo-ID.img`.
 //! Scenarios: `crates/resources/tests`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use dormouse_image::ImageName;
 use dormouse_image::proto::files::{FdType, FdinfoEntry};
@@ -65,13 +65,14 @@ impl FdTable<FileId> {
 }
 
 impl FdTable {
-    /// Reads the table back.
+    /// Reads the table back. Tables are to be read in the order of the lowest
+    /// pids that use them.
     ///
     /// # Errors
     /// It is damaged, or contradicts `files.img`.
     pub fn decode(id: FdTableId, source: &mut ImageSource<'_>) -> Result<Self> {
         let image = ImageName::Fdinfo(id.as_raw());
-        let mut numbers = BTreeSet::new();
+        let mut numbers = BTreeMap::new();
         let mut entries = Vec::new();
         for entry in source.dir().get_all::<FdinfoEntry>(image)? {
             let FdinfoEntry { id, flags, kind, fd, xattr_security_selinux } = entry;
@@ -88,17 +89,19 @@ impl FdTable {
                 return Err(wrong("it has flags that no descriptor has"));
             }
             // The kernel's limit of any table is below that (sysctl_nr_open_max).
-            if i32::try_from(fd).is_err() || !numbers.insert(fd) {
+            let file = FileId::from_raw(id);
+            if i32::try_from(fd).is_err() || numbers.insert(fd, file).is_some() {
                 return Err(wrong("its number is none, or there twice"));
             }
             let tag = FdType::try_from(kind).map_err(|_| wrong("the kind of its file is none"))?;
-            if source.kind_of(FileId::from_raw(id)).is_some_and(|kind| kind != tag) {
+            if source.kind_of(file).is_some_and(|kind| kind != tag) {
                 return Err(wrong("its file is of another kind"));
             }
             let file = source.file_ref(id, Use::Description, (image, "descriptor", fd.into()));
             let close_on_exec = flags & CLOEXEC != 0;
             entries.push(Descriptor { fd: FdNum::from_raw(fd), file, close_on_exec });
         }
+        source.add_table(numbers);
         entries.sort_unstable_by_key(|descriptor| descriptor.fd);
         Ok(Self { entries })
     }

@@ -1,6 +1,7 @@
 //! Real files of this process, taken through images and made anew.
 #![allow(clippy::unwrap_used)]
 
+mod epoll;
 mod eventfd;
 mod fifo;
 mod memfd;

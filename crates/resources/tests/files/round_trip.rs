@@ -130,7 +130,9 @@ impl Dump {
     pub(crate) fn write(self) -> Result<(Images, Contents)> {
         let Self { options, shared, index, probes, mut table, inodes: _, .. } = self;
         let myself = |pid: HostPid| NsPid::from_raw(pid.as_raw()).filter(|_| pid == me());
-        let cx = CollectCx::new(options, &probes, index, &myself, &shared);
+        table.sort_unstable_by_key(|descriptor| descriptor.fd);
+        let tables = [FdTable { entries: table }];
+        let cx = CollectCx::new(options, (&probes, &tables), index, &myself, &shared);
         let mut files = BTreeMap::new();
         for (&id, probe) in &probes {
             files.insert(id, File::collect(&cx, probe)?);
@@ -141,8 +143,7 @@ impl Dump {
         for (&id, file) in &files {
             file.encode(id, &mut sink)?;
         }
-        table.sort_unstable_by_key(|descriptor| descriptor.fd);
-        FdTable { entries: table }.encode(FdTableId::from_raw(1), &files, &dump)?;
+        tables[0].encode(FdTableId::from_raw(1), &files, &dump)?;
         let undo = sink.finish()?;
         let inventory = InventoryEntry { img_version: 2, ..InventoryEntry::default() };
         dump.commit(&inventory).unwrap();

@@ -15,6 +15,30 @@ pub struct EventpollFileEntry {
     pub fown: FownEntry,
     #[prost(message, repeated, tag = "4")]
     pub tfd: Vec<EventpollTfdEntry>,
+    /// Dormouse: the state the items are in; absent: as just added.
+    #[prost(message, optional, tag = "20000")]
+    pub state: Option<EventpollStateEntry>,
+}
+
+/// Dormouse: what an epoll is in the middle of.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct EventpollStateEntry {
+    /// Indices into [`EventpollFileEntry::tfd`]: the pending items, first to be reported first.
+    #[prost(uint32, repeated, packed = "false", tag = "1")]
+    pub pending: Vec<u32>,
+    #[prost(message, optional, tag = "2")]
+    pub busy_poll: Option<BusyPollEntry>,
+}
+
+/// Dormouse: see ioctl_eventpoll(2).
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct BusyPollEntry {
+    #[prost(uint32, required, tag = "1")]
+    pub usecs: u32,
+    #[prost(uint32, required, tag = "2")]
+    pub budget: u32,
+    #[prost(bool, required, tag = "3")]
+    pub prefer: bool,
 }
 
 /// One watched file (`eventpoll_tfd_entry`).
@@ -41,4 +65,13 @@ pub struct EventpollTfdEntry {
     /// Offset of the target.
     #[prost(uint64, optional, tag = "7")]
     pub pos: Option<u64>,
+    /// Dormouse: file id of the target.
+    #[prost(uint32, optional, tag = "20000")]
+    pub target: Option<u32>,
+    /// Dormouse: the number in the item's key, if `tfd` is another number of the target.
+    #[prost(uint32, optional, tag = "20001")]
+    pub number: Option<u32>,
+    /// Dormouse: how many items of the target were added before this one and are still there.
+    #[prost(uint32, optional, tag = "20002")]
+    pub seniority: Option<u32>,
 }
