@@ -16,7 +16,7 @@ use dormouse_kernel::{AddrRange, Errno, HostPid, PAGE_SIZE};
 
 use super::error::{Error, Result};
 use super::shared::SharedObject;
-use super::workers::{self, Turnstile};
+use super::workers::{self, CHUNK, Chunk, Turnstile};
 
 /// Where pages come from.
 #[derive(Debug)]
@@ -49,10 +49,6 @@ pub(super) struct Output {
 /// What was left out: pages of a piece, by its index. In order.
 pub(super) type LeftOut = Vec<(usize, AddrRange)>;
 
-/// Moved at once: enough that a system call does not count, little enough that what was read is
-/// still in the processor's cache when it is written.
-const CHUNK: u64 = 256 << 10;
-
 const PAGE: usize = PAGE_SIZE as usize;
 static ZERO: [u8; PAGE] = [0; PAGE];
 
@@ -71,7 +67,7 @@ pub(super) fn copy(
         let job = &jobs[number];
         let output = &outputs[job.output];
         let done = own.read(sources, output, job).and_then(|zeros| {
-            let stored = job.bytes - zeros.iter().map(|(_, range)| range.len()).sum::<u64>();
+            let stored = job.chunk.bytes - zeros.iter().map(|(_, range)| range.len()).sum::<u64>();
             let at = places.pass(number, |place| {
                 let at = place.take(job.output, stored, || create(job.output));
                 place.left_out[job.output].extend_from_slice(&zeros);
@@ -89,57 +85,36 @@ pub(super) fn copy(
         if done.is_err() {
             places.break_down();
         }
-        done.map(|()| job.bytes)
+        done.map(|()| job.chunk.bytes)
     };
     workers::run(jobs.len(), Own::default, work, progress)?;
     Ok(places.into_inner().left_out)
 }
 
-/// Some of the bytes of an output: `bytes` from `skip` bytes into piece `first` on.
+/// A chunk of one output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Job {
     output: usize,
-    first: usize,
-    skip: u64,
-    bytes: u64,
+    chunk: Chunk,
 }
 
 fn jobs(outputs: &[Output]) -> Vec<Job> {
-    let mut jobs = Vec::new();
-    for (output, Output { pieces, .. }) in outputs.iter().enumerate() {
-        let mut job = Job { output, first: 0, skip: 0, bytes: 0 };
-        let mut taken = 0;
-        for (number, piece) in pieces.iter().enumerate() {
-            let mut skip = 0;
-            while skip < piece.range.len() {
-                if job.bytes == CHUNK || taken == remote_memory::MAX_PIECES {
-                    jobs.push(job);
-                    (job, taken) = (Job { output, first: number, skip, bytes: 0 }, 0);
-                }
-                let len = (piece.range.len() - skip).min(CHUNK - job.bytes);
-                (job.bytes, taken, skip) = (job.bytes + len, taken + 1, skip + len);
-            }
-        }
-        if job.bytes > 0 {
-            jobs.push(job);
-        }
-    }
-    jobs
+    let chunks = |(output, Output { pieces, .. }): (usize, &Output)| {
+        let chunks = Chunk::cut(pieces.iter().map(|piece| piece.range.len()));
+        chunks.into_iter().map(move |chunk| Job { output, chunk })
+    };
+    outputs.iter().enumerate().flat_map(chunks).collect()
 }
 
 impl Job {
     /// The pieces of the job, each cut to it, with its number.
     fn pieces<'a>(&self, output: &'a Output) -> impl Iterator<Item = (usize, Piece)> + use<'a> {
-        let (mut skip, mut left) = (self.skip, self.bytes);
-        output.pieces.iter().enumerate().skip(self.first).map_while(move |(number, piece)| {
-            if left == 0 {
-                return None;
-            }
-            let start = piece.range.start().checked_add(skip).expect("inside of the piece");
-            let len = (piece.range.len() - skip).min(left);
-            let range = AddrRange::with_len(start, len).expect("inside of the piece");
-            (skip, left) = (0, left - len);
-            Some((number, Piece { range, ..*piece }))
+        let parts = self.chunk.parts(&output.pieces, |piece| piece.range.len());
+        parts.map(|(number, skip, len)| {
+            let piece = output.pieces[number];
+            let start = piece.range.start().checked_add(skip);
+            let range = start.and_then(|start| AddrRange::with_len(start, len));
+            (number, Piece { range: range.expect("inside of the piece"), ..piece })
         })
     }
 }
@@ -181,7 +156,7 @@ impl Own {
     fn read(&mut self, sources: &[Source<'_>], output: &Output, job: &Job) -> Result<LeftOut> {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.resize(CHUNK as usize, 0);
-        let mut rest = &mut buffer[..job.bytes as usize];
+        let mut rest = &mut buffer[..job.chunk.bytes as usize];
         let mut pieces = job.pieces(output).peekable();
         while let Some((_, Piece { source, range, .. })) = pieces.next() {
             self.remote.clear();

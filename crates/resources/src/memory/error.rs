@@ -48,6 +48,9 @@ pub enum Error {
     /// Moving the memory of a task failed.
     #[error(transparent)]
     Remote(#[from] remote_memory::Error),
+    /// A system call inside a task failed.
+    #[error(transparent)]
+    Puppet(#[from] dormouse_puppet::Error),
     /// Pages that were there when the tree was stopped are gone.
     #[error("pages at {at} of task {pid} vanished while they were copied")]
     Vanished {
@@ -194,6 +197,12 @@ pub enum MappingProblem {
     /// Stored pages outside of any mapping that has pages of its own.
     #[error("stored pages where no private memory is mapped")]
     Pages,
+    /// Pages that are with a page server.
+    #[error("its pages are in no file")]
+    Remote,
+    /// The vDSO of another kernel.
+    #[error("its vDSO is not that of this kernel")]
+    OtherVdso,
     /// A vvar without a vDSO, or more than one of either.
     #[error("vDSO and vvar do not go together")]
     Vdso,

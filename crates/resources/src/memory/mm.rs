@@ -3,7 +3,8 @@
 use dormouse_image::ImageName;
 use dormouse_image::proto::mm::{MmEntry, VmaEntry};
 use dormouse_kernel::proc::MemoryLayout;
-use dormouse_kernel::{Addr, AddrRange};
+use dormouse_kernel::{Addr, AddrRange, FdNum};
+use dormouse_puppet::Batch;
 
 use super::encode;
 use super::error::{Error, MappingProblem, Result};
@@ -150,6 +151,34 @@ impl Mm {
             vmas,
             guards,
         })
+    }
+}
+
+impl Mm {
+    /// Adds a call of `PR_SET_MM_MAP` (`struct prctl_mm_map` in `linux/prctl.h`), which sets all
+    /// addresses, auxv and, given a descriptor of it, the file the process runs.
+    pub(super) fn set(&self, batch: &mut Batch, exe: Option<FdNum>) {
+        let MemoryLayout { code, data, start_brk, start_stack, args, env } = self.layout;
+        let brk = self.brk;
+        let heap = [start_brk, brk, start_stack];
+        let addresses = [code.0, code.1, data.0, data.1]
+            .into_iter()
+            .chain(heap)
+            .chain([args.0, args.1, env.0, env.1]);
+        let mut map: Vec<u8> = addresses.flat_map(|addr| addr.as_raw().to_ne_bytes()).collect();
+        let auxv: Vec<u8> = self.auxv.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let pointer = map.len();
+        map.extend(0u64.to_ne_bytes());
+        let auxv_len = u32::try_from(auxv.len()).expect("it was checked");
+        map.extend(auxv_len.to_ne_bytes());
+        map.extend(exe.map_or(u32::MAX, FdNum::as_raw).to_ne_bytes());
+        let len = map.len() as u64;
+        let map = batch.data(&map);
+        let auxv = batch.data(&auxv);
+        batch.point(map, pointer, auxv);
+        let args =
+            [libc::PR_SET_MM.into(), libc::PR_SET_MM_MAP.into(), map.into(), len.into(), 0.into()];
+        batch.call(libc::SYS_prctl, args);
     }
 }
 

@@ -30,27 +30,70 @@
 //! let plan = PageDump::plan(processes with their pages, &objects)?;
 //! let counts = plan.write(&images, &mut |bytes| ..)?;
 //! ```
+//!
+//! # A restore
+//!
+//! ```text
+//! let mut files = PagesFiles::new();
+//! for each address space:
+//!     SavedMemory::decode(&images, pid, &mut files)?;
+//! let room = RestorePlan::free_room(&memories, what is mapped here, len);
+//! let plan = RestorePlan::new(&processes, files.into(), KernelVdso::probe()?.as_ref(), room)?;
+//! for (id, object) in SharedMemory::of(&memories):
+//!     let file = object.create(&mut puppet)?;
+//!     SavedObject::decode(&images, id, object.size, &mut files)?.fill(&file, &files, ..)?;
+//! for each process, parents first (see RestorePlan for the order):
+//!     plan.map(process, &mut puppet, how to open files there)?;
+//!     plan.fill_common(process, pid)?;
+//!     fork the children that share with it
+//!     plan.settle(process, &mut puppet)?;
+//! let filling = plan.fill(&all processes)?;
+//! other work on the processes
+//! filling.wait()?;
+//! for each process:
+//!     plan.finish(process, &mut puppet)?;
+//! ```
+//!
+//! What is mapped is compared with what is to be: what a process has inherited stays where it fits.
+//! Pages go in by threads that need nobody's help. Pages in common are told by their place in the
+//! pages files, or in an image of CRIU's by their contents.
 
+mod compare;
+mod contents;
 mod copy;
 mod encode;
 mod error;
+mod fill;
+mod layout;
 mod mm;
 mod page_dump;
+mod planner;
 mod recognise;
+mod restore_plan;
 #[cfg(test)]
 mod samples;
+mod saved;
+mod saved_object;
 mod shared;
 mod sharing;
+mod steps;
 mod survey;
+mod vdso;
 mod vma;
 mod workers;
 
 pub use error::{Error, MappingProblem, Obstacle, Result};
+pub use fill::Filling;
 pub use mm::{Dumpable, Mm};
 pub use page_dump::{DumpedPages, DumpedProcess, PageDump};
 pub use recognise::{Enumerated, Mappings, Uprobes};
+pub use restore_plan::{PlannedPages, RestorePlan, RestoredProcess};
+pub use saved::{PagesFiles, SavedMemory};
+pub use saved_object::{SavedObject, SharedMemory};
 pub use shared::SharedObjects;
+pub use steps::{MapFiles, MapSource};
 pub use survey::StoredPages;
+pub use vdso::KernelVdso;
 pub use vma::{
     Access, Advice, Backing, FileRange, Lock, MappedFile, ProtFlags, ShmemId, Traits, Vma,
 };

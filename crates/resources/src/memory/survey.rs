@@ -55,6 +55,13 @@ impl StoredPages {
     pub fn count(&self) -> u64 {
         self.runs.iter().map(|run| run.range.pages()).sum()
     }
+
+    /// Without those in `range`: memory that is not the program's. Runs are within it or not.
+    #[must_use]
+    pub fn outside(mut self, range: AddrRange) -> Self {
+        self.runs.retain(|run| run.range.intersection(range).is_none());
+        self
+    }
 }
 
 /// What smaps says of the pages of a mapping, as far as it saves work.

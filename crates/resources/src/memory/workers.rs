@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use dormouse_kernel::remote_memory::MAX_PIECES;
+
 use super::error::Result;
 
 /// How many threads it pays to have: copying memory gains nothing from more than a few.
@@ -71,6 +73,61 @@ pub(super) fn run<T>(
         progress(total - told);
     }
     result
+}
+
+/// Moved at once: enough that a system call does not count, little enough that what was read is
+/// still in the processor's cache when it is written.
+pub(super) const CHUNK: u64 = 256 << 10;
+
+/// Some of the bytes of a list of pieces: `bytes` from `skip` bytes into piece `first` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Chunk {
+    pub(super) first: usize,
+    pub(super) skip: u64,
+    pub(super) bytes: u64,
+}
+
+impl Chunk {
+    /// Cuts pieces of these lengths in bytes into chunks, of which none takes more than
+    /// [`CHUNK`] bytes and [`MAX_PIECES`] pieces.
+    pub(super) fn cut(lens: impl Iterator<Item = u64>) -> Vec<Self> {
+        let mut chunks = Vec::new();
+        let mut chunk = Self { first: 0, skip: 0, bytes: 0 };
+        let mut taken = 0;
+        for (first, len) in lens.enumerate() {
+            let mut skip = 0;
+            while skip < len {
+                if chunk.bytes == CHUNK || taken == MAX_PIECES {
+                    chunks.push(chunk);
+                    (chunk, taken) = (Self { first, skip, bytes: 0 }, 0);
+                }
+                let part = (len - skip).min(CHUNK - chunk.bytes);
+                (chunk.bytes, taken, skip) = (chunk.bytes + part, taken + 1, skip + part);
+            }
+        }
+        if chunk.bytes > 0 {
+            chunks.push(chunk);
+        }
+        chunks
+    }
+
+    /// The parts of `pieces` in the chunk: number, bytes to skip and length.
+    pub(super) fn parts<T>(
+        self,
+        pieces: &[T],
+        len: impl Fn(&T) -> u64,
+    ) -> impl Iterator<Item = (usize, u64, u64)> {
+        let Self { first, mut skip, bytes: mut left } = self;
+        pieces.iter().enumerate().skip(first).map_while(move |(number, piece)| {
+            if left == 0 {
+                return None;
+            }
+            let part = (len(piece) - skip).min(left);
+            let result = (number, skip, part);
+            (skip, left) = (0, left - part);
+            Some(result)
+        })
+    }
 }
 
 /// A gate that jobs pass in the order of their numbers.

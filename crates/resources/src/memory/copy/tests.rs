@@ -29,7 +29,7 @@ proptest! {
         let mut parts: Vec<Vec<Piece>> = vec![Vec::new(); outputs.len()];
         let mut last = 0;
         for job in jobs(&outputs) {
-            prop_assert!(job.bytes > 0 && job.bytes <= CHUNK && job.output >= last);
+            prop_assert!(job.chunk.bytes > 0 && job.chunk.bytes <= CHUNK && job.output >= last);
             last = job.output;
             let mut bytes = 0;
             for (number, part) in job.pieces(&outputs[job.output]) {
@@ -45,7 +45,7 @@ proptest! {
                     _ => parts.push(part),
                 }
             }
-            prop_assert_eq!(bytes, job.bytes);
+            prop_assert_eq!(bytes, job.chunk.bytes);
         }
         for (parts, output) in parts.iter().zip(&outputs) {
             prop_assert_eq!(parts, &output.pieces);
@@ -62,7 +62,7 @@ fn one_call_is_not_asked_for_more_pieces_than_it_takes() {
         ..*piece
     };
     let jobs = jobs(&[output(scattered.iter().map(tiny).collect())]);
-    assert_eq!(jobs.iter().map(|job| job.bytes / 16).collect::<Vec<_>>(), [1024, 1024, 952]);
+    assert_eq!(jobs.iter().map(|job| job.chunk.bytes / 16).collect::<Vec<_>>(), [1024, 1024, 952]);
 }
 
 /// A buffer of this process as a source: three pages of ones, two of zeros, one of ones.

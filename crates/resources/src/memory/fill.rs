@@ -1,0 +1,249 @@
+//! Filling memory from pages files.
+//!
+//! Threads read from a file and write into the process, without help of either the process or the
+//! thread that traces it. Reading into a buffer the size of the processor's cache and writing from
+//! there is as fast as writing straight from a mapping of the file, whose page faults cost more
+//! than the copy.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use dormouse_kernel::proc::ProcDir;
+use dormouse_kernel::remote_memory::{self, Mem};
+use dormouse_kernel::{AddrRange, HostPid};
+use rustix::mm::ProtFlags;
+
+use super::contents::{ContentRun, Contents, overlaps};
+use super::error::Result;
+use super::saved::PagesFiles;
+use super::vma::Vma;
+use super::workers::{self, CHUNK, Chunk};
+
+/// The pages to be put into one process.
+#[derive(Debug)]
+pub(super) struct Filler {
+    pid: HostPid,
+    /// For mappings the process cannot write to.
+    mem: Option<Mem>,
+    pieces: Vec<Piece>,
+    chunks: Vec<Chunk>,
+}
+
+#[derive(Debug)]
+struct Piece {
+    run: ContentRun,
+    writable: bool,
+}
+
+impl Filler {
+    /// `contents` are to be put into the process, whose mappings are in their working state.
+    pub(super) fn new(pid: HostPid, vmas: &[Vma], contents: &Contents) -> Result<Self> {
+        let mut pieces = Vec::new();
+        overlaps(
+            vmas,
+            |vma| vma.range,
+            contents.runs(),
+            |run| run.range,
+            |vma, run| {
+                let writable = vma.working().prot.contains(ProtFlags::WRITE);
+                pieces.extend(run.cut(vma.range).map(|run| Piece { run, writable }));
+            },
+        );
+        let mem = if pieces.iter().all(|piece| piece.writable) {
+            None
+        } else {
+            Some(Mem::open(&ProcDir::open(pid)?)?)
+        };
+        let chunks = Chunk::cut(pieces.iter().map(|piece| piece.run.range.len()));
+        Ok(Self { pid, mem, pieces, chunks })
+    }
+
+    fn bytes(&self) -> u64 {
+        self.chunks.iter().map(|chunk| chunk.bytes).sum()
+    }
+
+    fn fill(&self, chunk: Chunk, files: &PagesFiles, buffer: &mut [u8]) -> Result<u64> {
+        // Pieces that go the same way, and where in the buffer they are.
+        let mut remote: Vec<AddrRange> = Vec::new();
+        let (mut start, mut end) = (0, 0);
+        let mut parts = chunk.parts(&self.pieces, |piece| piece.run.range.len()).peekable();
+        while let Some((number, skip, len)) = parts.next() {
+            let Piece { run, writable } = &self.pieces[number];
+            let at = run.range.start().checked_add(skip).expect("inside of the piece");
+            let range = AddrRange::with_len(at, len).expect("inside of the piece");
+            let run = run.cut(range).expect("inside of the piece");
+            files.read(run.source, &mut buffer[end..end + len as usize])?;
+            end += len as usize;
+            remote.push(range);
+            let same_way =
+                parts.peek().is_some_and(|&(next, ..)| self.pieces[next].writable == *writable);
+            if !same_way {
+                self.write(&remote, &buffer[start..end], *writable)?;
+                remote.clear();
+                start = end;
+            }
+        }
+        Ok(chunk.bytes)
+    }
+
+    fn write(&self, remote: &[AddrRange], mut from: &[u8], writable: bool) -> Result<()> {
+        if !writable && let Some(mem) = &self.mem {
+            for range in remote {
+                let (now, later) = from.split_at(range.len() as usize);
+                mem.write_exact(range.start(), now)?;
+                from = later;
+            }
+            return Ok(());
+        }
+        let mut remote = remote.to_vec();
+        let mut first = 0;
+        while !from.is_empty() {
+            let mut moved =
+                remote_memory::write(self.pid, &remote[first..], &[IoSlice::new(from)])?;
+            from = &from[moved..];
+            // What was written only in part is tried again, and then fails with its address.
+            while first < remote.len() && moved > 0 {
+                let len = remote[first].len() as usize;
+                if moved < len {
+                    let start = remote[first].start().checked_add(moved as u64);
+                    let start = start.expect("inside of the range");
+                    remote[first] = AddrRange::new(start, remote[first].end()).expect("the rest");
+                    break;
+                }
+                moved -= len;
+                first += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Fills processes now.
+pub(super) fn fill(fillers: &[Filler], files: &PagesFiles) -> Result<()> {
+    let jobs = jobs(fillers);
+    let work = |buffer: &mut Vec<u8>, job: usize| {
+        let (filler, chunk) = jobs[job];
+        fillers[filler].fill(chunk, files, buffer)
+    };
+    workers::run(jobs.len(), buffer, work, &mut |_| ())
+}
+
+fn jobs(fillers: &[Filler]) -> Vec<(usize, Chunk)> {
+    let of = |(number, filler): (usize, &Filler)| {
+        filler.chunks.clone().into_iter().map(move |chunk| (number, chunk))
+    };
+    fillers.iter().enumerate().flat_map(of).collect()
+}
+
+fn buffer() -> Vec<u8> {
+    vec![0; CHUNK as usize]
+}
+
+/// Threads at work filling memory. Dropped, they stop; [`wait`](Self::wait) says how it went.
+#[derive(Debug)]
+#[must_use = "memory is full only when wait() says so"]
+pub struct Filling {
+    work: Arc<Work>,
+    threads: Vec<JoinHandle<Result<()>>>,
+}
+
+#[derive(Debug)]
+struct Work {
+    fillers: Vec<Filler>,
+    files: Arc<PagesFiles>,
+    jobs: Vec<(usize, Chunk)>,
+    next: std::sync::atomic::AtomicUsize,
+    stop: AtomicBool,
+    done: AtomicU64,
+}
+
+impl Work {
+    fn labour(&self) -> Result<()> {
+        let mut buffer = buffer();
+        while !self.stop.load(Ordering::Relaxed) {
+            let job = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(&(filler, chunk)) = self.jobs.get(job) else { break };
+            match self.fillers[filler].fill(chunk, &self.files, &mut buffer) {
+                Ok(bytes) => {
+                    self.done.fetch_add(bytes, Ordering::Relaxed);
+                }
+                Err(error) => {
+                    self.stop.store(true, Ordering::Relaxed);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Less than this is left to the thread that waits: a thread costs as much.
+const WORTH_A_THREAD: u64 = 1 << 20;
+
+impl Filling {
+    pub(super) fn start(fillers: Vec<Filler>, files: Arc<PagesFiles>) -> Self {
+        let jobs = jobs(&fillers);
+        let work = Arc::new(Work {
+            fillers,
+            files,
+            jobs,
+            next: 0.into(),
+            stop: false.into(),
+            done: 0.into(),
+        });
+        let bytes: u64 = work.fillers.iter().map(Filler::bytes).sum();
+        // The thread that waits is one more.
+        let count = if bytes < WORTH_A_THREAD { 0 } else { workers::threads().saturating_sub(1) };
+        let thread = || {
+            let work = Arc::clone(&work);
+            std::thread::spawn(move || work.labour())
+        };
+        let threads = (0..count.max(usize::from(bytes >= WORTH_A_THREAD))).map(|_| thread());
+        let threads = threads.collect();
+        Self { work, threads }
+    }
+
+    /// Bytes to be filled.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.work.fillers.iter().map(Filler::bytes).sum()
+    }
+
+    /// Bytes that are filled.
+    #[must_use]
+    pub fn done(&self) -> u64 {
+        self.work.done.load(Ordering::Relaxed)
+    }
+
+    /// Works along until all is filled.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that went wrong.
+    pub fn wait(mut self) -> Result<()> {
+        let own = self.work.labour();
+        self.join().and(own)
+    }
+
+    fn join(&mut self) -> Result<()> {
+        let mut first = Ok(());
+        // All of them are joined, whatever the first says.
+        for thread in self.threads.drain(..) {
+            let result = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            first = first.and(result);
+        }
+        first
+    }
+}
+
+impl Drop for Filling {
+    fn drop(&mut self) {
+        self.work.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            // Who drops this does not ask.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! What is done to each process: the thinking behind [`RestorePlan`](super::RestorePlan).
+
+use dormouse_kernel::{Addr, AddrRange};
+
+use super::compare::{self, Pair, inheritable};
+use super::contents::Contents;
+use super::error::Result;
+use super::layout::{self, Transition, transition};
+use super::mm::Mm;
+use super::restore_plan::{Process, RestoredProcess};
+use super::saved::PagesFiles;
+use super::steps::MapStep;
+use super::vdso::{KernelVdso, USER_END, free_range};
+use super::vma::{Backing, Vma};
+
+/// Only a process that runs the same program as its parent can have pages of it.
+pub(super) fn may_inherit(parent: &Mm, child: &Mm) -> bool {
+    parent.exe == child.exe
+}
+
+/// The contents of all processes, in which pages that a process has in common with its parent have
+/// the same source. Also says how many pages were compared.
+pub(super) fn unify(
+    processes: &[RestoredProcess<'_>],
+    files: &PagesFiles,
+) -> Result<(Vec<Contents>, u64)> {
+    let in_doubt = |(child, process): (usize, &RestoredProcess<'_>)| {
+        let parent = process.parent?;
+        let (theirs, ours) = (processes[parent].memory, process.memory);
+        let differ = may_inherit(&theirs.mm, &ours.mm) && !(theirs.exact && ours.exact);
+        differ.then_some((parent, child))
+    };
+    let families: Vec<_> = processes.iter().enumerate().filter_map(in_doubt).collect();
+    let of = |process: usize| {
+        let memory = processes[process].memory;
+        (&*memory.mm.vmas, &memory.contents)
+    };
+    let pairs: Vec<_> = families
+        .iter()
+        .map(|&(parent, child)| Pair { parent: of(parent), child: of(child) })
+        .collect();
+    let (equal, compared) = compare::equal_pages(&pairs, files)?;
+    let mut contents: Vec<_> =
+        processes.iter().map(|process| process.memory.contents.clone()).collect();
+    // Parents first, so that grandchildren get the source of the first that had the page.
+    for (&(parent, child), equal) in families.iter().zip(equal) {
+        contents[child] = contents[child].overlaid(&contents[parent].within(&equal));
+    }
+    Ok((contents, compared))
+}
+
+/// What a process is to have.
+#[derive(Debug)]
+pub(super) struct Own<'a> {
+    pub(super) mm: &'a Mm,
+    pub(super) contents: Contents,
+}
+
+/// What a process has at the time its children are made.
+#[derive(Clone, Debug)]
+pub(super) struct State {
+    layout: Vec<Vma>,
+    contents: Contents,
+}
+
+/// Plans for one process.
+pub(super) struct Planner<'p, 'a> {
+    pub(super) own: &'p Own<'a>,
+    pub(super) inherited: Option<State>,
+    pub(super) kernel: Option<&'p KernelVdso>,
+    pub(super) room: AddrRange,
+}
+
+impl<'a> Planner<'_, 'a> {
+    /// Whether a child has pages in common with this process, be it those of its own or those it
+    /// has itself from its parent for the moment.
+    pub(super) fn shares_with(&self, child: &Own<'_>) -> bool {
+        let ranges = inheritable(&self.own.mm.vmas, &child.mm.vmas);
+        let wanted = child.contents.within(&ranges);
+        !wanted.common(&self.own.contents).is_empty()
+            || self
+                .inherited
+                .as_ref()
+                .is_some_and(|state| !wanted.common(&state.contents).is_empty())
+    }
+
+    /// Plans, given the children that share. Also says what they find, and how many pages of its
+    /// own this process has from its parent.
+    pub(super) fn plan(&mut self, heirs: &[&Own<'_>]) -> (Process<'a>, State, u64) {
+        let (own, room) = (self.own, self.room);
+        let shares = self.inherited.is_some();
+        let inherited = self
+            .inherited
+            .take()
+            .unwrap_or(State { layout: Vec::new(), contents: Contents::default() });
+        let vmas: Vec<_> = own.mm.vmas.iter().filter(|vma| is_mapped(vma)).cloned().collect();
+        let theirs: Vec<_> = heirs.iter().map(|heir| &*heir.mm.vmas).collect();
+        let mut layout = layout::hull(&vmas, &theirs, room);
+        let (mut unmap, map, kept) = self.map(&inherited.layout, &mut layout);
+        if !shares {
+            // Whenever it was forked, it begins with nothing.
+            let end = Addr::from_raw(USER_END);
+            let sides = [(Addr::NULL, room.start()), (room.end(), end)];
+            let sides = sides.into_iter().filter_map(|(from, to)| AddrRange::new(from, to));
+            unmap = sides.map(MapStep::Unmap).collect();
+        }
+
+        // What it has from its parent for now, and its children would have, too.
+        let inherited_contents = inherited.contents.within(&kept);
+        let mut wanted = Contents::default();
+        for heir in heirs {
+            let ranges = inheritable(&vmas, &heir.mm.vmas);
+            wanted = wanted.overlaid(&own.contents.common(&heir.contents).within(&ranges));
+        }
+        let already = own.contents.common(&inherited_contents);
+        let common = wanted.without(&already.ranges());
+        let contents = inherited_contents.overlaid(&wanted);
+
+        let working: Vec<_> = own
+            .mm
+            .vmas
+            .iter()
+            .filter(|vma| vma.backing != Backing::Vsyscall)
+            .map(Vma::working)
+            .collect();
+        let Transition { unmaps, steps, kept } = transition(&layout, &working, room);
+        let mut settle = unmaps;
+        settle.extend(steps);
+        let there = contents.within(&kept);
+        let strange = there.without(&own.contents.ranges());
+        settle.extend(strange.ranges().into_iter().map(MapStep::Drop));
+        let rest = own.contents.without(&own.contents.common(&there).ranges());
+
+        let has_pages = |range| own.contents.touches(range);
+        let process = Process {
+            mm: own.mm,
+            shares,
+            set_thp_disabled: false,
+            unmap,
+            map,
+            layout: layout.clone(),
+            common,
+            settle,
+            rest,
+            finish: layout::finish(&own.mm.vmas, &own.mm.guards, has_pages),
+        };
+        (process, State { layout, contents }, already.pages())
+    }
+
+    /// From what is inherited to `layout`, to which the kernel's own mappings are added. Also says
+    /// what stays.
+    fn map(
+        &self,
+        inherited: &[Vma],
+        layout: &mut Vec<Vma>,
+    ) -> (Vec<MapStep>, Vec<MapStep>, Vec<AddrRange>) {
+        let special = |vmas: &[Vma]| -> Vec<Vma> {
+            let is = |vma: &&Vma| matches!(vma.backing, Backing::Vdso | Backing::Vvar);
+            vmas.iter().filter(is).map(Vma::working).collect()
+        };
+        let kernels = special(&self.own.mm.vmas);
+        let stay = special(inherited) == kernels;
+        let with = |layout: &[Vma]| {
+            let mut all = [layout, &kernels].concat();
+            all.sort_by_key(|vma| vma.range.start());
+            all
+        };
+        let Transition { unmaps, steps, kept } = if stay {
+            transition(inherited, &with(layout), self.room)
+        } else {
+            transition(inherited, layout, self.room)
+        };
+        let mut map = Vec::new();
+        if !stay && let Some(kernel) = self.kernel {
+            let used = inherited.iter().chain(&*layout).chain(&kernels).map(|vma| vma.range);
+            map.extend(kernel.map(self.own.mm, |len| {
+                let from = Addr::from_raw(1 << 44);
+                free_range(used.chain([self.room]), from, len).expect("user memory is never full")
+            }));
+        }
+        map.extend(steps);
+        *layout = with(layout);
+        (unmaps, map, kept)
+    }
+}
+
+/// Whether it takes `mmap(2)`.
+fn is_mapped(vma: &Vma) -> bool {
+    !vma.is_special()
+}

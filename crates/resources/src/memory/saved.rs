@@ -1,0 +1,149 @@
+//! An address space as the images of a dump have it.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+use dormouse_image::pagemap::{Location, Pagemap};
+use dormouse_image::proto::mm::MmEntry;
+use dormouse_image::{ImageDir, ImageError, ImageName};
+use dormouse_kernel::{Addr, AddrRange, PAGE_SIZE};
+
+use super::contents::{ContentRun, Contents, PageSource};
+use super::error::{Error, MappingProblem, Result};
+use super::mm::Mm;
+use super::survey::push_joined;
+use super::vma::{Backing, Traits};
+
+/// The address space of a process in an image: checked, so that nothing that follows has to.
+#[derive(Debug)]
+pub struct SavedMemory {
+    /// Mappings and addresses.
+    pub mm: Mm,
+    pub(super) image: ImageName,
+    /// Private memory.
+    pub(super) contents: Contents,
+    /// The vDSO the process had.
+    pub(super) vdso: Contents,
+    /// Whether pages in common have the same source, and no others do: a dump of dormouse says so,
+    /// unless that would have saved next to nothing.
+    pub(super) exact: bool,
+}
+
+/// All pages files of a dump, open.
+#[derive(Debug, Default)]
+pub struct PagesFiles {
+    files: Vec<(ImageName, File)>,
+    by_inode: HashMap<(u64, u64), u32>,
+}
+
+impl PagesFiles {
+    /// None so far.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn add(&mut self, image: ImageName, file: File) -> Result<u32> {
+        let metadata =
+            file.metadata().map_err(|source| Error::Pages { operation: "stat", image, source })?;
+        let files = &mut self.files;
+        Ok(*self.by_inode.entry((metadata.dev(), metadata.ino())).or_insert_with(|| {
+            files.push((image, file));
+            u32::try_from(files.len() - 1).expect("fewer files than descriptors")
+        }))
+    }
+
+    /// Reads the contents of pages.
+    pub(super) fn read(&self, source: PageSource, into: &mut [u8]) -> Result<()> {
+        let (image, file) = &self.files[source.file as usize];
+        file.read_exact_at(into, source.offset).map_err(|source| Error::Pages {
+            operation: "read",
+            image: *image,
+            source,
+        })
+    }
+}
+
+/// Below this many pages, processes are compared page by page although the dump says what they
+/// have in common: [`SavedMemory::exact`].
+const FEW_PAGES: u64 = 1024;
+
+impl SavedMemory {
+    /// Reads `mm-PID.img` and `pagemap-PID.img`.
+    ///
+    /// # Errors
+    ///
+    /// One of them is missing or makes no sense.
+    pub fn decode(dir: &ImageDir, image_pid: u32, files: &mut PagesFiles) -> Result<Self> {
+        let image = ImageName::Mm(image_pid);
+        let entry: MmEntry = dir.get_one(image)?;
+        let mut mm = Mm::decode(image, &entry)?;
+        let pagemap = ImageName::Pagemap(image_pid);
+        let all = read_contents(dir, pagemap, files)?;
+        let mut private = Vec::new();
+        let mut vdso = Vec::new();
+        for vma in &mm.vmas {
+            if vma.backing == Backing::Vdso {
+                vdso.push(vma.range);
+            } else if vma.is_private() {
+                push_joined(&mut private, vma.range);
+            }
+        }
+        let (contents, vdso) = (all.within(&private), all.within(&vdso));
+        if contents.pages() + vdso.pages() != all.pages() {
+            let stray = all.without(&private).without(&vdso.ranges());
+            let at = stray.runs().first().map_or(Addr::NULL, |run| run.range.start());
+            let problem = MappingProblem::Pages;
+            return Err(Error::Corrupt { image: pagemap, at, problem });
+        }
+        let ours = entry.vmas.iter().all(|vma| {
+            vma.extra.is_some() || vma.status == dormouse_image::proto::vma_status::GUARD
+        });
+        if !ours {
+            // What has pages of its own was written to, once at least.
+            for vma in mm.vmas.iter_mut().filter(|vma| vma.is_private()) {
+                if !vma.traits.contains(Traits::NO_RESERVE) && contents.touches(vma.range) {
+                    vma.traits |= Traits::ACCOUNTED;
+                }
+            }
+        }
+        let exact = ours && contents.pages() >= FEW_PAGES;
+        Ok(Self { mm, image, contents, vdso, exact })
+    }
+
+    /// Pages stored of the process.
+    #[must_use]
+    pub fn pages(&self) -> u64 {
+        self.contents.pages()
+    }
+}
+
+pub(super) fn read_contents(
+    dir: &ImageDir,
+    image: ImageName,
+    files: &mut PagesFiles,
+) -> Result<Contents> {
+    let missing = || ImageError::Missing { path: dir.path_of(image) };
+    let pagemap = Pagemap::read(dir, image)?.ok_or_else(missing)?;
+    let numbers = pagemap
+        .files
+        .into_iter()
+        .map(|file| file.map(|file| files.add(ImageName::Pages(file.id), file.file)).transpose())
+        .collect::<Result<Vec<_>>>()?;
+    let mut contents = Contents::default();
+    for run in pagemap.runs {
+        let at = Addr::from_raw(run.vaddr);
+        let range = AddrRange::with_len(at, run.nr_pages * PAGE_SIZE).expect("it was checked");
+        let source = match run.location {
+            Location::File { level, offset } => {
+                numbers[level].map(|file| PageSource { file, offset })
+            }
+            Location::Remote => None,
+        };
+        let problem = MappingProblem::Remote;
+        let source = source.ok_or(Error::Corrupt { image, at, problem })?;
+        contents.push(ContentRun { range, source });
+    }
+    Ok(contents)
+}
