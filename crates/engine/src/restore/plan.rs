@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use dormouse_kernel::proc::ProcDir;
-use dormouse_kernel::{Addr, AddrRange, NsPid};
+use dormouse_kernel::{Addr, AddrRange, HostPid, NsPid};
 use dormouse_resources::memory::Vma;
 
 use super::decode::{Checkpoint, Process, host};
@@ -43,10 +43,10 @@ impl Plan {
             })
             .at(PHASE);
         }
-        let outside = Outside {
-            sid: rustix::process::getsid(None).map_or(0, |sid| sid.as_raw_nonzero().get()),
-            pgid: rustix::process::getpgrp().as_raw_nonzero().get(),
-        };
+        // Zero stands for a group or session outside of this pid namespace.
+        let own = ProcDir::of_self().and_then(|dir| dir.stat()).at(PHASE)?;
+        let number = |pid: Option<HostPid>| pid.map_or(0, HostPid::as_raw);
+        let outside = Outside { sid: number(own.session), pgid: number(own.pgrp) };
         let nodes: Vec<Node> = nodes(checkpoint, outside, options.shell_job);
         let steps = spawn_plan::plan(&nodes, outside, |_| false).at(PHASE)?;
         check_pids(checkpoint, &steps)?;
