@@ -94,7 +94,7 @@ fn map_flags(vma: &Vma, private: bool) -> i32 {
     let mut flags =
         libc::MAP_FIXED_NOREPLACE | if private { libc::MAP_PRIVATE } else { libc::MAP_SHARED };
     if vma.traits.contains(Traits::GROWS_DOWN) {
-        flags |= libc::MAP_GROWSDOWN | libc::MAP_STACK;
+        flags |= libc::MAP_GROWSDOWN;
     }
     if vma.traits.contains(Traits::NO_RESERVE) {
         flags |= libc::MAP_NORESERVE;
