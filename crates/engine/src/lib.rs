@@ -12,6 +12,7 @@ pub mod error;
 pub mod options;
 pub mod progress;
 mod restore;
+mod stats;
 
 pub use dump::{DumpReport, dump};
 pub use error::{Error, ErrorKind, Phase};

@@ -64,6 +64,10 @@ pub fn dump(options: &DumpOptions, progress: &mut dyn Progress) -> Result<DumpRe
     let undo = encode_files(&census, &files, &dump)?;
 
     progress.phase(Phase::Commit, None);
+    // What can fail comes before the dump is complete.
+    report.frozen = still.elapsed();
+    let work = options.work.as_ref().unwrap_or(&options.images);
+    crate::stats::write_dump(work, &report).at(Phase::Commit)?;
     dump.commit(&encode::inventory()).at(Phase::Commit)?;
     undo.keep();
 
@@ -73,7 +77,6 @@ pub fn dump(options: &DumpOptions, progress: &mut dyn Progress) -> Result<DumpRe
         AfterDump::LeaveStopped => frozen.leave_stopped(),
         AfterDump::LeaveRunning => drop(frozen),
     }
-    report.frozen = still.elapsed();
     Ok(report)
 }
 

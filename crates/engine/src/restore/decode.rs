@@ -128,7 +128,8 @@ pub(crate) fn decode(dir: &ImageDir) -> Result<Checkpoint, Error> {
         return Err(contradiction(ImageName::PsTree, "the root is a zombie")).at(PHASE);
     }
     // By-products of whoever made the dump.
-    for name in [ImageName::Seccomp, ImageName::TimeNs(0), ImageName::StatsDump] {
+    let by_products = [ImageName::Seccomp, ImageName::TimeNs(0), ImageName::Cgroup];
+    for name in by_products {
         drop(dir.find_file(name).at(PHASE)?);
     }
     if let Some(name) = dir.unread().at(PHASE)?.into_iter().next() {

@@ -7,6 +7,7 @@ pub(crate) mod spawn_plan;
 mod world;
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
 
 use dormouse_image::ImageDir;
 use dormouse_kernel::clone::CloneFlags;
@@ -19,7 +20,7 @@ use dormouse_resources::task::Life;
 use dormouse_resources::{self as resources};
 
 use crate::cause::{At, Cause};
-use crate::{Error, Phase, Progress, RestoreOptions};
+use crate::{Error, Phase, Progress, RestoreOptions, stats};
 use decode::{Body, Checkpoint, Process, Thread, host};
 pub use plan::Plan;
 use spawn_plan::Step;
@@ -44,6 +45,7 @@ pub fn restore(
     options: &mut RestoreOptions,
     progress: &mut dyn Progress,
 ) -> Result<Restored, Error> {
+    let begun = Instant::now();
     progress.phase(Phase::Decode, None);
     let (dir, _) = ImageDir::open(&options.images).at(Phase::Decode)?;
     let checkpoint = decode::decode(&dir)?;
@@ -59,7 +61,9 @@ pub fn restore(
     progress.phase(Phase::Spawn, None);
     let root = checkpoint.processes[0].node.pid;
     let mut world = World::begin(root, plan.room, plan.link).of(Phase::Spawn, host(root))?;
+    let forking = Instant::now();
     spawn(&mut world, &plan)?;
+    let forking = forking.elapsed();
 
     progress.phase(Phase::Memory, Some(plan.bytes));
     let mut objects = memory::Objects::default();
@@ -103,6 +107,9 @@ pub fn restore(
             })
             .at(Phase::Release)?;
     }
+    let work = options.work.as_ref().unwrap_or(&options.images);
+    let pages = plan.bytes / dormouse_kernel::PAGE_SIZE;
+    stats::write_restore(work, (forking, begun.elapsed()), pages).at(Phase::Release)?;
     progress.phase(Phase::Release, None);
     release(&checkpoint, options, ready)?;
     Ok(Restored { root: host(root) })
@@ -357,7 +364,6 @@ fn registers(world: &mut World, body: &Body, ready: &mut Vec<Stopped>) -> Result
     for (index, thread) in body.threads.iter().enumerate().rev() {
         let Cpu { registers, xstate } = &thread.cpu;
         let mask = thread.state.mask.get();
-        let _ = thread.interrupted;
         ready.push(world.take(thread.tid).become_program(registers, xstate, mask, index == 0)?);
     }
     Ok(())
