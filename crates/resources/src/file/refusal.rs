@@ -114,8 +114,9 @@ refusals! {
 }
 
 impl Refusal {
-    /// Which kind of file it is that no room claims.
-    pub(crate) fn of(probe: &Probe) -> Self {
+    /// Which kind of file it is, if no room claims it.
+    #[must_use]
+    pub fn of(probe: &Probe) -> Self {
         match probe.file_system {
             FsMagic::SOCKET => return Self::Socket,
             FsMagic::NS => return Self::Namespace,

@@ -48,9 +48,9 @@ macro_rules! registry {
                 match self { $( Self::$kind(_) => <$room>::TYPE, )* }
             }
 
-            /// The rooms that claim a file. There is one, or the file is
+            /// The kinds whose rooms claim a file. There is one, or the file is
             /// refused.
-            pub(crate) fn claims(probe: &Probe) -> impl Iterator<Item = FdType> {
+            pub fn claims(probe: &Probe) -> impl Iterator<Item = FdType> {
                 let claims = [$( <$room>::claims(probe).then_some(<$room>::TYPE), )*];
                 claims.into_iter().flatten()
             }

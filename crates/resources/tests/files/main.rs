@@ -1,6 +1,7 @@
 //! Real files of this process, taken through images and made anew.
 #![allow(clippy::unwrap_used)]
 
+mod contract;
 mod epoll;
 mod eventfd;
 mod fifo;
@@ -10,3 +11,4 @@ mod pipe;
 mod round_trip;
 mod sharing;
 mod unlinked;
+mod zoo;

@@ -126,6 +126,11 @@ impl Dump {
         id
     }
 
+    /// What is known of a file that was added.
+    pub(crate) fn probe(&self, id: FileId) -> &Probe {
+        &self.probes[&id]
+    }
+
     /// Writes images of all that was added.
     pub(crate) fn write(self) -> Result<(Images, Contents)> {
         let Self { options, shared, index, probes, mut table, inodes: _, .. } = self;
@@ -137,7 +142,8 @@ impl Dump {
         for (&id, probe) in &probes {
             files.insert(id, File::collect(&cx, probe)?);
         }
-        let dir = tempfile::tempdir().unwrap();
+        // Images that are written a thousand times do not belong on a disk.
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
         let dump = NewDump::begin(dir.path()).unwrap();
         let mut sink = ImageSink::new(&dump);
         for (&id, file) in &files {
@@ -154,6 +160,14 @@ impl Dump {
 }
 
 impl Images {
+    /// Decodes everything, and says nothing of what it gives.
+    pub(crate) fn decode(&self) -> Result<()> {
+        let (images, _) = ImageDir::open(self.dir.path())?;
+        let mut source = ImageSource::open(&images)?;
+        FdTable::decode(FdTableId::from_raw(1), &mut source)?;
+        source.finish().map(drop)
+    }
+
     /// Decodes everything and creates it. `inodes` are to be opened as well.
     pub(crate) fn restore(
         &self,

@@ -1,0 +1,143 @@
+//! A file of every kind.
+
+use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::symlink;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+
+use dormouse_image::proto::files::FdType;
+use dormouse_resources::file::Refusal;
+use rustix::event::{EventfdFlags, epoll, eventfd};
+use rustix::fs::{
+    CWD, FileType, MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, inotify, memfd_create,
+    mknodat, open,
+};
+use rustix::net::{AddressFamily, SocketType, socket};
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
+use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
+use tempfile::TempDir;
+
+/// What is to become of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// The room with this tag claims it.
+    Claimed(FdType),
+    /// It is refused for this reason.
+    Refused(Refusal),
+}
+
+/// Files, what they are, and what is to become of them.
+pub(crate) struct Zoo {
+    pub(crate) files: Vec<(&'static str, OwnedFd, Fate)>,
+    _dir: TempDir,
+}
+
+/// Kinds that take a device, a privilege or a program that is not here.
+pub(crate) const ABSENT: &[Refusal] = &[
+    Refusal::Fanotify,
+    Refusal::Signalfd,
+    Refusal::MessageQueue,
+    Refusal::IoUring,
+    Refusal::Userfaultfd,
+    Refusal::Bpf,
+    Refusal::PerfEvent,
+    Refusal::SecretMemory,
+    Refusal::Tun,
+    Refusal::BlockDevice,
+    Refusal::Anonymous,
+    Refusal::SharedMemory,
+    Refusal::Detached,
+    Refusal::External,
+    Refusal::Undefined,
+];
+
+/// One of each, at least.
+pub(crate) fn zoo() -> Zoo {
+    use Fate::{Claimed, Refused};
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let opened = |name: &str, flags| open(path(name), flags, Mode::RUSR | Mode::WUSR).unwrap();
+    fs::write(path("plain"), b"0123456789").unwrap();
+    fs::write(path("small ghost"), b"boo").unwrap();
+    fs::write(path("large ghost"), vec![b'o'; 50_000]).unwrap();
+    fs::create_dir(path("lost")).unwrap();
+    symlink("plain", path("link")).unwrap();
+    for name in ["fifo", "lost fifo"] {
+        mknodat(CWD, path(name), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    }
+
+    let (from, to) = rustix::pipe::pipe().unwrap();
+    rustix::io::write(&to, b"in a pipe").unwrap();
+    let again = |file: &OwnedFd, flags| {
+        open(format!("/proc/self/fd/{}", file.as_raw_fd()), flags, Mode::empty()).unwrap()
+    };
+    let fifo = opened("fifo", OFlags::RDWR);
+    rustix::io::write(&fifo, b"in a fifo").unwrap();
+    let memfd = memfd_create("zoo", MemfdFlags::ALLOW_SEALING).unwrap();
+    rustix::io::write(&memfd, b"in memory").unwrap();
+    fcntl_add_seals(&memfd, SealFlags::SHRINK).unwrap();
+    let watched = eventfd(1, EventfdFlags::NONBLOCK).unwrap();
+    let epoll = epoll::create(epoll::CreateFlags::empty()).unwrap();
+    for (file, data) in [(&watched, 1), (&from, 2)] {
+        let data = epoll::EventData::new_u64(data);
+        epoll::add(&epoll, file, data, epoll::EventFlags::IN | epoll::EventFlags::ET).unwrap();
+    }
+    let (stream, _) = UnixStream::pair().unwrap();
+    let (reg, pipe) = (Claimed(FdType::Reg), Claimed(FdType::Pipe));
+    let network = |family, kind| socket(family, kind, None).unwrap();
+    let terminal = rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR).unwrap();
+
+    let mut files = vec![
+        ("a file", opened("plain", OFlags::RDWR), reg),
+        ("a log", opened("plain", OFlags::WRONLY | OFlags::APPEND), reg),
+        ("a directory", opened(".", OFlags::RDONLY), reg),
+        ("a symbolic link", opened("link", OFlags::PATH | OFlags::NOFOLLOW), reg),
+        ("a fifo's path", opened("fifo", OFlags::PATH), reg),
+        ("a ghost", opened("small ghost", OFlags::RDONLY), reg),
+        ("a ghost again", opened("small ghost", OFlags::WRONLY), reg),
+        ("a large ghost", opened("large ghost", OFlags::RDWR | OFlags::NOFOLLOW), reg),
+        ("a lost directory", opened("lost", OFlags::RDONLY), reg),
+        ("a temporary file", opened(".", OFlags::RDWR | OFlags::TMPFILE), reg),
+        ("a device", opened("/dev/null", OFlags::RDWR), reg),
+        ("a device's path", opened("/dev/ptmx", OFlags::PATH), reg),
+        ("a file of /proc", opened("/proc/self/maps", OFlags::RDONLY), reg),
+        ("a fifo", opened("fifo", OFlags::RDONLY), Claimed(FdType::Fifo)),
+        ("both ends of a fifo", fifo, Claimed(FdType::Fifo)),
+        ("a lost fifo", opened("lost fifo", OFlags::RDWR), Claimed(FdType::Fifo)),
+        ("a pipe again", again(&from, OFlags::RDONLY), pipe),
+        ("a pipe's place", again(&from, OFlags::PATH), pipe),
+        ("a pipe to read", from, pipe),
+        ("a pipe to write", to, pipe),
+        ("a memfd", again(&memfd, OFlags::RDONLY), Claimed(FdType::MemFd)),
+        ("a memfd as made", memfd, Claimed(FdType::MemFd)),
+        ("an eventfd", watched, Claimed(FdType::EventFd)),
+        ("a semaphore", eventfd(3, EventfdFlags::SEMAPHORE).unwrap(), Claimed(FdType::EventFd)),
+        ("an epoll", epoll, Claimed(FdType::EventPoll)),
+        ("a terminal", terminal, Refused(Refusal::Terminal)),
+        ("a Unix stream", stream.into(), Refused(Refusal::Socket)),
+        ("a datagram", UnixDatagram::unbound().unwrap().into(), Refused(Refusal::Socket)),
+        ("TCP", network(AddressFamily::INET, SocketType::STREAM), Refused(Refusal::Socket)),
+        ("UDP", network(AddressFamily::INET6, SocketType::DGRAM), Refused(Refusal::Socket)),
+        ("netlink", network(AddressFamily::NETLINK, SocketType::RAW), Refused(Refusal::Socket)),
+        (
+            "a timerfd",
+            timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::empty()).unwrap(),
+            Refused(Refusal::Timerfd),
+        ),
+        (
+            "an inotify",
+            inotify::init(inotify::CreateFlags::empty()).unwrap(),
+            Refused(Refusal::Inotify),
+        ),
+        ("a pidfd", pidfd_open(getpid(), PidfdFlags::empty()).unwrap(), Refused(Refusal::Pidfd)),
+        ("a namespace", opened("/proc/self/ns/mnt", OFlags::RDONLY), Refused(Refusal::Namespace)),
+    ];
+    if let Ok(fuse) = open("/dev/fuse", OFlags::RDWR, Mode::empty()) {
+        files.push(("a device with state", fuse, Refused(Refusal::CharacterDevice)));
+    }
+    for name in ["small ghost", "large ghost", "lost fifo"] {
+        fs::remove_file(path(name)).unwrap();
+    }
+    fs::remove_dir(path("lost")).unwrap();
+    Zoo { files, _dir: dir }
+}
