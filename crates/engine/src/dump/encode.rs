@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use dormouse_image::ImageName;
-use dormouse_image::proto::core::{CoreEntry, Machine, TaskKobjIdsEntry};
+use dormouse_image::proto::core::{CoreEntry, Machine, TaskCoreEntry, TaskKobjIdsEntry};
 use dormouse_image::proto::inventory::InventoryEntry;
 use dormouse_image::proto::pstree::PstreeEntry;
 use dormouse_image::store::NewDump;
@@ -75,6 +75,7 @@ fn encode_process(
 ) -> Result<(), Cause> {
     let pid = image_pid(process.pid);
     let mut core = CoreEntry { mtype: Machine::X8664.into(), ..CoreEntry::default() };
+    encode_birth(process, core.tc.get_or_insert_default());
     let Some(living) = living else {
         let status = process.stat.exit_code.cast_unsigned();
         Life::Zombie { status }.encode(&mut core);
@@ -116,6 +117,17 @@ fn encode_process(
         dump.put_one(ImageName::Core(tid), &core)?;
     }
     Ok(())
+}
+
+/// What ties a process to its parent, where it is not what fork(2) makes it.
+/// The root's parent is outside.
+fn encode_birth(process: &Process, tc: &mut TaskCoreEntry) {
+    if process.parent.is_some() && process.stat.exit_signal != libc::SIGCHLD {
+        tc.exit_signal = Some(process.stat.exit_signal.unsigned_abs());
+    }
+    if process.parent_thread != process.parent {
+        tc.parent_tid = process.parent_thread.map(image_pid);
+    }
 }
 
 fn encode_thread(thread: &Thread, core: &mut CoreEntry) {

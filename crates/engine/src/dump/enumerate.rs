@@ -17,7 +17,7 @@ use dormouse_resources::task::FsState;
 use dormouse_resources::{self as resources, memory};
 use rustix::fs::OFlags;
 
-use super::freeze::{Frozen, Process};
+use super::freeze::Frozen;
 use super::sharing::Sharing;
 use crate::cause::{At, Cause};
 use crate::{Error, Phase};
@@ -60,7 +60,7 @@ pub(crate) fn enumerate(frozen: &Frozen) -> Result<Census, Error> {
         for task in &process.threads {
             let tid = task.tid();
             let read = process.proc.task(tid).and_then(|dir| dir.status()).of(PHASE, tid)?;
-            check_task(process, &read).of(PHASE, tid)?;
+            check_task(&read).of(PHASE, tid)?;
             status.insert(tid, read);
         }
     }
@@ -126,7 +126,7 @@ pub(crate) fn enumerate(frozen: &Frozen) -> Result<Census, Error> {
 }
 
 /// State of a task that is refused before anything else is looked at.
-fn check_task(process: &Process, status: &Status) -> Result<(), Cause> {
+fn check_task(status: &Status) -> Result<(), Cause> {
     use dormouse_kernel::proc::SeccompMode;
     let refuse = |what, reason, hint| Err(Cause::Unsupported { what, reason, hint });
     if status.seccomp != SeccompMode::Disabled {
@@ -141,13 +141,6 @@ fn check_task(process: &Process, status: &Status) -> Result<(), Cause> {
             "a pid namespace",
             "namespaces of a tree's own are not saved yet",
             "run dormouse inside of the namespace",
-        );
-    }
-    if process.stat.exit_signal != libc::SIGCHLD && process.parent.is_some() {
-        return refuse(
-            "a child that ends without SIGCHLD",
-            "its exit signal is not saved yet",
-            "let the program create it with fork(2)",
         );
     }
     Ok(())

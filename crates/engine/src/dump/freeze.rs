@@ -27,6 +27,8 @@ pub(crate) struct Process {
     pub(crate) pid: HostPid,
     /// Its place in the tree; the root's parent is outside.
     pub(crate) parent: Option<HostPid>,
+    /// The thread of its parent that it is a child of.
+    pub(crate) parent_thread: Option<HostPid>,
     /// `/proc/PID`.
     pub(crate) proc: ProcDir,
     /// `/proc/PID/stat`, read while it was stopped.
@@ -112,7 +114,8 @@ pub(crate) fn freeze(root: HostPid, timeout: std::time::Duration) -> Result<Froz
 struct Freezer {
     tasks: BTreeMap<HostPid, Stopped>,
     zombies: BTreeSet<HostPid>,
-    parents: BTreeMap<HostPid, HostPid>,
+    /// The process and the thread that each process is a child of.
+    parents: BTreeMap<HostPid, (HostPid, HostPid)>,
     members: BTreeMap<HostPid, Vec<HostPid>>,
     dirs: BTreeMap<HostPid, ProcDir>,
 }
@@ -136,7 +139,7 @@ impl Freezer {
                 news |= self.stop_process(pid)?;
                 for &tid in self.members.get(&pid).map_or(&[][..], Vec::as_slice) {
                     for child in children(&self.dirs[&pid], tid)? {
-                        if self.parents.insert(child, pid).is_none() {
+                        if self.parents.insert(child, (pid, tid)).is_none() {
                             processes.push(child);
                             news = true;
                         }
@@ -261,7 +264,7 @@ impl Freezer {
     ) -> Result<Frozen, Error> {
         let mut frozen = Frozen { processes: Vec::new() };
         let mut children: BTreeMap<HostPid, Vec<HostPid>> = BTreeMap::new();
-        for (&child, &parent) in &self.parents {
+        for (&child, &(parent, _)) in &self.parents {
             children.entry(parent).or_default().push(child);
         }
         let mut queue = std::collections::VecDeque::from([root]);
@@ -280,12 +283,20 @@ impl Freezer {
                     return Err(error.into());
                 }
             };
-            let parent = self.parents.get(&pid).copied();
+            let (parent, parent_thread) = self.parents.get(&pid).copied().unzip();
             let held_by = threads.first().and_then(|leader| match leader.stop() {
                 Stop::Group(signal) => Some(signal),
                 _ => None,
             });
-            frozen.processes.push(Process { pid, parent, proc, stat, held_by, threads });
+            frozen.processes.push(Process {
+                pid,
+                parent,
+                parent_thread,
+                proc,
+                stat,
+                held_by,
+                threads,
+            });
         }
         if frozen.processes[0].is_zombie() {
             return Err(Error::RootIsZombie(root));

@@ -8,6 +8,7 @@ use dormouse_image::proto::fs::FsEntry;
 use dormouse_image::proto::mm::MmEntry;
 use dormouse_image::proto::pstree::PstreeEntry;
 use dormouse_image::{ImageDir, ImageName};
+use dormouse_kernel::signal::Signal;
 use dormouse_kernel::{HostPid, NsPid};
 use dormouse_puppet::Interruption;
 use dormouse_resources::file::{FdTable, FdTableId, FileId, FileRef, Files, ImageSource, Use};
@@ -39,6 +40,10 @@ pub(crate) struct Process {
     pub(crate) node: TreeNode,
     /// Whether it runs.
     pub(crate) life: Life,
+    /// What tells its parent of its end.
+    pub(crate) exit_signal: Option<Signal>,
+    /// The thread of its parent that it is a child of, if not the leader.
+    pub(crate) parent_thread: Option<NsPid>,
     /// Its name.
     pub(crate) name: String,
     /// What it has, unless it is a zombie.
@@ -67,8 +72,6 @@ pub(crate) struct Thread {
     pub(crate) tid: NsPid,
     /// Its registers.
     pub(crate) cpu: Cpu,
-    /// How a call was interrupted, which the registers make again.
-    pub(crate) interrupted: Option<Interruption>,
     /// Everything else.
     pub(crate) state: ThreadState,
     /// Its fd table.
@@ -77,12 +80,21 @@ pub(crate) struct Thread {
     pub(crate) directories: Directories,
 }
 
+/// Which tasks share root, working directory and umask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum DirectoriesId {
+    /// Those of a process: the number of its kernel object.
+    Process(u32),
+    /// Those of threads that are not those of their process: the number of
+    /// the image.
+    Threads(u32),
+}
+
 /// Root, working directory and umask.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Directories {
-    /// Threads of a process with the same number share them; those without
-    /// share the leader's.
-    pub(crate) number: Option<u32>,
+    /// Tasks with the same number share them.
+    pub(crate) number: DirectoriesId,
     /// The values.
     pub(crate) state: FsState,
     /// The working directory.
@@ -111,10 +123,20 @@ pub(crate) fn decode(dir: &ImageDir) -> Result<Checkpoint, Error> {
     let nodes = decode_tree(entries).at(PHASE)?;
     let mut source = ImageSource::open(dir).at(PHASE)?;
     let mut tables = BTreeMap::new();
-    let mut processes = Vec::with_capacity(nodes.len());
+    let mut processes: Vec<Process> = Vec::with_capacity(nodes.len());
     for node in nodes {
         let pid = host(node.pid);
         let process = decode_process(dir, node, &mut source).of(PHASE, pid)?;
+        if let Some(thread) = process.parent_thread {
+            let parent = processes.iter().find(|other| Some(other.node.pid) == process.node.parent);
+            if parent.is_none_or(|parent| {
+                parent.body.is_none() || !parent.node.threads.contains(&thread)
+            }) {
+                let image = ImageName::Core(number(process.node.pid));
+                let reason = "it is the child of a thread that its parent does not have";
+                return Err(contradiction(image, reason)).of(PHASE, pid);
+            }
+        }
         for thread in process.body.iter().flat_map(|body| &body.threads) {
             let id = thread.table;
             if let std::collections::btree_map::Entry::Vacant(place) = tables.entry(id) {
@@ -148,10 +170,11 @@ fn decode_process(
     let life = Life::decode(&core)?;
     let name = core.tc.as_ref().map(|tc| tc.comm.clone()).unwrap_or_default();
     let name = String::from_utf8_lossy(&name).into_owned();
+    let (exit_signal, parent_thread) = decode_birth(pid, &core)?;
     if let Life::Zombie { .. } = life {
         // CRIU writes them for zombies as well, and nothing in them counts.
         drop(dir.find_file(ImageName::Ids(pid))?);
-        return Ok(Process { node, life, name, body: None });
+        return Ok(Process { node, life, exit_signal, parent_thread, name, body: None });
     }
     let ids: TaskKobjIdsEntry = dir.get_one(ImageName::Ids(pid))?;
     let image = ImageName::Mm(pid);
@@ -169,7 +192,7 @@ fn decode_process(
         }
     }
     let pages = Pagemap::read(dir, ImageName::Pagemap(pid))?;
-    let process = Directories::read(dir, pid, None, source)?;
+    let process = Directories::read(dir, pid, DirectoriesId::Process(ids.fs_id), source)?;
     let mut threads = Vec::with_capacity(node.threads.len());
     for &tid in &node.threads {
         let own;
@@ -182,14 +205,39 @@ fn decode_process(
         threads.push(decode_thread(dir, tid, core, (&ids, process), source)?);
     }
     let state = ProcessState::decode(&core)?;
-    Ok(Process { node, life, name, body: Some(Body { state, mm, pages, mapped, threads }) })
+    let body = Some(Body { state, mm, pages, mapped, threads });
+    Ok(Process { node, life, exit_signal, parent_thread, name, body })
+}
+
+/// What ties a process to its parent: the signal that tells of its end, and
+/// the thread it belongs to.
+fn decode_birth(pid: u32, core: &CoreEntry) -> Result<(Option<Signal>, Option<NsPid>), Cause> {
+    let bad = |reason| contradiction(ImageName::Core(pid), reason);
+    let tc = core.tc.as_ref();
+    let number = |raw: u32| i32::try_from(raw).ok();
+    let exit_signal = match tc.and_then(|tc| tc.exit_signal) {
+        None => Some(Signal::CHLD),
+        Some(0) => None,
+        Some(raw) => {
+            let signal = number(raw).and_then(Signal::from_raw);
+            Some(signal.ok_or_else(|| bad("its end is told by something that is no signal"))?)
+        }
+    };
+    let parent_thread = match tc.and_then(|tc| tc.parent_tid) {
+        None => None,
+        Some(raw) => {
+            let thread = number(raw).and_then(NsPid::from_raw);
+            Some(thread.ok_or_else(|| bad("it is the child of something that is no thread"))?)
+        }
+    };
+    Ok((exit_signal, parent_thread))
 }
 
 impl Directories {
     fn read(
         dir: &ImageDir,
         task: u32,
-        shared: Option<u32>,
+        number: DirectoriesId,
         source: &mut ImageSource<'_>,
     ) -> Result<Self, Cause> {
         let image = ImageName::Fs(task);
@@ -200,7 +248,7 @@ impl Directories {
         };
         let cwd = reference(state.cwd, "working directory");
         let root = reference(state.root, "root directory");
-        Ok(Self { number: shared, state, cwd, root })
+        Ok(Self { number, state, cwd, root })
     }
 }
 
@@ -213,22 +261,19 @@ fn decode_thread(
 ) -> Result<Thread, Cause> {
     let image = ImageName::Core(number(tid));
     let extension = core.thread_core.as_ref();
-    let interrupted = match extension.and_then(|thread| thread.interrupted) {
-        None => None,
-        Some(code) => Some(
-            Interruption::from_code(code)
-                .ok_or_else(|| contradiction(image, "no call is interrupted with that answer"))?,
-        ),
-    };
+    // The registers make an interrupted call again.
+    let interrupted = extension.and_then(|thread| thread.interrupted);
+    if interrupted.is_some_and(|code| Interruption::from_code(code).is_none()) {
+        return Err(contradiction(image, "no call is interrupted with that answer"));
+    }
     let table = extension.and_then(|thread| thread.files_id).unwrap_or(ids.files_id);
     let directories = match extension.and_then(|thread| thread.fs_id) {
         None => process,
-        Some(shared) => Directories::read(dir, shared, Some(shared), source)?,
+        Some(shared) => Directories::read(dir, shared, DirectoriesId::Threads(shared), source)?,
     };
     Ok(Thread {
         tid,
         cpu: Cpu::decode(core)?,
-        interrupted,
         state: ThreadState::decode(core)?,
         table: FdTableId::from_raw(table),
         directories,

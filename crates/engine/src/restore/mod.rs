@@ -1,16 +1,17 @@
 //! The phases of a restore.
 
+mod births;
 mod decode;
 mod memory;
 mod plan;
 pub(crate) mod spawn_plan;
 mod world;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 use dormouse_image::ImageDir;
-use dormouse_kernel::clone::CloneFlags;
 use dormouse_kernel::ptrace::Stopped;
 use dormouse_kernel::signal::{SigSet, Signal};
 use dormouse_kernel::{HostPid, NsPid};
@@ -21,7 +22,7 @@ use dormouse_resources::{self as resources};
 
 use crate::cause::{At, Cause};
 use crate::{Error, Phase, Progress, RestoreOptions, stats};
-use decode::{Body, Checkpoint, Process, Thread, host};
+use decode::{Body, Checkpoint, Process, host};
 pub use plan::Plan;
 use spawn_plan::Step;
 use world::World;
@@ -62,7 +63,7 @@ pub fn restore(
     let root = checkpoint.processes[0].node.pid;
     let mut world = World::begin(root, plan.room, plan.link).of(Phase::Spawn, host(root))?;
     let forking = Instant::now();
-    spawn(&mut world, &plan)?;
+    spawn(&mut world, root, &plan)?;
     let forking = forking.elapsed();
 
     progress.phase(Phase::Memory, Some(plan.bytes));
@@ -73,9 +74,6 @@ pub fn restore(
     }
 
     progress.phase(Phase::Install, None);
-    for (process, body) in living(&checkpoint) {
-        threads(&mut world, process, body).of(Phase::Threads, host(process.node.pid))?;
-    }
     install(&mut world, &checkpoint, &created)?;
     directories(&mut world, &checkpoint, &mut cx)?;
 
@@ -133,15 +131,18 @@ fn fill(created: &CreatedFiles<'_>, rank: FillRank) -> Result<(), Error> {
     created.fill(rank, &|pid| Some(host(pid))).at(Phase::Fill)
 }
 
-/// Forks the tree, and makes its sessions.
-fn spawn(world: &mut World, plan: &Plan) -> Result<(), Error> {
+/// Forks the tree, with all threads, and makes its sessions.
+fn spawn(world: &mut World, root: NsPid, plan: &Plan) -> Result<(), Error> {
+    let make = |world: &mut World, process: NsPid| {
+        for (maker, births) in plan.births.of(process) {
+            world.multiply(maker, births).of(Phase::Spawn, host(process))?;
+        }
+        Ok(())
+    };
+    make(world, root)?;
     for step in &plan.steps {
         match *step {
-            Step::Fork { maker, child, sibling } => {
-                let flags = if sibling { CloneFlags::PARENT } else { CloneFlags::empty() };
-                let (maker, child) = (pid(maker), pid(child));
-                world.multiply(maker, None, &[(child, flags)]).of(Phase::Spawn, host(child))?;
-            }
+            Step::Fork { child, .. } => make(world, pid(child))?,
             Step::SetSid(leader) => {
                 let mut batch = Batch::new();
                 batch.call(libc::SYS_setsid, []);
@@ -173,7 +174,7 @@ fn groups(world: &mut World, plan: &Plan) -> Result<(), Error> {
                     [stand_in.as_raw().into(), 0.into(), 0.into(), 0.into()],
                 );
                 world.run(pid(parent), batch).of(Phase::Threads, of)?;
-                forget_child(world, pid(parent)).of(Phase::Threads, of)?;
+                forget_child(world, pid(parent), Signal::CHLD).of(Phase::Threads, of)?;
             }
         }
     }
@@ -184,11 +185,11 @@ fn pid(raw: i32) -> NsPid {
     NsPid::from_raw(raw).expect("plans are made of pids")
 }
 
-/// Takes the SIGCHLD back that a parent got for a child which ended here and
+/// Takes the signal back that a parent got for a child which ended here and
 /// not in its program.
-fn forget_child(world: &mut World, parent: NsPid) -> Result<(), Cause> {
+fn forget_child(world: &mut World, parent: NsPid, signal: Signal) -> Result<(), Cause> {
     let mut batch = Batch::new();
-    let set = batch.data(&SigSet::EMPTY.with(Signal::CHLD).as_raw().to_ne_bytes());
+    let set = batch.data(&SigSet::EMPTY.with(signal).as_raw().to_ne_bytes());
     let none = batch.data(&[0; 16]);
     batch.may_fail(
         libc::SYS_rt_sigtimedwait,
@@ -198,34 +199,16 @@ fn forget_child(world: &mut World, parent: NsPid) -> Result<(), Cause> {
     Ok(())
 }
 
-/// Makes the other threads of a process, all at once.
-fn threads(world: &mut World, process: &Process, body: &Body) -> Result<(), Cause> {
-    let leader = &body.threads[0];
-    let flags = |thread: &Thread| {
-        let mut flags =
-            CloneFlags::VM | CloneFlags::SIGHAND | CloneFlags::THREAD | CloneFlags::SYSVSEM;
-        flags.set(CloneFlags::FILES, thread.table == leader.table);
-        flags.set(CloneFlags::FS, thread.directories.number == leader.directories.number);
-        flags
-    };
-    let others: Vec<_> =
-        body.threads[1..].iter().map(|thread| (thread.tid, flags(thread))).collect();
-    if !others.is_empty() {
-        world.multiply(process.node.pid, Some(process.node.pid), &others)?;
-    }
-    Ok(())
-}
-
 /// Fills every fd table, each through one task that uses it.
 fn install(
     world: &mut World,
     checkpoint: &Checkpoint,
     created: &CreatedFiles<'_>,
 ) -> Result<(), Error> {
+    let mut done = BTreeSet::new();
     for (_, body) in living(checkpoint) {
         for thread in &body.threads {
-            let shares = thread.tid != body.threads[0].tid && thread.table == body.threads[0].table;
-            if shares {
+            if !done.insert(thread.table) {
                 continue;
             }
             let table = &checkpoint.tables[&thread.table];
@@ -270,41 +253,40 @@ fn directories(
         source,
     });
     let own_root = own_root.at(PHASE)?;
-    for (_, body) in living(checkpoint) {
-        for thread in &body.threads {
-            let leader = &body.threads[0];
-            let is_leader = thread.tid == leader.tid;
-            let mut batch = Batch::new();
-            if is_leader || thread.directories.number != leader.directories.number {
-                let of = host(thread.tid);
-                let cwd = cx.open_path(thread.directories.cwd).of(PHASE, of)?;
-                let root = cx.open_path(thread.directories.root).of(PHASE, of)?;
-                let stat = rustix::fs::fstat(&root).map_err(|source| Cause::Own {
-                    call: "fstat",
-                    subject: "the root directory".to_owned(),
-                    source,
-                });
-                let stat = stat.of(PHASE, of)?;
-                let changed = (stat.st_dev, stat.st_ino) != (own_root.st_dev, own_root.st_ino);
-                let cwd_slot = world.fetch(&mut batch, cwd.as_fd());
-                let root_slot = changed.then(|| world.fetch(&mut batch, root.as_fd()));
-                thread.directories.state.apply(
-                    &mut batch,
-                    (&cwd_slot).into(),
-                    root_slot.as_ref().map(Into::into),
-                );
-                batch.call(libc::SYS_close, [(&cwd_slot).into()]);
-                if let Some(slot) = root_slot {
-                    batch.call(libc::SYS_close, [(&slot).into()]);
-                }
-                world.run(thread.tid, batch).of(PHASE, of)?;
-            }
-            if is_leader || thread.table != leader.table {
-                let mut batch = Batch::new();
-                batch.call(libc::SYS_close, [world.link().into()]);
-                world.run(thread.tid, batch).of(PHASE, host(thread.tid))?;
-            }
+    let (mut done, mut tables) = (BTreeSet::new(), BTreeMap::new());
+    for thread in living(checkpoint).flat_map(|(_, body)| &body.threads) {
+        tables.entry(thread.table).or_insert(thread.tid);
+        if !done.insert(thread.directories.number) {
+            continue;
         }
+        let of = host(thread.tid);
+        let mut batch = Batch::new();
+        let cwd = cx.open_path(thread.directories.cwd).of(PHASE, of)?;
+        let root = cx.open_path(thread.directories.root).of(PHASE, of)?;
+        let stat = rustix::fs::fstat(&root).map_err(|source| Cause::Own {
+            call: "fstat",
+            subject: "the root directory".to_owned(),
+            source,
+        });
+        let stat = stat.of(PHASE, of)?;
+        let changed = (stat.st_dev, stat.st_ino) != (own_root.st_dev, own_root.st_ino);
+        let cwd_slot = world.fetch(&mut batch, cwd.as_fd());
+        let root_slot = changed.then(|| world.fetch(&mut batch, root.as_fd()));
+        thread.directories.state.apply(
+            &mut batch,
+            (&cwd_slot).into(),
+            root_slot.as_ref().map(Into::into),
+        );
+        batch.call(libc::SYS_close, [(&cwd_slot).into()]);
+        if let Some(slot) = root_slot {
+            batch.call(libc::SYS_close, [(&slot).into()]);
+        }
+        world.run(thread.tid, batch).of(PHASE, of)?;
+    }
+    for task in tables.into_values() {
+        let mut batch = Batch::new();
+        batch.call(libc::SYS_close, [world.link().into()]);
+        world.run(task, batch).of(PHASE, host(task))?;
     }
     Ok(())
 }
@@ -325,9 +307,18 @@ fn zombies(world: &mut World, checkpoint: &Checkpoint) -> Result<(), Error> {
         let name = batch.data(&name);
         batch.call(libc::SYS_prctl, [libc::PR_SET_NAME.into(), name.into()]);
         world.run(pid, batch).of(Phase::Threads, host(pid))?;
+        let told = process.node.parent.zip(process.exit_signal);
+        if let Some((parent, signal)) = told {
+            // It is not to be taken for the end of a batch.
+            let others = living(checkpoint).filter(|(other, _)| other.node.pid == parent);
+            for thread in others.flat_map(|(_, body)| &body.threads) {
+                let avoided = SigSet::EMPTY.with(signal);
+                world.puppet(thread.tid).avoid(avoided).of(Phase::Threads, host(parent))?;
+            }
+        }
         world.take(pid).end(ending).of(Phase::Threads, host(pid))?;
-        if let Some(parent) = process.node.parent {
-            forget_child(world, parent).of(Phase::Threads, host(parent))?;
+        if let Some((parent, signal)) = told {
+            forget_child(world, parent, signal).of(Phase::Threads, host(parent))?;
         }
     }
     Ok(())

@@ -8,6 +8,7 @@ use dormouse_kernel::proc::ProcDir;
 use dormouse_kernel::{Addr, AddrRange, HostPid, NsPid};
 use dormouse_resources::memory::Vma;
 
+use super::births::Births;
 use super::decode::{Checkpoint, Process, host};
 use super::spawn_plan::{self, Node, Outside, Step};
 use super::world::taken;
@@ -19,6 +20,8 @@ use crate::{Error, Phase, RestoreOptions};
 pub struct Plan {
     /// Forks and sessions, in order.
     pub(super) steps: Vec<Step>,
+    /// How each of them is made, with its threads.
+    pub(super) births: Births,
     /// Where puppets have their code and batches.
     pub(super) room: AddrRange,
     /// The descriptor by which puppets reach dormouse.
@@ -49,6 +52,7 @@ impl Plan {
         let outside = Outside { sid: number(own.session), pgid: number(own.pgrp) };
         let nodes: Vec<Node> = nodes(checkpoint, outside, options.shell_job);
         let steps = spawn_plan::plan(&nodes, outside, |_| false).at(PHASE)?;
+        let births = Births::plan(&checkpoint.processes, &steps)?;
         check_pids(checkpoint, &steps)?;
         let tables = checkpoint.tables.values().flat_map(|table| &table.entries);
         let link = tables.map(|descriptor| descriptor.fd.as_raw() + 1).max().unwrap_or(0);
@@ -57,7 +61,7 @@ impl Plan {
         let bytes = runs.map(|run| run.nr_pages * dormouse_kernel::PAGE_SIZE).sum();
         let room = room(bodies().flat_map(|body| &body.mm.vmas)).at(PHASE)?;
         let lines = checkpoint.processes.iter().map(line).collect();
-        Ok(Self { steps, room, link, bytes, lines })
+        Ok(Self { steps, births, room, link, bytes, lines })
     }
 }
 

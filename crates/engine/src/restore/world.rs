@@ -10,6 +10,7 @@ use dormouse_kernel::signal::Signal;
 use dormouse_kernel::{AddrRange, NsPid};
 use dormouse_puppet::{Arg, Bare, Batch, Slot};
 
+use super::births::Birth;
 use super::decode::host;
 use crate::cause::Cause;
 
@@ -91,33 +92,26 @@ impl World {
         self.link
     }
 
-    /// Has `maker` make tasks, all in one batch: each with its flags, and for
-    /// a process with SIGCHLD.
-    pub(crate) fn multiply(
-        &mut self,
-        maker: NsPid,
-        tgid: Option<NsPid>,
-        tasks: &[(NsPid, CloneFlags)],
-    ) -> Result<(), Cause> {
-        let exit_signal = tgid.is_none().then_some(Signal::CHLD);
+    /// Has `maker` make tasks, all in one batch.
+    pub(crate) fn multiply(&mut self, maker: NsPid, births: &[Birth]) -> Result<(), Cause> {
         let mut batch = Batch::new();
-        for &(pid, flags) in tasks {
-            batch.clone_task(flags, exit_signal, pid);
+        for birth in births {
+            batch.clone_task(birth.flags, birth.exit_signal, birth.task);
         }
         if let Err(error) = self.puppet(maker).run(batch) {
             let exists = matches!(
                 error,
                 dormouse_puppet::Error::Call { source: dormouse_kernel::Errno::EXIST, .. }
             );
-            let missing = tasks.iter().find(|(pid, _)| ProcDir::open(host(*pid)).is_ok());
+            let missing = births.iter().find(|birth| ProcDir::open(host(birth.task)).is_ok());
             return Err(match missing {
-                Some(&(pid, _)) if exists => taken(pid),
+                Some(birth) if exists => taken(birth.task),
                 _ => error.into(),
             });
         }
-        for &(pid, _) in tasks {
-            let puppet = Bare::adopt(&self.puppets[&maker], host(pid), pid, tgid.unwrap_or(pid))?;
-            self.puppets.insert(pid, puppet);
+        for &Birth { task, process, .. } in births {
+            let puppet = Bare::adopt(&self.puppets[&maker], host(task), task, process)?;
+            self.puppets.insert(task, puppet);
         }
         Ok(())
     }

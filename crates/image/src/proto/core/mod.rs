@@ -107,6 +107,18 @@ pub struct TaskCoreEntry {
     /// `MEMBARRIER_CMD_GET_REGISTRATIONS`; absent means none.
     #[prost(uint32, optional, tag = "22")]
     pub membarrier_registration_mask: Option<u32>,
+    /// Dormouse: the signal that tells the parent of the process's end, 0 for none. Absent means
+    /// SIGCHLD, which CRIU gives to all.
+    #[prost(uint32, optional, tag = "20001")]
+    pub exit_signal: Option<u32>,
+    /// Dormouse: the thread of the parent whose child the process is. Absent means the leader,
+    /// to which CRIU gives all.
+    #[prost(uint32, optional, tag = "20002")]
+    pub parent_tid: Option<u32>,
+    /// Dormouse: of a stopped process, whether `wait4(2)` has told the parent already. Absent
+    /// means that it is still to be told.
+    #[prost(bool, optional, tag = "20003")]
+    pub stop_seen: Option<bool>,
 }
 
 /// What every thread has (`thread_core_entry`).

@@ -1,0 +1,199 @@
+//! How each task of a tree is made: by which thread, and with what it shares
+//! with that thread.
+//!
+//! A task has its fd table and its directories from its maker or gets new
+//! ones, so whatever two tasks share must come down to them by `clone3(2)`:
+//! the maker of a thread is any thread of its process which has that; the
+//! maker of a process is the very thread whose child it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dormouse_kernel::NsPid;
+use dormouse_kernel::clone::CloneFlags;
+use dormouse_kernel::signal::Signal;
+use dormouse_resources::file::FdTableId;
+
+use super::decode::{DirectoriesId, Process, Thread, host};
+use super::spawn_plan::Step;
+use crate::cause::{At, Cause};
+use crate::{Error, Phase};
+
+/// One call of `clone3(2)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Birth {
+    /// The thread that makes it.
+    maker: NsPid,
+    /// The new task.
+    pub(crate) task: NsPid,
+    /// The process it is in, or is.
+    pub(crate) process: NsPid,
+    /// What it shares.
+    pub(crate) flags: CloneFlags,
+    /// What tells its parent of its end; for a thread nothing does, and a
+    /// sibling has that of its maker.
+    pub(crate) exit_signal: Option<Signal>,
+}
+
+/// The births of a tree, by process: the process first unless it is the root,
+/// then its threads.
+#[derive(Debug)]
+pub(crate) struct Births(BTreeMap<NsPid, Vec<Birth>>);
+
+/// The fd table and the directories of a task.
+type Shares = (FdTableId, DirectoriesId);
+
+/// What exists after the births so far.
+#[derive(Default)]
+struct Born {
+    tasks: BTreeMap<NsPid, Shares>,
+    tables: BTreeSet<FdTableId>,
+    directories: BTreeSet<DirectoriesId>,
+}
+
+impl Births {
+    /// Works them out for the forks of `steps`.
+    pub(crate) fn plan(processes: &[Process], steps: &[Step]) -> Result<Self, Error> {
+        const PHASE: Phase = Phase::Plan;
+        let known: BTreeMap<i32, &Process> =
+            processes.iter().map(|process| (process.node.pid.as_raw(), process)).collect();
+        let mut births = BTreeMap::new();
+        let mut born = Born::default();
+        if let Some(root) = processes.first() {
+            born.add_leader(root);
+            births.insert(root.node.pid, born.threads(root).of(PHASE, host(root.node.pid))?);
+        }
+        for step in steps {
+            let Step::Fork { maker, child, sibling } = *step else { continue };
+            let number = |raw| NsPid::from_raw(raw).expect("plans are made of pids");
+            let (maker, pid) = (number(maker), number(child));
+            let list = match known.get(&child) {
+                None => vec![stand_in(maker, pid)],
+                Some(process) => {
+                    let maker = match (process.parent_thread, sibling) {
+                        (Some(thread), false) => thread,
+                        _ => maker,
+                    };
+                    if sibling {
+                        check_sibling(known.get(&maker.as_raw()), process).of(PHASE, host(pid))?;
+                    }
+                    born.process(process, maker, sibling).of(PHASE, host(pid))?
+                }
+            };
+            births.insert(pid, list);
+        }
+        Ok(Self(births))
+    }
+
+    /// The births of a process and its threads, in order, together where one
+    /// thread makes many.
+    pub(crate) fn of(&self, process: NsPid) -> impl Iterator<Item = (NsPid, &[Birth])> {
+        let all = self.0.get(&process).map_or(&[][..], Vec::as_slice);
+        all.chunk_by(|one, next| one.maker == next.maker).map(|births| (births[0].maker, births))
+    }
+}
+
+fn stand_in(maker: NsPid, pid: NsPid) -> Birth {
+    let exit_signal = Some(Signal::CHLD);
+    Birth { maker, task: pid, process: pid, flags: CloneFlags::empty(), exit_signal }
+}
+
+fn unsupported(what: &'static str, reason: &'static str) -> Cause {
+    let hint = "end one of the tasks that share, and dump again";
+    Cause::Unsupported { what, reason, hint }
+}
+
+/// What is made with `CLONE_PARENT` has the parent and the exit signal of its
+/// maker; a stand-in's are the common ones.
+fn check_sibling(maker: Option<&&Process>, process: &Process) -> Result<(), Cause> {
+    let (signal, thread) =
+        maker.map_or((Some(Signal::CHLD), None), |maker| (maker.exit_signal, maker.parent_thread));
+    if (signal, thread) == (process.exit_signal, process.parent_thread) {
+        return Ok(());
+    }
+    Err(unsupported(
+        "a process whose session comes from a sibling which another thread made, or which ends with another signal",
+        "it can only be made as that sibling was",
+    ))
+}
+
+impl Born {
+    fn shares(thread: &Thread) -> Shares {
+        (thread.table, thread.directories.number)
+    }
+
+    fn add(&mut self, task: NsPid, shares: Shares) {
+        self.tables.insert(shares.0);
+        self.directories.insert(shares.1);
+        self.tasks.insert(task, shares);
+    }
+
+    fn add_leader(&mut self, process: &Process) {
+        if let Some(body) = &process.body {
+            self.add(process.node.pid, Self::shares(&body.threads[0]));
+        }
+    }
+
+    /// What a task with `shares` is to share with `maker`; `None` if it could
+    /// not get it from there.
+    fn flags(&self, maker: NsPid, shares: Shares) -> Option<CloneFlags> {
+        let given = self.tasks.get(&maker);
+        let mut flags = CloneFlags::empty();
+        let (table, directories) = shares;
+        let same = given.is_some_and(|given| given.0 == table);
+        flags.set(CloneFlags::FILES, same);
+        let possible = same || !self.tables.contains(&table);
+        let same = given.is_some_and(|given| given.1 == directories);
+        flags.set(CloneFlags::FS, same);
+        (possible && (same || !self.directories.contains(&directories))).then_some(flags)
+    }
+
+    fn process(
+        &mut self,
+        process: &Process,
+        maker: NsPid,
+        sibling: bool,
+    ) -> Result<Vec<Birth>, Cause> {
+        let pid = process.node.pid;
+        let mut flags = match &process.body {
+            None => CloneFlags::empty(),
+            Some(body) => self.flags(maker, Self::shares(&body.threads[0])).ok_or_else(|| {
+                unsupported(
+                    "an fd table or directories shared with a process that is not the parent",
+                    "they can only be had from who makes the process",
+                )
+            })?,
+        };
+        self.add_leader(process);
+        flags.set(CloneFlags::PARENT, sibling);
+        let exit_signal = process.exit_signal.filter(|_| !sibling);
+        let mut births = vec![Birth { maker, task: pid, process: pid, flags, exit_signal }];
+        births.extend(self.threads(process)?);
+        Ok(births)
+    }
+
+    fn threads(&mut self, process: &Process) -> Result<Vec<Birth>, Cause> {
+        const ALWAYS: CloneFlags = CloneFlags::VM
+            .union(CloneFlags::SIGHAND)
+            .union(CloneFlags::THREAD)
+            .union(CloneFlags::SYSVSEM);
+        let mut births = Vec::new();
+        let Some(body) = &process.body else { return Ok(births) };
+        for (index, thread) in body.threads.iter().enumerate().skip(1) {
+            let shares = Self::shares(thread);
+            let mut elders = body.threads[..index].iter().map(|elder| elder.tid);
+            let birth = elders.find_map(|maker| {
+                let flags = self.flags(maker, shares)? | ALWAYS;
+                let (task, process) = (thread.tid, process.node.pid);
+                Some(Birth { maker, task, process, flags, exit_signal: None })
+            });
+            births.push(birth.ok_or_else(|| {
+                unsupported(
+                    "a thread that shares its fd table with one task and its directories with another",
+                    "it can only have both from who makes it",
+                )
+            })?);
+            self.add(thread.tid, shares);
+        }
+        Ok(births)
+    }
+}
