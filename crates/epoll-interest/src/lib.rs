@@ -80,4 +80,10 @@ pub use event::{Events, FdNumber};
 pub use graph::{Wanted, WantedError};
 pub use insert::{InsertError, Insertion, LeftArmed, Rebuild, insert};
 pub use inspect::{BtfError, FileKey, InspectError, Inspection, Inspector, SetUpError};
+
+/// What the inspector is made of: reading kernel memory, by the kernel's own
+/// type information, and nothing but reading.
+pub mod kernel_memory {
+    pub use crate::inspect::{Address, Btf, BtfError, KernelMemory, ReadError, Struct};
+}
 pub use interest::{Interest, Item};

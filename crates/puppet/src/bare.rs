@@ -2,13 +2,14 @@
 
 use dormouse_kernel::clone::{CloneArgs, CloneFlags};
 use dormouse_kernel::proc::ProcDir;
-use dormouse_kernel::ptrace::{Outcome, Registers, Running, Stop, Stopped};
+use dormouse_kernel::ptrace::{Event, Outcome, Registers, Running, Stop, Stopped};
 use dormouse_kernel::remote_memory::Mem;
 use dormouse_kernel::signal::{SigSet, Signal};
 use dormouse_kernel::{Addr, AddrRange, HostPid, NsPid};
 use tracing::trace;
 
 use crate::arch::{self, CODE, Place};
+use crate::resumption::Resumption;
 use crate::session::{self, HeldOff};
 use crate::{Batch, Error, Replies, Slot, scratch};
 
@@ -201,8 +202,8 @@ impl Bare {
     ///
     /// [`Error::Call`] names the first call that failed and must not.
     pub fn run(&mut self, batch: Batch) -> Result<Replies, Error> {
-        let start = self.room.start().checked_add(CODE_PAGE).expect("a room is larger than a page");
-        let room = AddrRange::new(start, self.room.end()).expect("a room is larger than a page");
+        let room = self.batches();
+        let start = room.start();
         scratch::put(self.tid, room, &batch)?;
         let registers = arch::walk(&self.place, &self.base, start, batch.len() as u64);
         let after = self.run_to_end(&registers)?;
@@ -262,40 +263,75 @@ impl Bare {
     }
 
     /// Gives the task its own registers and mask. If `vacate`, its room is
-    /// unmapped first; the last task of an address space does that. It stays
-    /// stopped.
+    /// unmapped first; the last task of an address space does that. A call
+    /// that was interrupted goes on as `resumption` says; `registers` make it
+    /// again. The task stays stopped.
     ///
     /// # Errors
     ///
     /// It has died, or the kernel does not accept the registers.
     pub fn become_program(
         mut self,
-        registers: &Registers,
-        xstate: &[u8],
+        (registers, xstate): (&Registers, &[u8]),
         mask: SigSet,
+        resumption: Option<Resumption>,
         vacate: bool,
     ) -> Result<Stopped, Error> {
-        let mut task = self.task.take().ok_or(Error::Died(self.tid))?;
+        let registers = match resumption {
+            Some(resumption) => self.resume_call(registers, resumption)?,
+            None => *registers,
+        };
         if vacate {
-            // The stop at the end of the call comes before the code page is
-            // missed.
             let args = [self.room.start().as_raw(), self.room.len(), 0, 0, 0, 0];
-            task.set_registers(&arch::boot(&self.place, &self.base, libc::SYS_munmap, args))?;
-            for _ in ["enters", "leaves"] {
-                task = match task.resume_to_syscall(None)?.wait()? {
-                    Outcome::Exited(_) => return Err(Error::Died(self.tid)),
-                    Outcome::Stopped(task) if task.stop() == Stop::Syscall => task,
-                    Outcome::Stopped(task) => {
-                        let at = Addr::from_raw(task.registers()?.rip);
-                        return Err(Error::Astray { task: self.tid, stop: task.stop(), at });
-                    }
-                };
-            }
+            self.call_interrupted(libc::SYS_munmap, args)?;
         }
+        let mut task = self.task.take().ok_or(Error::Died(self.tid))?;
         task.set_xstate(xstate)?;
-        task.set_registers(registers)?;
+        task.set_registers(&registers)?;
         task.set_sigmask(mask)?;
         Ok(task)
+    }
+
+    /// Has the task make a call with an interrupt waiting for it, so that it
+    /// cannot block, and gives what it answered. The task is left where the
+    /// kernel has yet to look for signals and for calls to be restarted, and
+    /// has not gone back to its code.
+    pub(crate) fn call_interrupted(&mut self, number: i64, args: [u64; 6]) -> Result<u64, Error> {
+        let mut task = self.task.take().ok_or(Error::Died(self.tid))?;
+        task.set_registers(&arch::boot(&self.place, &self.base, number, args))?;
+        let mut entered = false;
+        loop {
+            let running = if entered {
+                task.interrupt()?;
+                task.resume(None)?
+            } else {
+                task.resume_to_syscall(None)?
+            };
+            task = match running.wait()? {
+                Outcome::Exited(_) => return Err(Error::Died(self.tid)),
+                Outcome::Stopped(task) => task,
+            };
+            match task.stop() {
+                Stop::Syscall if !entered => entered = true,
+                Stop::Event(Event::Stop) | Stop::Group(_) if entered => {
+                    let answer = task.registers()?.rax;
+                    self.task = Some(task);
+                    return Ok(answer);
+                }
+                Stop::Event(Event::Stop) | Stop::Group(_) => {}
+                Stop::Signal(Signal::STOP) => self.held.stop = true,
+                stop => {
+                    let at = Addr::from_raw(task.registers()?.rip);
+                    return Err(Error::Astray { task: self.tid, stop, at });
+                }
+            }
+        }
+    }
+
+    /// Where batches are.
+    pub(crate) fn batches(&self) -> AddrRange {
+        let start = self.room.start().checked_add(CODE_PAGE).expect("a room is larger than a page");
+        AddrRange::new(start, self.room.end()).expect("a room is larger than a page")
     }
 }
 

@@ -6,6 +6,8 @@
 //! when the task is resumed, the kernel makes the call again. Some answer
 //! `EINTR` right away, and a program would see it although no handler ran.
 
+use std::time::Duration;
+
 use dormouse_kernel::ptrace::Registers;
 
 /// How an interrupted call answers.
@@ -36,7 +38,7 @@ const NEVER_RESTARTED: [(i64, &str); 23] = [
     (libc::SYS_semop, "__do_semtimedop in ipc/sem.c"),
     (libc::SYS_semtimedop, "__do_semtimedop in ipc/sem.c"),
     (libc::SYS_io_getevents, "io_getevents in fs/aio.c"),
-    (333, "io_pgetevents in fs/aio.c"),
+    (IO_PGETEVENTS, "io_pgetevents in fs/aio.c"),
     (libc::SYS_io_uring_enter, "io_cqring_wait in io_uring/io_uring.c"),
     (libc::SYS_read, "sock_intr_errno"),
     (libc::SYS_readv, "sock_intr_errno"),
@@ -53,6 +55,9 @@ const NEVER_RESTARTED: [(i64, &str); 23] = [
     (libc::SYS_accept4, "sock_intr_errno"),
     (libc::SYS_connect, "sock_intr_errno"),
 ];
+
+/// `SYS_io_pgetevents`, which libc does not name.
+const IO_PGETEVENTS: i64 = 333;
 
 /// The length of the `syscall` instruction.
 const SYSCALL_LEN: u64 = 2;
@@ -82,6 +87,13 @@ impl Interruption {
         ]
         .into_iter()
         .find(|known| known.code() == code)
+    }
+
+    /// The registers of a task in which the call has been made again and has
+    /// answered `result`. `again` makes the call.
+    #[must_use]
+    pub fn answered(again: &Registers, result: u64) -> Registers {
+        Registers { rax: result, rip: again.rip.wrapping_add(SYSCALL_LEN), ..*again }
     }
 
     /// Registers that make the call again from user space.
@@ -117,6 +129,75 @@ impl Interruption {
             ..*again
         }
     }
+}
+
+/// A call that a restored task is to resume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resumption {
+    /// How it was interrupted.
+    pub interruption: Interruption,
+    /// What was left of its time-out; `None` if it has none, or one that
+    /// is a moment, or if nobody knows: then it takes the whole of it again.
+    pub time_left: Option<Duration>,
+}
+
+/// A time-out among the arguments of a call, by the argument's index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeOut {
+    /// A number of milliseconds.
+    Millis(usize),
+    /// A pointer to a `struct timespec`.
+    Timespec(usize),
+}
+
+impl TimeOut {
+    /// The time-out of a call that is not restarted, or that
+    /// `restart_syscall(2)` resumes, if it has one that is a span of time.
+    /// All other calls tell the program what is left of theirs, and take that
+    /// when they are made again.
+    #[must_use]
+    pub fn of(number: i64, args: &[u64; 6]) -> Option<Self> {
+        const FUTEX_COMMAND: u64 =
+            !((libc::FUTEX_PRIVATE_FLAG | libc::FUTEX_CLOCK_REALTIME) as u64);
+        let found = match number {
+            libc::SYS_nanosleep => Self::Timespec(0),
+            libc::SYS_clock_nanosleep if args[1] & libc::TIMER_ABSTIME as u64 == 0 => {
+                Self::Timespec(2)
+            }
+            libc::SYS_poll => Self::Millis(2),
+            libc::SYS_futex if args[1] & FUTEX_COMMAND & 0xffff_ffff == libc::FUTEX_WAIT as u64 => {
+                Self::Timespec(3)
+            }
+            libc::SYS_epoll_wait | libc::SYS_epoll_pwait => Self::Millis(3),
+            libc::SYS_epoll_pwait2 | libc::SYS_semtimedop => Self::Timespec(3),
+            libc::SYS_rt_sigtimedwait => Self::Timespec(2),
+            libc::SYS_io_getevents | IO_PGETEVENTS => Self::Timespec(4),
+            _ => return None,
+        };
+        let finite = match found {
+            Self::Millis(index) => args[index] as i32 >= 0,
+            Self::Timespec(index) => args[index] != 0,
+        };
+        finite.then_some(found)
+    }
+}
+
+/// The calls that `restart_syscall(2)` resumes (whoever sets
+/// `restart_block.fn`), as numbered on x86_64.
+pub(crate) fn is_resumable(number: i64) -> bool {
+    [libc::SYS_nanosleep, libc::SYS_clock_nanosleep, libc::SYS_poll, libc::SYS_futex]
+        .contains(&number)
+}
+
+/// Where a sleep tells what was left of it when a signal ended it.
+#[must_use]
+pub fn remainder(number: i64, args: &[u64; 6]) -> Option<u64> {
+    let at = match number {
+        libc::SYS_nanosleep => args[1],
+        libc::SYS_clock_nanosleep => args[3],
+        _ => 0,
+    };
+    (at != 0).then_some(at)
 }
 
 /// Whether a stopped task with these registers has been interrupted in a

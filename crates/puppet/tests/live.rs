@@ -147,7 +147,8 @@ fn a_bare_child_is_stripped_and_multiplies() {
     let replies = root.run(batch).unwrap();
     assert_eq!(i32::from_ne_bytes(*replies.array(&status)), 3 << 8);
 
-    let stopped = root.become_program(&Default::default(), &xstate(), SigSet::EMPTY, true).err();
+    let stopped =
+        root.become_program((&Default::default(), &xstate()), SigSet::EMPTY, None, true).err();
     // Registers of all zeros are no program's.
     assert!(stopped.is_some());
     rustix::process::kill_process(

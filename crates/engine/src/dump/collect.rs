@@ -1,16 +1,19 @@
 //! Reads every task, each by one batch that it runs itself.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use dormouse_kernel::proc::{Entry, Status};
+use dormouse_kernel::ptrace::Registers;
 use dormouse_kernel::signal::{SigSet, Signal};
-use dormouse_kernel::{Addr, HostPid};
-use dormouse_puppet::{Batch, Host, Interruption, Slot, interruption};
+use dormouse_kernel::{Addr, HostPid, remote_memory};
+use dormouse_puppet::{Batch, Host, Interruption, Slot, interruption, remainder};
 use dormouse_resources::memory::{Backing, Dumpable, Mm};
 use dormouse_resources::task::{Cpu, ProcessState, TaskProbe, ThreadState};
 
 use super::enumerate::Census;
 use super::freeze::{Frozen, Process};
+use super::restart_block::{Remembered, RestartBlocks};
 use crate::cause::{At, Cause};
 use crate::{Error, Phase};
 
@@ -23,6 +26,8 @@ pub(crate) struct Thread {
     pub(crate) cpu: Cpu,
     /// How that call was interrupted.
     pub(crate) interrupted: Option<Interruption>,
+    /// What was left of that call's time-out.
+    pub(crate) time_left: Option<Duration>,
     /// Everything else.
     pub(crate) state: ThreadState,
 }
@@ -44,9 +49,10 @@ pub(crate) fn collect(
     census: &Census,
 ) -> Result<BTreeMap<HostPid, Living>, Error> {
     let mut read = BTreeMap::new();
+    let mut blocks = None;
     for process in frozen.processes.iter_mut().filter(|process| !process.is_zombie()) {
         let pid = process.pid;
-        read.insert(pid, collect_process(process, census).of(Phase::Collect, pid)?);
+        read.insert(pid, collect_process(process, census, &mut blocks).of(Phase::Collect, pid)?);
     }
     Ok(read)
 }
@@ -58,12 +64,16 @@ struct MmAsked {
     thp: Slot,
 }
 
-fn collect_process(process: &mut Process, census: &Census) -> Result<Living, Cause> {
+fn collect_process(
+    process: &mut Process,
+    census: &Census,
+    blocks: &mut Option<RestartBlocks>,
+) -> Result<Living, Cause> {
     let pid = process.pid;
     let space = &census.spaces[&pid];
     let vdso = space.vmas.iter().find(|vma| vma.backing == Backing::Vdso).map(|vma| vma.range);
     let host = Host::prepare(&process.proc, vdso)?;
-    let result = collect_threads(process, census, &host);
+    let result = collect_threads(process, census, &host, blocks);
     // Whatever came of it, the code goes.
     host.leave()?;
     let (state, answers, threads) = result?;
@@ -92,6 +102,7 @@ fn collect_threads(
     process: &mut Process,
     census: &Census,
     host: &Host,
+    blocks: &mut Option<RestartBlocks>,
 ) -> Result<(ProcessState, MmAnswers, Vec<Thread>), Cause> {
     let mut of_process = None;
     let mut threads = Vec::new();
@@ -152,14 +163,11 @@ fn collect_threads(
         match result {
             Err(error) => failure = Some(error),
             Ok((state, registers, xstate, leader)) => {
-                let interrupted = interruption(&registers, awaits_signal(status));
-                let registers = match interrupted {
-                    Some(_) => Interruption::call_again(&registers),
-                    None => registers,
-                };
+                let (interrupted, time_left, registers) =
+                    interrupted_call(tid, registers, status, blocks);
                 of_process = of_process.or(leader);
                 let cpu = Cpu { registers, xstate };
-                threads.push(Thread { tid, cpu, interrupted, state });
+                threads.push(Thread { tid, cpu, interrupted, time_left, state });
             }
         }
     }
@@ -168,6 +176,42 @@ fn collect_threads(
     }
     let (state, mm) = of_process.expect("the leader is among the threads");
     Ok((state, mm, threads))
+}
+
+/// How a task was interrupted in a call, what is left of the call's time-out,
+/// and registers that make it again.
+fn interrupted_call(
+    tid: HostPid,
+    registers: Registers,
+    status: &Status,
+    blocks: &mut Option<RestartBlocks>,
+) -> (Option<Interruption>, Option<Duration>, Registers) {
+    let Some(interrupted) = interruption(&registers, awaits_signal(status)) else {
+        return (None, None, registers);
+    };
+    let again = Interruption::call_again(&registers);
+    if interrupted != Interruption::RestartBlock {
+        return (Some(interrupted), None, again);
+    }
+    let blocks = blocks.get_or_insert_with(RestartBlocks::read);
+    match blocks.of(tid, &registers) {
+        Some(Remembered { number, time_left }) => {
+            let left = time_left.or_else(|| told_remainder(tid, number, &registers));
+            (Some(interrupted), left, Registers { rax: number, ..again })
+        }
+        None => (Some(interrupted), None, again),
+    }
+}
+
+/// What an interrupted sleep has told its program of the time left.
+fn told_remainder(tid: HostPid, number: u64, registers: &Registers) -> Option<Duration> {
+    let Registers { rdi, rsi, rdx, r10, r8, r9, .. } = *registers;
+    let at = remainder(number.cast_signed(), &[rdi, rsi, rdx, r10, r8, r9])?;
+    let mut bytes = [0; 16];
+    remote_memory::read_exact(tid, Addr::from_raw(at), &mut bytes).ok()?;
+    let (words, _) = bytes.as_chunks::<8>();
+    let nanos = u32::try_from(u64::from_ne_bytes(words[1])).ok()?;
+    (nanos < 1_000_000_000).then(|| Duration::new(u64::from_ne_bytes(words[0]), nanos))
 }
 
 /// Signals that do nothing to a process which does not handle them.

@@ -131,11 +131,12 @@ fn encode_birth(process: &Process, tc: &mut TaskCoreEntry) {
 }
 
 fn encode_thread(thread: &Thread, core: &mut CoreEntry) {
-    let Thread { tid: _, cpu, interrupted, state } = thread;
+    let Thread { tid: _, cpu, interrupted, time_left, state } = thread;
     cpu.encode(core);
     state.encode(core);
-    core.thread_core.get_or_insert_default().interrupted =
-        interrupted.map(dormouse_puppet::Interruption::code);
+    let of_thread = core.thread_core.get_or_insert_default();
+    of_thread.interrupted = interrupted.map(dormouse_puppet::Interruption::code);
+    of_thread.time_left = time_left.map(|left| u64::try_from(left.as_nanos()).unwrap_or(u64::MAX));
 }
 
 fn ids(pid: HostPid, census: &Census) -> TaskKobjIdsEntry {

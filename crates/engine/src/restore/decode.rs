@@ -1,6 +1,7 @@
 //! Reads and judges all images, before the first process is created.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use dormouse_image::pagemap::Pagemap;
 use dormouse_image::proto::core::{CoreEntry, TaskKobjIdsEntry};
@@ -72,6 +73,10 @@ pub(crate) struct Thread {
     pub(crate) tid: NsPid,
     /// Its registers.
     pub(crate) cpu: Cpu,
+    /// How a call was interrupted, which the registers make again.
+    pub(crate) interrupted: Option<Interruption>,
+    /// What was left of that call's time-out.
+    pub(crate) time_left: Option<Duration>,
     /// Everything else.
     pub(crate) state: ThreadState,
     /// Its fd table.
@@ -261,11 +266,13 @@ fn decode_thread(
 ) -> Result<Thread, Cause> {
     let image = ImageName::Core(number(tid));
     let extension = core.thread_core.as_ref();
-    // The registers make an interrupted call again.
-    let interrupted = extension.and_then(|thread| thread.interrupted);
-    if interrupted.is_some_and(|code| Interruption::from_code(code).is_none()) {
-        return Err(contradiction(image, "no call is interrupted with that answer"));
-    }
+    let interrupted = match extension.and_then(|thread| thread.interrupted) {
+        None => None,
+        Some(code) => Some(
+            Interruption::from_code(code)
+                .ok_or_else(|| contradiction(image, "no call is interrupted with that answer"))?,
+        ),
+    };
     let table = extension.and_then(|thread| thread.files_id).unwrap_or(ids.files_id);
     let directories = match extension.and_then(|thread| thread.fs_id) {
         None => process,
@@ -274,6 +281,8 @@ fn decode_thread(
     Ok(Thread {
         tid,
         cpu: Cpu::decode(core)?,
+        interrupted,
+        time_left: extension.and_then(|thread| thread.time_left).map(Duration::from_nanos),
         state: ThreadState::decode(core)?,
         table: FdTableId::from_raw(table),
         directories,

@@ -15,7 +15,7 @@ use dormouse_image::ImageDir;
 use dormouse_kernel::ptrace::Stopped;
 use dormouse_kernel::signal::{SigSet, Signal};
 use dormouse_kernel::{HostPid, NsPid};
-use dormouse_puppet::{Batch, Ending};
+use dormouse_puppet::{Batch, Ending, Resumption};
 use dormouse_resources::file::{CreateCx, CreatedFiles, FillRank, LoadShared};
 use dormouse_resources::task::Life;
 use dormouse_resources::{self as resources};
@@ -355,7 +355,12 @@ fn registers(world: &mut World, body: &Body, ready: &mut Vec<Stopped>) -> Result
     for (index, thread) in body.threads.iter().enumerate().rev() {
         let Cpu { registers, xstate } = &thread.cpu;
         let mask = thread.state.mask.get();
-        ready.push(world.take(thread.tid).become_program(registers, xstate, mask, index == 0)?);
+        let resumption = thread
+            .interrupted
+            .map(|interruption| Resumption { interruption, time_left: thread.time_left });
+        let puppet = world.take(thread.tid);
+        let vacate = index == 0;
+        ready.push(puppet.become_program((registers, xstate), mask, resumption, vacate)?);
     }
     Ok(())
 }

@@ -27,8 +27,8 @@ pub enum BtfError {
     NoMember(&'static str, &'static str),
 }
 
-/// The structures of a kernel.
-pub(crate) struct Btf<'a> {
+/// The structures of a kernel. Parsed from `/sys/kernel/btf/vmlinux`.
+pub struct Btf<'a> {
     strings: &'a [u8],
     /// Indexed by type id; id 0 is void.
     types: Vec<Type<'a>>,
@@ -56,7 +56,12 @@ struct Member {
 }
 
 impl<'a> Btf<'a> {
-    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, BtfError> {
+    /// Reads the type information in `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// It is malformed, or newer than this reader.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, BtfError> {
         if u16::from_le_bytes(array(bytes, 0)?) != MAGIC {
             return Err(BtfError::Malformed(0));
         }
@@ -83,7 +88,11 @@ impl<'a> Btf<'a> {
     }
 
     /// The structure called `name`.
-    pub(crate) fn structure(&self, name: &'static str) -> Result<Struct<'_>, BtfError> {
+    ///
+    /// # Errors
+    ///
+    /// [`BtfError::NoStruct`].
+    pub fn structure(&self, name: &'static str) -> Result<Struct<'_>, BtfError> {
         let found = self
             .types
             .iter()
@@ -96,24 +105,25 @@ impl<'a> Btf<'a> {
         tail.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&0))
     }
 
-    /// Offset of `name` in `kind`, looking through anonymous members.
-    fn offset(&self, kind: Type<'_>, name: &str) -> Option<usize> {
+    /// Offset and type of `name` in `kind`, looking through anonymous members.
+    fn member(&self, kind: Type<'_>, name: &str) -> Option<(usize, u32)> {
         members(kind).find_map(|member| {
             if self.is_called(member.name, name) {
-                return Some(member.bytes);
+                return Some((member.bytes, member.type_id));
             }
             let inner = self.types.get(member.type_id as usize)?;
             let aggregate = matches!(inner.kind(), KIND_STRUCT | KIND_UNION);
             if !aggregate || !self.is_called(member.name, "") {
                 return None;
             }
-            self.offset(*inner, name).map(|offset| member.bytes + offset)
+            let (offset, type_id) = self.member(*inner, name)?;
+            Some((member.bytes + offset, type_id))
         })
     }
 }
 
 /// One structure of the kernel.
-pub(crate) struct Struct<'a> {
+pub struct Struct<'a> {
     btf: &'a Btf<'a>,
     name: &'static str,
     kind: Type<'a>,
@@ -121,13 +131,32 @@ pub(crate) struct Struct<'a> {
 
 impl Struct<'_> {
     /// Length in bytes.
-    pub(crate) fn size(&self) -> usize {
+    #[must_use]
+    pub fn size(&self) -> usize {
         self.kind.size as usize
     }
 
     /// Offset of a member, in bytes.
-    pub(crate) fn offset(&self, member: &'static str) -> Result<usize, BtfError> {
-        self.btf.offset(self.kind, member).ok_or(BtfError::NoMember(self.name, member))
+    ///
+    /// # Errors
+    ///
+    /// [`BtfError::NoMember`].
+    pub fn offset(&self, member: &'static str) -> Result<usize, BtfError> {
+        let found = self.btf.member(self.kind, member);
+        found.map(|(offset, _)| offset).ok_or(BtfError::NoMember(self.name, member))
+    }
+
+    /// A member that is itself a structure, with its offset in bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`BtfError::NoMember`] if there is none.
+    pub fn member(&self, member: &'static str) -> Result<(usize, Self), BtfError> {
+        let missing = BtfError::NoMember(self.name, member);
+        let (offset, type_id) = self.btf.member(self.kind, member).ok_or(missing)?;
+        let kind = self.btf.types.get(type_id as usize).copied();
+        let kind = kind.filter(|kind| kind.kind() == KIND_STRUCT).ok_or(missing)?;
+        Ok((offset, Struct { btf: self.btf, name: member, kind }))
     }
 }
 

@@ -6,6 +6,8 @@
 
 use std::io;
 
+use thiserror::Error;
+
 use super::bpf::{Program, Value};
 
 /// Addresses read by one run of the program: a whole value is copied in and out
@@ -20,35 +22,55 @@ const STRIDE: usize = 8 + MAX_LEN;
 const HEADER: usize = 8;
 
 /// An address in the kernel.
-pub(super) type Address = u64;
+pub type Address = u64;
 
 /// Why memory could not be read.
-pub(super) enum ReadError {
+#[derive(Debug, Error)]
+pub enum ReadError {
     /// Nothing is mapped there.
+    #[error("nothing is mapped at an address in the kernel")]
     Fault,
     /// The program could not be run.
-    Run(io::Error),
+    #[error("cannot read kernel memory")]
+    Run(#[source] io::Error),
 }
 
-pub(super) struct KernelMemory {
+/// The kernel's memory, to be read.
+pub struct KernelMemory {
     few: Reader,
     many: Reader,
 }
 
 impl KernelMemory {
-    /// Loads the reading program: needs `CAP_BPF` and `CAP_PERFMON`.
-    pub(super) fn open() -> io::Result<Self> {
+    /// Loads the reading program.
+    ///
+    /// # Errors
+    ///
+    /// It takes `CAP_BPF` and `CAP_PERFMON`.
+    pub fn open() -> io::Result<Self> {
         Ok(Self { few: Reader::open(FEW)?, many: Reader::open(MANY)? })
     }
 
     /// The address of the calling thread's `struct task_struct`.
-    pub(super) fn current_task(&mut self) -> Result<Address, ReadError> {
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Run`].
+    pub fn current_task(&mut self) -> Result<Address, ReadError> {
         self.few.run(0, 0)?;
         Ok(u64_at(&self.few.buffer, 0))
     }
 
     /// `len` bytes from each of the addresses, one after the other.
-    pub(super) fn read(&mut self, addresses: &[Address], len: usize) -> Result<Vec<u8>, ReadError> {
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Fault`] if anything is not mapped.
+    ///
+    /// # Panics
+    ///
+    /// If `len` is more than 256.
+    pub fn read(&mut self, addresses: &[Address], len: usize) -> Result<Vec<u8>, ReadError> {
         assert!(len <= MAX_LEN, "no structure read here is longer");
         let mut bytes = Vec::with_capacity(addresses.len() * len);
         let Self { few, many } = self;
@@ -60,7 +82,11 @@ impl KernelMemory {
     }
 
     /// The pointer-sized word at `address`.
-    pub(super) fn word(&mut self, address: Address) -> Result<u64, ReadError> {
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`].
+    pub fn word(&mut self, address: Address) -> Result<u64, ReadError> {
         Ok(u64_at(&self.read(&[address], 8)?, 0))
     }
 }

@@ -21,13 +21,14 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use rustix::event::epoll;
 use thiserror::Error;
 
-pub use btf::BtfError;
+pub use btf::{Btf, BtfError, Struct};
+pub use memory::{Address, KernelMemory, ReadError};
 
 use crate::event::FdNumber;
 use crate::fdinfo::{self, Entry};
 use crate::interest::Interest;
 use layout::Layout;
-use memory::{Address, KernelMemory, ReadError, u64_at};
+use memory::u64_at;
 
 /// How often a reading that something else disturbed is tried before giving
 /// up. An epoll whose tasks are stopped is disturbed by wake-ups only.

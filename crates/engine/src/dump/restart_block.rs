@@ -1,0 +1,230 @@
+//! What the kernel remembers of interrupted calls that it would resume.
+//!
+//! - Kernel object: `task_struct.restart_block`
+//! - Truth from: `include/linux/restart_block.h`; `hrtimer_nanosleep` in
+//!   `kernel/time/hrtimer.c`, `poll` in `fs/select.c`, `futex_wait` in
+//!   `kernel/futex/waitwake.c`. Their time-outs are moments of a clock by
+//!   then, and nothing but the kernel's memory tells which.
+//! - Without `CAP_BPF` and `CAP_PERFMON`, or without type information: a
+//!   sleep's time left is what it has written for its program, if it was
+//!   given a place for that; other calls take the whole of their time again,
+//!   and one that had been resumed before ends with `EINTR`.
+//! - Not preserved: time left on the clocks of processors and alarms
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use dormouse_kernel::HostPid;
+use dormouse_kernel::ptrace::Registers;
+use dormouse_puppet::TimeOut;
+use epoll_interest::kernel_memory::{Address, Btf, BtfError, KernelMemory, ReadError};
+use rustix::time::{ClockId, clock_gettime};
+use tracing::warn;
+
+/// The call that the kernel would resume, and with how much time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Remembered {
+    /// Which call it is.
+    pub(super) number: u64,
+    /// What is left of its time-out.
+    pub(super) time_left: Option<Duration>,
+}
+
+/// The restart blocks of all tasks that this thread traces.
+#[derive(Debug, Default)]
+pub(super) struct RestartBlocks(BTreeMap<HostPid, RestartBlock>);
+
+/// `struct restart_block`, as far as it is read here.
+#[derive(Clone, Copy, Debug)]
+struct RestartBlock {
+    resumes: Address,
+    /// The moment, by the member that a call uses, in nanoseconds.
+    nanosleep: u64,
+    nanosleep_clock: u32,
+    poll: u64,
+    futex: u64,
+}
+
+/// Why they cannot be read.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error("cannot read {BTF}")]
+    TypeInformation(#[source] std::io::Error),
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    #[error("cannot load a program that reads kernel memory")]
+    Program(#[source] std::io::Error),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+const BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// Offsets in bytes.
+struct Layout {
+    ptraced: usize,
+    entry: usize,
+    pid: usize,
+    pid_level: usize,
+    pid_numbers: usize,
+    number_size: usize,
+    number: usize,
+    block: usize,
+    resumes: usize,
+    nanosleep_clock: usize,
+    nanosleep: usize,
+    poll: usize,
+    futex: usize,
+}
+
+impl Layout {
+    fn read() -> Result<Self, Unreadable> {
+        let bytes = std::fs::read(BTF).map_err(Unreadable::TypeInformation)?;
+        let btf = Btf::parse(&bytes)?;
+        let task = btf.structure("task_struct")?;
+        let pid = btf.structure("pid")?;
+        let number = btf.structure("upid")?;
+        let block = btf.structure("restart_block")?;
+        let (nanosleep_at, nanosleep) = block.member("nanosleep")?;
+        let (poll_at, poll) = block.member("poll")?;
+        let (futex_at, futex) = block.member("futex")?;
+        // Up to Linux 6.18 two members, afterwards a structure of the two.
+        let until = poll.offset("tv_sec").or_else(|_| poll.offset("end_time"))?;
+        Ok(Self {
+            ptraced: task.offset("ptraced")?,
+            entry: task.offset("ptrace_entry")?,
+            pid: task.offset("thread_pid")?,
+            pid_level: pid.offset("level")?,
+            pid_numbers: pid.offset("numbers")?,
+            number_size: number.size(),
+            number: number.offset("nr")?,
+            block: task.offset("restart_block")?,
+            resumes: block.offset("fn")?,
+            nanosleep_clock: nanosleep_at + nanosleep.offset("clockid")?,
+            nanosleep: nanosleep_at + nanosleep.offset("expires")?,
+            poll: poll_at + until,
+            futex: futex_at + futex.offset("time")?,
+        })
+    }
+}
+
+/// More than any `struct restart_block` takes, in bytes.
+const BLOCK: usize = 64;
+
+fn word(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_ne_bytes)
+}
+
+impl RestartBlocks {
+    /// Reads them; none if the kernel does not let us.
+    pub(super) fn read() -> Self {
+        match Self::try_read() {
+            Ok(blocks) => blocks,
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                warn!(%error, cause, "time-outs of interrupted calls begin anew");
+                Self::default()
+            }
+        }
+    }
+
+    /// Walks `ptraced` of the calling thread, which nobody else changes.
+    fn try_read() -> Result<Self, Unreadable> {
+        let layout = Layout::read()?;
+        let mut memory = KernelMemory::open().map_err(Unreadable::Program)?;
+        let own = memory.current_task()?;
+        // Numbers are those of this thread's own pid namespace.
+        let own_pid = memory.word(own + layout.pid as u64)?;
+        let level = memory.word(own_pid + layout.pid_level as u64)? as u32 as usize;
+        let number = layout.pid_numbers + level * layout.number_size + layout.number;
+        let head = own + layout.ptraced as u64;
+        let mut blocks = BTreeMap::new();
+        let mut node = memory.word(head)?;
+        while node != head {
+            let task = node - layout.entry as u64;
+            let pid = memory.word(task + layout.pid as u64)?;
+            let pid = memory.word(pid + number as u64)? as u32;
+            let bytes = memory.read(&[task + layout.block as u64], BLOCK)?;
+            if let Some(pid) = HostPid::from_raw(pid.cast_signed()) {
+                let poll = word(&bytes, layout.poll).saturating_mul(1_000_000_000);
+                blocks.insert(
+                    pid,
+                    RestartBlock {
+                        resumes: word(&bytes, layout.resumes),
+                        nanosleep: word(&bytes, layout.nanosleep),
+                        nanosleep_clock: word(&bytes, layout.nanosleep_clock) as u32,
+                        poll: poll.saturating_add(word(&bytes, layout.poll + 8)),
+                        futex: word(&bytes, layout.futex),
+                    },
+                );
+            }
+            node = memory.word(node)?;
+        }
+        Ok(Self(blocks))
+    }
+
+    /// What a task with these registers, interrupted with
+    /// `ERESTART_RESTARTBLOCK`, would resume. `None` if nobody knows which
+    /// call that is.
+    pub(super) fn of(&self, tid: HostPid, registers: &Registers) -> Option<Remembered> {
+        let block = self.0.get(&tid);
+        let number = match registers.orig_rax.cast_signed() {
+            libc::SYS_restart_syscall => resumed_call(block?.resumes, registers)?,
+            number => number,
+        };
+        let Registers { rdi, rsi, rdx, r10, r8, r9, .. } = *registers;
+        let span = TimeOut::of(number, &[rdi, rsi, rdx, r10, r8, r9]);
+        let time_left = block.zip(span).and_then(|(block, _)| block.time_left(number, rdi));
+        Some(Remembered { number: number.cast_unsigned(), time_left })
+    }
+}
+
+impl RestartBlock {
+    fn time_left(&self, number: i64, rdi: u64) -> Option<Duration> {
+        let (moment, clock) = match number {
+            libc::SYS_poll => (self.poll, ClockId::Monotonic),
+            libc::SYS_futex => (self.futex, ClockId::Monotonic),
+            libc::SYS_nanosleep => (self.nanosleep, ClockId::Monotonic),
+            libc::SYS_clock_nanosleep => {
+                // Others count the time of processors, or number alarms.
+                let clocks = [libc::CLOCK_REALTIME, libc::CLOCK_MONOTONIC, libc::CLOCK_BOOTTIME];
+                if !clocks.contains(&(rdi as i32)) {
+                    return None;
+                }
+                let clock = match self.nanosleep_clock as i32 {
+                    libc::CLOCK_MONOTONIC => ClockId::Monotonic,
+                    libc::CLOCK_BOOTTIME => ClockId::Boottime,
+                    _ => return None,
+                };
+                (self.nanosleep, clock)
+            }
+            _ => return None,
+        };
+        let now = clock_gettime(clock);
+        let now = Duration::new(now.tv_sec.cast_unsigned(), now.tv_nsec as u32);
+        Some(Duration::from_nanos(moment).saturating_sub(now))
+    }
+}
+
+/// Which call is resumed by the function at `address`: after it was
+/// interrupted a second time, registers say `restart_syscall(2)`.
+fn resumed_call(address: Address, registers: &Registers) -> Option<i64> {
+    let symbols = std::fs::read("/proc/kallsyms").ok()?;
+    let name = symbols.split(|&byte| byte == b'\n').find_map(|line| {
+        let line = std::str::from_utf8(line).ok()?;
+        let mut words = line.split_ascii_whitespace();
+        let at = u64::from_str_radix(words.next()?, 16).ok()?;
+        (at == address && at != 0).then(|| words.nth(1)).flatten()
+    })?;
+    /// Where no user memory is mapped: not an address, so a clock.
+    const LOWEST: u64 = 4096;
+    Some(match name {
+        "do_restart_poll" => libc::SYS_poll,
+        "futex_wait_restart" => libc::SYS_futex,
+        "hrtimer_nanosleep_restart" if registers.rdi >= LOWEST => libc::SYS_nanosleep,
+        "hrtimer_nanosleep_restart" | "posix_cpu_nsleep_restart" | "alarm_timer_nsleep_restart" => {
+            libc::SYS_clock_nanosleep
+        }
+        _ => return None,
+    })
+}

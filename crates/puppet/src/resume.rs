@@ -1,0 +1,116 @@
+//! How a restored task goes on with the call it was interrupted in.
+//!
+//! The kernel makes interrupted calls again by itself, and decides by the
+//! signals that wait whether it does: so a task is given the registers that
+//! the interrupted call left, in a stop where the kernel has yet to look at
+//! them. What `restart_syscall(2)` resumes is in the kernel
+//! (`task_struct.restart_block`): there the task really makes the call, with
+//! the time that is left, and is interrupted at once.
+//!
+//! Calls that answer `EINTR` whether or not a handler runs are made again
+//! from user space. If one has a time-out, the program can find it shortened
+//! in the register where it passed it.
+
+use std::time::Duration;
+
+use dormouse_kernel::ptrace::Registers;
+use dormouse_kernel::{Addr, remote_memory};
+
+use crate::resumption::{Interruption, Resumption, TimeOut, is_resumable, remainder};
+use crate::{Bare, Error};
+
+/// `struct timespec`, in bytes.
+const TIMESPEC: usize = 16;
+
+/// How far below the stack pointer a time-out is put, in bytes: below the
+/// red zone and the frame of a signal handler that may run first.
+const BELOW_STACK: u64 = 16 << 10;
+
+impl Bare {
+    /// The registers with which the task goes on; `again` make the call.
+    pub(crate) fn resume_call(
+        &mut self,
+        again: &Registers,
+        resumption: Resumption,
+    ) -> Result<Registers, Error> {
+        let Resumption { interruption, time_left } = resumption;
+        let number = again.rax.cast_signed();
+        match interruption {
+            Interruption::RestartBlock if is_resumable(number) => {
+                let mut args = arguments(again);
+                let kept = self.keep_remainder(number, &args);
+                if let Some(left) = time_left {
+                    let at = self.batches().start();
+                    if let Some(TimeOut::Timespec(_)) = shorten(number, &mut args, left, at) {
+                        remote_memory::write_exact(self.tid(), at, &timespec(left))?;
+                    }
+                }
+                let answer = self.call_interrupted(number, args)?;
+                let Some(interruption) = Interruption::from_code(answer.cast_signed()) else {
+                    return Ok(Interruption::answered(again, answer));
+                };
+                if let Some((at, bytes)) = kept {
+                    remote_memory::write_exact(self.tid(), at, &bytes)?;
+                }
+                Ok(interruption.interrupted_again(again))
+            }
+            Interruption::RestartBlock => Ok(*again),
+            Interruption::Interrupted => {
+                let mut args = arguments(again);
+                let Some(left) = time_left else { return Ok(*again) };
+                let at = Addr::from_raw(again.rsp.saturating_sub(BELOW_STACK) & !15);
+                let shortened = match shorten(number, &mut args, left, at) {
+                    None => false,
+                    Some(TimeOut::Millis(_)) => true,
+                    // Without memory there, the time-out stays as it is.
+                    Some(TimeOut::Timespec(_)) => {
+                        remote_memory::write_exact(self.tid(), at, &timespec(left)).is_ok()
+                    }
+                };
+                Ok(if shortened { with_arguments(again, args) } else { *again })
+            }
+            Interruption::RestartSys
+            | Interruption::RestartNoIntr
+            | Interruption::RestartNoHand => Ok(interruption.interrupted_again(again)),
+        }
+    }
+
+    /// An interrupted sleep writes what is left of it, but the program
+    /// learns of that only if it ends early.
+    fn keep_remainder(&self, number: i64, args: &[u64; 6]) -> Option<(Addr, [u8; TIMESPEC])> {
+        let at = Addr::from_raw(remainder(number, args)?);
+        let mut bytes = [0; TIMESPEC];
+        remote_memory::read_exact(self.tid(), at, &mut bytes).ok()?;
+        Some((at, bytes))
+    }
+}
+
+fn arguments(registers: &Registers) -> [u64; 6] {
+    let Registers { rdi, rsi, rdx, r10, r8, r9, .. } = *registers;
+    [rdi, rsi, rdx, r10, r8, r9]
+}
+
+fn with_arguments(registers: &Registers, [rdi, rsi, rdx, r10, r8, r9]: [u64; 6]) -> Registers {
+    Registers { rdi, rsi, rdx, r10, r8, r9, ..*registers }
+}
+
+/// Puts the time left among the arguments, rounded up; `at` is where it will
+/// be in memory if need be.
+fn shorten(number: i64, args: &mut [u64; 6], left: Duration, at: Addr) -> Option<TimeOut> {
+    let found = TimeOut::of(number, args)?;
+    match found {
+        TimeOut::Millis(index) => {
+            let millis = left.as_nanos().div_ceil(1_000_000);
+            args[index] = u64::try_from(millis).unwrap_or(u64::MAX).min(i32::MAX as u64);
+        }
+        TimeOut::Timespec(index) => args[index] = at.as_raw(),
+    }
+    Some(found)
+}
+
+fn timespec(time: Duration) -> [u8; TIMESPEC] {
+    let mut bytes = [0; TIMESPEC];
+    bytes[..8].copy_from_slice(&time.as_secs().min(i64::MAX as u64).to_ne_bytes());
+    bytes[8..].copy_from_slice(&u64::from(time.subsec_nanos()).to_ne_bytes());
+    bytes
+}
