@@ -33,24 +33,34 @@ pub type Lacks<'a> = &'a [(&'a str, &'a str)];
 /// Longer than any test takes on a loaded machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(240);
 
-/// Why a test that is made of these kinds of state cannot be run with the checkpointer under test.
+/// Why a test of this name, made of these kinds of state, cannot pass with the checkpointer under
+/// test. What is lacking is named as a kind of state, or, with `::` in it, as a part of the names
+/// of tests.
 #[must_use]
-pub fn lacking(needs: &[impl AsRef<str>], lacks: Lacks<'_>) -> Option<String> {
+pub fn lacking(name: &str, needs: &[impl AsRef<str>], lacks: Lacks<'_>) -> Option<String> {
     if env::var_os("DORMOUSE_TRY").is_some() {
         return None;
     }
-    let lacking =
-        lacks.iter().find(|(state, _)| *state == "*" || needs.iter().any(|n| n.as_ref() == *state));
+    let is_lacking = |what: &str| match what {
+        part if part.contains("::") => name.contains(part),
+        state => state == "*" || needs.iter().any(|need| need.as_ref() == state),
+    };
+    let lacking = lacks.iter().find(|(what, _)| is_lacking(what));
     lacking.map(|(state, reason)| format!("{state}: {reason}"))
 }
 
 /// Why no test with the checkpointer under test can be run, or this one cannot.
 #[must_use]
-pub fn skip(needs: &[impl AsRef<str>], binaries: &Binaries, lacks: Lacks<'_>) -> Option<String> {
+pub fn skip(
+    name: &str,
+    needs: &[impl AsRef<str>],
+    binaries: &Binaries,
+    lacks: Lacks<'_>,
+) -> Option<String> {
     match &binaries.under_test {
         Err(missing) => Some(missing.to_string()),
         Ok(checkpointer) if checkpointer.name == "criu" => None,
-        Ok(_) => lacking(needs, lacks),
+        Ok(_) => lacking(name, needs, lacks),
     }
 }
 

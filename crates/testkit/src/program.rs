@@ -50,7 +50,7 @@ pub fn main(scenario: &Path, programs: &[Program], lacks: Lacks<'_>) -> ExitCode
         .map(|program| {
             let skip = cases::skip_all()
                 .or_else(|| program.missing())
-                .or_else(|| cases::skip(program.needs, &binaries, lacks));
+                .or_else(|| cases::skip(program.name, program.needs, &binaries, lacks));
             let under_test = binaries.under_test.as_ref();
             let run = move |dir: &Path| match under_test {
                 Ok(checkpointer) => program.run(scenario, checkpointer, dir),

@@ -87,9 +87,9 @@ impl Combination {
                     }
                 }
                 let ours = dump == Side::Dormouse || restore == Side::Dormouse;
-                if ours { cases::lacking(&facts.needs, lacks) } else { None }
+                if ours { cases::lacking(&self.name(), &facts.needs, lacks) } else { None }
             }
-            _ => cases::skip(&facts.needs, binaries, lacks),
+            _ => cases::skip(&self.name(), &facts.needs, binaries, lacks),
         }
     }
 }
