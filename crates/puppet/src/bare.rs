@@ -182,6 +182,43 @@ impl Bare {
         Ok(after)
     }
 
+    /// Has the task signal itself `signal`, which must be at its default
+    /// action, to stop its process; tells whether it did. The process counts
+    /// as stopped once each of its threads has run a batch after this, and
+    /// does so while they run further ones.
+    ///
+    /// # Errors
+    ///
+    /// It has died.
+    pub fn stop_by(&mut self, signal: Signal) -> Result<bool, Error> {
+        let args = [self.place.tgid as u64, self.place.tid as u64, signal.as_raw() as u64, 0, 0, 0];
+        let mask = SigSet::ALL.without(self.place.signal);
+        let mut task = self.task.take().ok_or(Error::Died(self.tid))?;
+        task.set_sigmask(mask.without(signal))?;
+        task.set_registers(&arch::boot(&self.place, &self.base, libc::SYS_tgkill, args))?;
+        let mut stopped = false;
+        let mut pass = None;
+        loop {
+            task = match task.resume(pass.take())?.wait()? {
+                Outcome::Exited(_) => return Err(Error::Died(self.tid)),
+                Outcome::Stopped(task) => task,
+            };
+            match task.stop() {
+                Stop::Signal(found) if found == self.place.signal => break,
+                Stop::Signal(found) if found == signal => pass = Some(signal),
+                Stop::Group(_) => stopped = true,
+                Stop::Event(Event::Stop) => {}
+                stop => {
+                    let at = Addr::from_raw(task.registers()?.rip);
+                    return Err(Error::Astray { task: self.tid, stop, at });
+                }
+            }
+        }
+        task.set_sigmask(mask)?;
+        self.task = Some(task);
+        Ok(stopped)
+    }
+
     fn boot(&mut self, number: i64, args: [u64; 6]) -> Result<u64, Error> {
         let registers = arch::boot(&self.place, &self.base, number, args);
         let result = arch::boot_result(&self.run_to_end(&registers)?);

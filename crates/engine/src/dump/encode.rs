@@ -86,6 +86,11 @@ fn encode_process(
     };
     let life = process.held_by.map_or(Life::Running, Life::Stopped);
     life.encode(&mut core);
+    if process.held_by.is_some() {
+        // What a wait would tell, and zero once one has (`do_task_stat` in
+        // `fs/proc/array.c`).
+        core.tc.get_or_insert_default().stop_seen = Some(process.stat.exit_code == 0);
+    }
     living.state.encode(&mut core);
     let [leader, threads @ ..] = living.threads.as_slice() else {
         unreachable!("a living process has a leader")

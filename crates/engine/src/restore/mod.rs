@@ -85,6 +85,7 @@ pub fn restore(
     progress.phase(Phase::Threads, None);
     groups(&mut world, &plan)?;
     zombies(&mut world, &checkpoint)?;
+    stops(&mut world, &checkpoint)?;
     for (process, body) in living(&checkpoint) {
         states(&mut world, process, body)?;
     }
@@ -324,6 +325,36 @@ fn zombies(world: &mut World, checkpoint: &Checkpoint) -> Result<(), Error> {
     Ok(())
 }
 
+/// Has job control stop those that it held, while they still handle no
+/// signals. That they run on as puppets changes nothing for anybody else, and
+/// when they are let go they stay where they are.
+fn stops(world: &mut World, checkpoint: &Checkpoint) -> Result<(), Error> {
+    const PHASE: Phase = Phase::Threads;
+    for (process, body) in living(checkpoint) {
+        let Life::Stopped(signal) = process.life else { continue };
+        let pid = process.node.pid;
+        // No signal but this one stops an orphaned process group.
+        if !world.puppet(pid).stop_by(signal).of(PHASE, host(pid))? {
+            world.puppet(pid).stop_by(Signal::STOP).of(PHASE, host(pid))?;
+        }
+        // The process has stopped when all its threads have.
+        for thread in &body.threads[1..] {
+            world.run(thread.tid, Batch::new()).of(PHASE, host(thread.tid))?;
+        }
+        let Some(parent) = process.node.parent else { continue };
+        if process.stop_seen {
+            let options = libc::WSTOPPED | libc::WNOHANG | libc::__WALL;
+            let mut batch = Batch::new();
+            let args =
+                [libc::P_PID.into(), pid.as_raw().into(), 0.into(), options.into(), 0.into()];
+            batch.call(libc::SYS_waitid, args);
+            world.run(parent, batch).of(PHASE, host(parent))?;
+        }
+        forget_child(world, parent, Signal::CHLD).of(PHASE, host(parent))?;
+    }
+    Ok(())
+}
+
 /// Everything that a process and its threads have of their own.
 fn states(world: &mut World, process: &Process, body: &Body) -> Result<(), Error> {
     const PHASE: Phase = Phase::Threads;
@@ -374,11 +405,11 @@ fn release(
     ready: Vec<Stopped>,
 ) -> Result<(), Error> {
     for (process, _) in living(checkpoint) {
-        let held = match process.life {
-            Life::Stopped(_) => true,
-            _ => options.leave_stopped,
-        };
-        if held && let Some(pid) = rustix::process::Pid::from_raw(process.node.pid.as_raw()) {
+        let runs = process.life == Life::Running;
+        if runs
+            && options.leave_stopped
+            && let Some(pid) = rustix::process::Pid::from_raw(process.node.pid.as_raw())
+        {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::STOP);
         }
     }
