@@ -199,6 +199,12 @@ fn decode_process(
             reference(file.file, "mapping", vma.range.start().as_raw());
         }
     }
+    // Shared memory is filled by whoever maps it first. Here it is judged.
+    for vma in &mm.vmas {
+        if let Backing::SharedMemory { object, .. } = vma.backing {
+            Pagemap::read(dir, ImageName::PagemapShmem(object.as_raw().into()))?;
+        }
+    }
     let pages = Pagemap::read(dir, ImageName::Pagemap(pid))?;
     let process = Directories::read(dir, pid, DirectoriesId::Process(ids.fs_id), source)?;
     let mut threads = Vec::with_capacity(node.threads.len());

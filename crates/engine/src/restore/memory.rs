@@ -65,6 +65,10 @@ pub(super) fn restore(
                     batch.call(libc::SYS_close, [(&slot).into()]);
                 }
                 None => {
+                    // Slots end with their batch, and descriptors do not.
+                    for (_, slot) in files.values() {
+                        batch.call(libc::SYS_close, [slot.into()]);
+                    }
                     world.run(pid, std::mem::take(&mut batch))?;
                     files.clear();
                     make_object(vma, (*object, *offset), (process, dir), (world, objects))?;
