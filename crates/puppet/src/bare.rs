@@ -100,6 +100,7 @@ impl Bare {
                 tgid: tgid.as_raw(),
                 tid: tid.as_raw(),
                 signal,
+                scratch: Addr::NULL,
             },
             base: Registers { rax: 0, ..task.registers()? },
             room,

@@ -24,13 +24,10 @@ use dormouse_kernel::signal::{SigSet, Signal};
 use dormouse_kernel::{Addr, AddrRange, HostPid};
 use tracing::trace;
 
-use crate::arch::{self, CODE, Context, Place};
+use crate::arch::{self, CODE, Context, Place, SCRATCH};
 use crate::resumption::interruption;
 use crate::session::{self, HeldOff};
 use crate::{Batch, Error, Replies, scratch};
-
-/// Memory for batches, in bytes.
-const SCRATCH: u64 = 256 << 10;
 
 /// A process whose tasks can be borrowed: the code is in its place.
 #[derive(Debug)]
@@ -140,6 +137,7 @@ impl Host {
             tgid: raw(status.innermost_tgid()),
             tid: raw(status.innermost_pid()),
             signal,
+            scratch: Addr::NULL,
         };
         // Registers that are safe to run first, the mask next.
         let idle = arch::walk(&place, &registers, Addr::NULL, 0);
@@ -208,28 +206,26 @@ impl Borrowed<'_> {
         Ok(after)
     }
 
-    /// One call with nothing in memory.
-    fn boot(&mut self, number: i64, args: [u64; 6]) -> Result<u64, Error> {
-        let registers = arch::boot(&self.place, &self.registers, number, args);
-        let result = arch::boot_result(&self.run_to_end(&registers)?);
+    /// One call with nothing in memory, for which `registers` are ready.
+    fn boot(&mut self, registers: &Registers) -> Result<u64, Error> {
+        let result = arch::boot_result(&self.run_to_end(registers)?);
+        let Registers { rax, rdi, rsi, rdx, r10, r8, r9, .. } = *registers;
         match crate::batch::failure(result) {
             None => Ok(result.cast_unsigned()),
             Some(source) => Err(Error::Call {
                 task: self.host.process,
-                call: crate::error::Syscall(number),
-                args: crate::error::Args(args),
+                call: crate::error::Syscall(rax.cast_signed()),
+                args: crate::error::Args([rdi, rsi, rdx, r10, r8, r9]),
                 source,
             }),
         }
     }
 
-    /// Scratch memory. Shared, so that it does not merge with a neighbour.
+    /// Memory for batches. From here on the registers tell the escape of it.
     fn map(&mut self) -> Result<(), Error> {
-        let prot = (libc::PROT_READ | libc::PROT_WRITE) as u64;
-        let flags = (libc::MAP_SHARED | libc::MAP_ANONYMOUS) as u64;
-        let args = [0, SCRATCH, prot, flags, u64::MAX, 0];
-        let start = Addr::from_raw(self.boot(libc::SYS_mmap, args)?);
-        self.room = AddrRange::with_len(start, SCRATCH);
+        let start = self.boot(&arch::map_scratch(&self.place, &self.registers))?;
+        self.place.scratch = Addr::from_raw(start);
+        self.room = AddrRange::with_len(self.place.scratch, SCRATCH);
         Ok(())
     }
 
@@ -251,7 +247,10 @@ impl Borrowed<'_> {
 
     fn give_back(mut self) -> Result<Stopped, Error> {
         if let Some(room) = self.room.take() {
-            self.boot(libc::SYS_munmap, [room.start().as_raw(), room.len(), 0, 0, 0, 0])?;
+            // Even if the tracer dies here, this call is made once.
+            self.place.scratch = Addr::NULL;
+            let args = [room.start().as_raw(), room.len(), 0, 0, 0, 0];
+            self.boot(&arch::boot(&self.place, &self.registers, libc::SYS_munmap, args))?;
         }
         let mut task = self.task.take().ok_or(Error::Died(self.host.process))?;
         task.set_sigmask(self.mask)?;

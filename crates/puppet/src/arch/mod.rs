@@ -4,4 +4,6 @@
 mod x86_64;
 
 pub use x86_64::{CODE, Code, Context, Place, boot, walk};
-pub(crate) use x86_64::{ENTRY, INDIRECT, MAY_FAIL, RESULT, boot_result, left};
+pub(crate) use x86_64::{
+    ENTRY, INDIRECT, MAY_FAIL, RESULT, SCRATCH, boot_result, left, map_scratch,
+};

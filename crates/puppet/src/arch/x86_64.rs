@@ -5,7 +5,8 @@
 //! through an array of calls in memory. Both end with `tgkill` of a harmless
 //! signal to the task itself: to a tracer that is a stop. If nobody traces
 //! the task any more, it goes on into the *escape*, which gives the task its
-//! own signal mask and registers back from a [`Context`].
+//! own signal mask and registers back from a [`Context`], after unmapping the
+//! memory for batches.
 
 #![allow(unsafe_code)]
 
@@ -15,6 +16,8 @@ use dormouse_kernel::Addr;
 use dormouse_kernel::ptrace::Registers;
 use dormouse_kernel::signal::{SigSet, Signal};
 
+/// Memory for the batches of a borrowed task, in bytes.
+pub(crate) const SCRATCH: u64 = 256 << 10;
 /// Bytes of one call in memory: number, six arguments, result, flags.
 pub(crate) const ENTRY: usize = 72;
 /// Where the result is in it.
@@ -27,7 +30,10 @@ pub(crate) const INDIRECT: u64 = 1 << 8;
 
 // Registers that system calls preserve: r12 the next entry, r13 how many are
 // left (after boot: the result), r14 the context or zero, rbx and rbp the
-// task's tgid and tid, r15 the signal.
+// task's tgid and tid, r15 the signal and, in the bits of a page's address, the
+// memory for batches or zero. Boot has a mask in r12: which bits of the result
+// are that memory. So wherever the tracer dies, the memory is unmapped exactly
+// if it is there.
 global_asm!(
     ".pushsection .text.dormouse_puppet,\"ax\",@progbits",
     ".balign 16",
@@ -37,9 +43,11 @@ global_asm!(
     // Boot, at offset 0.
     "syscall",
     "mov r13, rax",
+    "and rax, r12",
+    "or r15, rax",
     "jmp 30f",
-    // Walk, at offset 16.
-    ".balign 16, 0x90",
+    // Walk.
+    ".balign 32, 0x90",
     "10:",
     "test r13, r13",
     "jz 30f",
@@ -74,10 +82,20 @@ global_asm!(
     "mov rdi, rbx",
     "mov rsi, rbp",
     "mov rdx, r15",
+    "and edx, 0xfff",
     "syscall",
     // Nobody stopped us. Without a context there is nothing to go back to.
     "test r14, r14",
     "jz 40f",
+    // munmap(memory, SCRATCH). Of a failed mmap, there is nothing at this
+    // address, which the kernel refuses.
+    "mov rdi, r15",
+    "and rdi, -4096",
+    "jz 35f",
+    "mov eax, 11",
+    "mov esi, {scratch}",
+    "syscall",
+    "35:",
     // rt_sigprocmask(SIG_SETMASK, context, NULL, 8).
     "mov eax, 14",
     "mov edi, 2",
@@ -113,6 +131,7 @@ global_asm!(
     "dormouse_puppet_end:",
     ".purgem dormouse_arg",
     ".popsection",
+    scratch = const SCRATCH,
 );
 
 unsafe extern "C" {
@@ -121,7 +140,9 @@ unsafe extern "C" {
 }
 
 /// Where *walk* begins in the code.
-const WALK: u64 = 16;
+const WALK: u64 = 32;
+/// The bits of the address of a page.
+const PAGE_BITS: u64 = !0xfff;
 
 /// The code, position-independent and without relocations.
 pub struct Code;
@@ -201,6 +222,8 @@ pub struct Place {
     pub tid: i32,
     /// What it signals itself when it is done.
     pub signal: Signal,
+    /// The memory for batches that the escape has to unmap, or null.
+    pub scratch: Addr,
 }
 
 impl Place {
@@ -210,7 +233,7 @@ impl Place {
             r14: self.context.as_raw(),
             rbx: self.tgid as u64,
             rbp: self.tid as u64,
-            r15: self.signal.as_raw() as u64,
+            r15: self.scratch.as_raw() | self.signal.as_raw() as u64,
             orig_rax: Registers::NO_SYSCALL,
             // No single steps, no alignment checks; string instructions go up.
             rflags: base.rflags & !(0x100 | 0x400 | 0x4_0000),
@@ -223,7 +246,18 @@ impl Place {
 #[must_use]
 pub fn boot(place: &Place, base: &Registers, number: i64, args: [u64; 6]) -> Registers {
     let [rdi, rsi, rdx, r10, r8, r9] = args;
-    Registers { rax: number as u64, rdi, rsi, rdx, r10, r8, r9, ..place.registers(base, 0) }
+    let r12 = 0;
+    Registers { rax: number as u64, rdi, rsi, rdx, r10, r8, r9, r12, ..place.registers(base, 0) }
+}
+
+/// Registers for the call that maps the memory for batches.
+#[must_use]
+pub(crate) fn map_scratch(place: &Place, base: &Registers) -> Registers {
+    let prot = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+    // Shared, so that it does not merge with a neighbour.
+    let flags = (libc::MAP_SHARED | libc::MAP_ANONYMOUS) as u64;
+    let args = [0, SCRATCH, prot, flags, u64::MAX, 0];
+    Registers { r12: PAGE_BITS, ..boot(place, base, libc::SYS_mmap, args) }
 }
 
 /// The result of the call that [`boot`] made.
