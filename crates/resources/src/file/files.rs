@@ -4,13 +4,15 @@ use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use dormouse_image::ImageDir;
 use dormouse_kernel::{HostPid, NsPid};
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use super::{File, FileId, FillRank};
-use crate::Result;
+use crate::{Error, Result};
 
 /// The number of a file that is known to exist: decoding hands it out and
 /// fails if there is none.
@@ -31,6 +33,7 @@ pub struct Files {
     files: BTreeMap<FileId, File>,
     described: BTreeSet<FileId>,
     opened: BTreeSet<FileId>,
+    links: BTreeSet<PathBuf>,
 }
 
 impl Files {
@@ -38,8 +41,9 @@ impl Files {
         files: BTreeMap<FileId, File>,
         described: BTreeSet<FileId>,
         opened: BTreeSet<FileId>,
+        links: BTreeSet<PathBuf>,
     ) -> Self {
-        Self { files, described, opened }
+        Self { files, described, opened, links }
     }
 
     /// All of them, by number.
@@ -57,6 +61,22 @@ impl Files {
     /// mapped or executed.
     pub fn descriptions(&self) -> impl Iterator<Item = (FileId, &File)> {
         self.iter().filter(|(id, _)| self.described.contains(id))
+    }
+
+    /// Takes away the hard links that the dump made for files which had lost
+    /// their name (`--link-remap`). After that the images cannot be restored
+    /// again: to be called when the tree runs.
+    ///
+    /// # Errors
+    /// One of them stays.
+    pub fn remove_links(&self) -> Result<()> {
+        for link in &self.links {
+            match rustix::fs::unlink(link) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(source) => return Err(Error::kernel("unlink", link)(source)),
+            }
+        }
+        Ok(())
     }
 
     /// Whether the file is needed as an open file description.

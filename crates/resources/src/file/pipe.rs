@@ -149,12 +149,12 @@ impl Source {
 #[derive(Default)]
 struct Open(BTreeMap<InodeId, Ends>);
 
-/// What `pipe2(2)` made, and whether somebody has it already.
+/// What `pipe2(2)` made, as far as nobody has it yet.
 struct Ends {
-    read: OwnedFd,
-    write: OwnedFd,
-    read_taken: bool,
-    write_taken: bool,
+    read: Option<OwnedFd>,
+    write: Option<OwnedFd>,
+    /// Both are taken: the one that is left here is only a way to the pipe.
+    taken: bool,
 }
 
 impl Stash for Open {
@@ -169,22 +169,29 @@ impl Ends {
     fn new() -> Result<Self> {
         let (read, write) =
             pipe_with(PipeFlags::CLOEXEC).map_err(Error::kernel("pipe2", Pipe::NAME))?;
-        Ok(Self { read, write, read_taken: false, write_taken: false })
+        Ok(Self { read: Some(read), write: Some(write), taken: false })
     }
 
-    /// A description with these flags.
-    fn take(&mut self, status: &Status) -> Result<OwnedFd> {
+    /// A description with these flags; `last` if there are no more to come.
+    /// One end stays here until then, to open others through.
+    fn take(&mut self, status: &Status, last: bool) -> Result<OwnedFd> {
         let flags = status.open_flags();
         let special = flags.intersects(OFlags::LARGEFILE | OFlags::PATH);
-        let (end, taken) = match flags & OFlags::ACCMODE {
-            OFlags::RDONLY => (&self.read, &mut self.read_taken),
-            OFlags::WRONLY => (&self.write, &mut self.write_taken),
-            _ => (&self.write, &mut true),
+        let (end, other) = match flags & OFlags::ACCMODE {
+            OFlags::RDONLY => (&mut self.read, &self.write),
+            _ => (&mut self.write, &self.read),
         };
-        if !special && !std::mem::replace(taken, true) {
-            return fcntl_dupfd_cloexec(end, 0).map_err(Error::kernel("dup", Pipe::NAME));
+        let as_made = !special && !self.taken && flags & OFlags::ACCMODE != OFlags::RDWR;
+        if let Some(file) = end.take_if(|_| as_made) {
+            if other.is_none() && !last {
+                let way = fcntl_dupfd_cloexec(&file, 0).map_err(Error::kernel("dup", Pipe::NAME));
+                *end = Some(way?);
+                self.taken = true;
+            }
+            return Ok(file);
         }
-        reopen(end.as_fd(), flags | OFlags::NONBLOCK).map_err(Error::kernel("open", Pipe::NAME))
+        let through = end.as_ref().or(other.as_ref()).expect("one end stays");
+        reopen(through.as_fd(), flags | OFlags::NONBLOCK).map_err(Error::kernel("open", Pipe::NAME))
     }
 }
 
@@ -243,12 +250,13 @@ impl FileKind for Pipe {
             Entry::Occupied(ends) => ends.into_mut(),
             Entry::Vacant(place) => place.insert(Ends::new()?),
         };
-        let file = ends.take(status)?;
-        status.apply(Self::NAME, file.as_fd())?;
-        inode.waiting.set(inode.waiting.get().saturating_sub(1));
-        if inode.waiting.get() == 0 {
+        let left = inode.waiting.get().saturating_sub(1);
+        inode.waiting.set(left);
+        let file = ends.take(status, left == 0)?;
+        if left == 0 {
             open.0.remove(&inode.id);
         }
+        status.apply(Self::NAME, file.as_fd())?;
         Ok(file)
     }
 

@@ -3,6 +3,7 @@
 use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use dormouse_image::proto::files::{FdType, FileEntry};
@@ -61,6 +62,8 @@ pub struct ImageSource<'a> {
     shares: BTreeSet<FileId>,
     references: Vec<Reference>,
     parts: BTreeMap<TypeId, Box<dyn AnyPart>>,
+    /// Names that the dump made and that go when the restore is done.
+    links: BTreeSet<PathBuf>,
 }
 
 impl<'a> ImageSource<'a> {
@@ -83,6 +86,7 @@ impl<'a> ImageSource<'a> {
             shares: BTreeSet::new(),
             references: Vec::new(),
             parts: BTreeMap::new(),
+            links: BTreeSet::new(),
         })
     }
 
@@ -127,6 +131,12 @@ impl<'a> ImageSource<'a> {
         let entry = self.entries.get(&id)?;
         self.shares.insert(id);
         Some(Rc::clone(entry))
+    }
+
+    /// Notes a name that the dump made, and that is to go when the restore is
+    /// done.
+    pub(crate) fn removes(&mut self, name: PathBuf) {
+        self.links.insert(name);
     }
 
     /// What the files of one kind share while they are decoded.
@@ -178,7 +188,7 @@ impl<'a> ImageSource<'a> {
         if let Some(&id) = files.keys().find(|id| !used(id)) {
             return Err(wrong(id, "nothing refers to it"));
         }
-        Ok(Files::new(files, described, opened))
+        Ok(Files::new(files, described, opened, self.links))
     }
 }
 

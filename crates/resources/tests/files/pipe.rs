@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags, fcntl_setfl, fstat, open};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe, pipe_with};
 
-use crate::round_trip::{assert_same, me, round_trip};
+use crate::round_trip::{assert_same, is_same_description, me, round_trip};
 
 fn path_of(file: impl AsFd) -> PathBuf {
     format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()).into()
@@ -108,10 +108,37 @@ fn an_owner_outside_is_refused() {
     assert!(error.contains("not part of the checkpoint"), "{error}");
 }
 
+/// Readers and writers in every order, those that `pipe2(2)` made among
+/// others.
+#[test]
+fn the_order_of_the_ends_does_not_matter() {
+    let again = |file: &OwnedFd, flags| open(path_of(file), flags, Mode::empty()).unwrap();
+    for order in 0..24 {
+        let (from, to) = pipe().unwrap();
+        let second = again(&from, OFlags::RDONLY);
+        let both = again(&from, OFlags::RDWR);
+        let mut left = vec![from, to, second, both];
+        let (mut ends, mut order) = (Vec::new(), order);
+        while !left.is_empty() {
+            ends.push(left.remove(order % left.len()));
+            order /= left.len() + 1;
+        }
+        let restored = round_trip(&ends.iter().map(AsFd::as_fd).collect::<Vec<_>>()).unwrap();
+        for (index, one) in ends.iter().enumerate() {
+            assert_same(one, restored.of(one));
+            for other in &ends[..index] {
+                assert!(!is_same_description(restored.of(one), restored.of(other)));
+            }
+        }
+    }
+}
+
 #[test]
 fn many_pipes_do_not_run_out_of_descriptors() {
     let pipes: Vec<(OwnedFd, OwnedFd)> = (0..200).map(|_| pipe().unwrap()).collect();
-    let ends: Vec<_> = pipes.iter().flat_map(|(from, to)| [from.as_fd(), to.as_fd()]).collect();
+    // All to be read first, so that as many as can be are half made.
+    let ends = pipes.iter().map(|(from, _)| from.as_fd());
+    let ends: Vec<_> = ends.chain(pipes.iter().map(|(_, to)| to.as_fd())).collect();
     let restored = round_trip(&ends).unwrap();
     for (index, (from, to)) in pipes.iter().enumerate() {
         rustix::io::write(restored.of(to), &[index as u8]).unwrap();

@@ -192,6 +192,7 @@ impl Images {
         for rank in FillRank::ALL {
             created.fill(rank, &|pid| HostPid::from_raw(pid.as_raw()))?;
         }
+        files.remove_links()?;
         let files = table
             .entries
             .iter()

@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use dormouse_image::proto::files::reg::RemapFilePathEntry;
+use dormouse_image::{ImageName, NewDump};
 use dormouse_resources::file::CollectOptions;
 use rustix::fs::{Mode, OFlags, SeekFrom, fstat, open, seek};
 
@@ -213,6 +215,31 @@ fn a_name_out_of_sight_takes_a_link() {
     let new = restored.of(&lost);
     assert_eq!(fstat(new).unwrap().st_ino, fstat(&lost).unwrap().st_ino);
     assert_eq!(link(new), link(&lost));
+    assert_eq!(names(&path("away")).len(), 0);
+    assert_eq!(fstat(new).unwrap().st_nlink, 1);
+}
+
+#[test]
+fn a_link_that_no_dump_made_is_not_taken_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    fs::write(path("precious"), b"x").unwrap();
+    fs::write(path("lost"), b"x").unwrap();
+    let files = [opened(path("precious"), OFlags::RDONLY), opened(path("lost"), OFlags::RDONLY)];
+    let mut dump = Dump::new();
+    for file in &files {
+        dump.descriptor(file);
+    }
+    let (images, shared) = dump.write().unwrap();
+    let remap = RemapFilePathEntry { orig_id: 2, remap_id: 1, remap_type: Some(0) };
+    let other = tempfile::tempdir().unwrap();
+    let part = NewDump::begin(other.path()).unwrap();
+    part.put_one(ImageName::RemapFpath, &remap).unwrap();
+    let image = ImageName::RemapFpath.to_string();
+    fs::copy(other.path().join(&image), images.dir.path().join(&image)).unwrap();
+    let error = images.restore(&shared, &[]).map(drop).unwrap_err().to_string();
+    assert!(error.contains("none that a dump makes"), "{error}");
+    assert!(path("precious").exists());
 }
 
 #[test]

@@ -63,6 +63,9 @@ enum Reach {
     Link(Link),
 }
 
+/// How the names of such links begin.
+const LINK: &[u8] = b"link_remap.";
+
 /// A hard link that the dump makes.
 #[derive(Debug)]
 struct Link {
@@ -177,6 +180,11 @@ impl Location {
                     .as_deref()
                     .and_then(|link| path(&link.reg.as_deref()?.name))
                     .ok_or_else(|| wrong("the link it is remapped to is not there"))?;
+                // It goes when the restore is done: better not somebody's file.
+                if !path.file_name().is_some_and(|name| name.as_bytes().starts_with(LINK)) {
+                    return Err(wrong("the link it is remapped to is none that a dump makes"));
+                }
+                images.removes(path.clone());
                 Reach::Link(Link { path, entry, origin: None })
             }
             Some(Remap::DeadProcess(_)) => {
