@@ -255,3 +255,66 @@ fn a_large_ghost_takes_a_higher_limit() {
     let restored = images.restore(&shared, &[]).unwrap();
     assert_same(&file, restored.of(&file));
 }
+
+/// On overlayfs a file that was unlinked may still count its name.
+#[test]
+fn a_file_of_a_lower_layer_is_a_ghost_only_if_it_has_no_name() {
+    let Some(mount) = Overlay::mount() else {
+        eprintln!("skipped: no overlayfs can be mounted");
+        return;
+    };
+    let path = |name: &str| mount.0.path().join("merged").join(name);
+    fs::create_dir(path("away")).unwrap();
+    fs::hard_link(path("linked"), path("away/kept")).unwrap();
+    let files = ["lower", "linked"].map(|name| opened(path(name), OFlags::RDONLY));
+    fs::remove_file(path("lower")).unwrap();
+    fs::remove_file(path("linked")).unwrap();
+    assert_eq!(files.each_ref().map(|file| fstat(file).unwrap().st_nlink), [1, 1]);
+    for file in &files {
+        let error = round_trip(&[file.as_fd()]).map(drop).unwrap_err().to_string();
+        assert!(error.contains("the name it still has is not known"), "{error}");
+    }
+    let mut dump = Dump::new();
+    dump.options = CollectOptions { link_remap: true, ..CollectOptions::default() };
+    for file in &files {
+        dump.descriptor(file);
+    }
+    let (images, shared) = dump.write().unwrap();
+    let restored = images.restore(&shared, &[]).unwrap();
+    for (old, same) in files.iter().zip([false, true]) {
+        let new = restored.of(old);
+        assert_same(old, new);
+        let inode = |file: &OwnedFd| fstat(file).unwrap().st_ino;
+        assert_eq!(inode(old) == inode(new), same, "{:?}", link(old));
+    }
+}
+
+struct Overlay(tempfile::TempDir);
+
+impl Overlay {
+    /// With two files in its lower layer.
+    fn mount() -> Option<Self> {
+        use rustix::mount::{MountFlags, mount};
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["lower", "upper", "work", "merged"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        for name in ["lower", "linked"] {
+            fs::write(dir.path().join("lower").join(name), name).unwrap();
+        }
+        let at = |name| dir.path().join(name).to_str().unwrap().to_owned();
+        let layers = [at("lower"), at("upper"), at("work")];
+        let [lower, upper, work] = layers;
+        let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+        let options = std::ffi::CString::new(options).unwrap();
+        mount("overlay", at("merged"), "overlay", MountFlags::empty(), options.as_c_str()).ok()?;
+        Some(Self(dir))
+    }
+}
+
+impl Drop for Overlay {
+    fn drop(&mut self) {
+        use rustix::mount::{UnmountFlags, unmount};
+        let _ = unmount(self.0.path().join("merged"), UnmountFlags::DETACH);
+    }
+}

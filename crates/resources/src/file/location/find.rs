@@ -3,11 +3,12 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, statat};
 use rustix::io::Errno;
 
-use super::ghost::Ghosts;
+use super::ghost::{Ghost, Ghosts};
 use super::{Link, Reach};
 use crate::file::{CollectCx, FsMagic, Probe};
 use crate::{Error, Result};
@@ -40,7 +41,7 @@ pub(super) fn find(cx: &CollectCx<'_>, probe: &Probe) -> Result<(PathBuf, Reach)
         reason,
         hint,
     };
-    let linked = || link_beside(cx, probe, without_suffix(link));
+    let linked = || link_beside(cx, probe, without_suffix(link), None);
     if leads_to(link, &probe.stat)? {
         if is_silly_name(probe) {
             return linked().ok_or_else(|| {
@@ -72,10 +73,11 @@ pub(super) fn find(cx: &CollectCx<'_>, probe: &Probe) -> Result<(PathBuf, Reach)
         return Ok((sibling, Reach::Name));
     }
     // On overlayfs a file of a lower layer still counts the name it has lost.
-    if probe.file_system == FsMagic::OVERLAY && probe.stat.st_nlink == 1 {
-        return ghost(cx, probe, name);
-    }
-    linked().ok_or_else(|| {
+    // Whether that is so, only making a link tells.
+    let may_be_lost = probe.file_system == FsMagic::OVERLAY && probe.stat.st_nlink == 1;
+    let otherwise =
+        if may_be_lost && cx.options.link_remap { Some(collect_ghost(cx, probe)?) } else { None };
+    link_beside(cx, probe, name, otherwise).ok_or_else(|| {
         unsupported(
             "the name it was opened by is gone, and the name it still has is not known",
             "use --link-remap to let the checkpoint give it a name",
@@ -84,6 +86,10 @@ pub(super) fn find(cx: &CollectCx<'_>, probe: &Probe) -> Result<(PathBuf, Reach)
 }
 
 fn ghost(cx: &CollectCx<'_>, probe: &Probe, name: &Path) -> Result<(PathBuf, Reach)> {
+    Ok((name.to_owned(), Reach::Ghost(collect_ghost(cx, probe)?)))
+}
+
+fn collect_ghost(cx: &CollectCx<'_>, probe: &Probe) -> Result<Rc<Ghost>> {
     // The kernel counts blocks of 512 bytes.
     let on_disk = u64::try_from(probe.stat.st_blocks).unwrap_or(0) * 512;
     if probe.file_type() == FileType::RegularFile && on_disk > cx.options.ghost_limit {
@@ -94,18 +100,22 @@ fn ghost(cx: &CollectCx<'_>, probe: &Probe, name: &Path) -> Result<(PathBuf, Rea
             hint: "raise the limit with --ghost-limit",
         });
     }
-    let inode = cx.part::<Ghosts>().collect(probe, || cx.fresh_inode())?;
-    Ok((name.to_owned(), Reach::Ghost(inode)))
+    cx.part::<Ghosts>().collect(probe, || cx.fresh_inode())
 }
 
 /// A hard link, to be made by the dump, beside the name that is lost.
-fn link_beside(cx: &CollectCx<'_>, probe: &Probe, name: &Path) -> Option<(PathBuf, Reach)> {
+fn link_beside(
+    cx: &CollectCx<'_>,
+    probe: &Probe,
+    name: &Path,
+    otherwise: Option<Rc<Ghost>>,
+) -> Option<(PathBuf, Reach)> {
     if !cx.options.link_remap {
         return None;
     }
     let entry = cx.fresh_id();
     let path = name.with_file_name(format!("link_remap.{entry}"));
-    let link = Link { path, entry, origin: Some(probe.origin()) };
+    let link = Link { path, entry, origin: Some(probe.origin()), otherwise };
     Some((name.to_owned(), Reach::Link(link)))
 }
 

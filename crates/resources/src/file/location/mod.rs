@@ -32,6 +32,7 @@ use dormouse_image::ImageName;
 use dormouse_image::proto::files::reg::RegFileEntry;
 use dormouse_image::proto::files::{FdType, FileEntry};
 use rustix::fs::{FileType, OFlags};
+use rustix::io::Errno;
 
 use super::{CollectCx, FileId, ImageSink, ImageSource, Origin, Probe, Status};
 use crate::corrupt::corrupt;
@@ -74,21 +75,28 @@ struct Link {
     entry: FileId,
     /// The file to link, at the dump.
     origin: Option<Origin>,
+    /// What it is instead if the kernel finds nothing to link.
+    otherwise: Option<Rc<Ghost>>,
 }
 
 impl Link {
-    /// Makes it. It goes again unless the dump is completed.
-    fn make(&self, images: &mut ImageSink<'_>) -> Result<()> {
-        let Self { path, entry: _, origin } = self;
+    /// Makes it. It goes again unless the dump is completed. If the file has
+    /// no name at all, it is a ghost.
+    fn make(&self, images: &mut ImageSink<'_>) -> Result<Option<&Rc<Ghost>>> {
+        let Self { path, entry: _, origin, otherwise } = self;
         let origin = origin.as_ref().expect("a location that is written was collected");
         let file = origin.reopen(OFlags::PATH)?;
-        names::link(file.as_fd(), path).map_err(Error::kernel("linkat", path))?;
+        match (names::link(file.as_fd(), path), otherwise) {
+            (Ok(()), _) => {}
+            (Err(Errno::NOENT), Some(ghost)) => return Ok(Some(ghost)),
+            (Err(source), _) => return Err(Error::kernel("linkat", path)(source)),
+        }
         let path = path.clone();
         images.undo().push(move || {
             // Nobody is left to tell if it stays.
             let _ = rustix::fs::unlink(&path);
         });
-        Ok(())
+        Ok(None)
     }
 }
 
@@ -113,18 +121,22 @@ impl Location {
         images: &mut ImageSink<'_>,
     ) -> Result<()> {
         let Self { name, reach, mode, size } = self;
-        match reach {
-            Reach::Name => {}
-            Reach::Ghost(ghost) => {
-                images.part::<RemapSink>().add(id, Remap::Ghost(ghost.id()));
-                ghost.encode(images)?;
-            }
+        let ghost = match reach {
+            Reach::Name => None,
+            Reach::Ghost(ghost) => Some(ghost),
             Reach::Link(link) => {
-                images.part::<RemapSink>().add(id, Remap::Link(link.entry));
-                link.make(images)?;
-                let entry = reg_entry(link.entry, &Status::plain(OFlags::empty()), 0, &link.path);
-                put(images, link.entry, entry);
+                let ghost = link.make(images)?;
+                if ghost.is_none() {
+                    images.part::<RemapSink>().add(id, Remap::Link(link.entry));
+                    let status = Status::plain(OFlags::empty());
+                    put(images, link.entry, reg_entry(link.entry, &status, 0, &link.path));
+                }
+                ghost
             }
+        };
+        if let Some(ghost) = ghost {
+            images.part::<RemapSink>().add(id, Remap::Ghost(ghost.id()));
+            ghost.encode(images)?;
         }
         let entry = RegFileEntry { size: *size, mode: *mode, ..reg_entry(id, status, pos, name) };
         put(images, id, entry);
@@ -185,7 +197,7 @@ impl Location {
                     return Err(wrong("the link it is remapped to is none that a dump makes"));
                 }
                 images.removes(path.clone());
-                Reach::Link(Link { path, entry, origin: None })
+                Reach::Link(Link { path, entry, origin: None, otherwise: None })
             }
             Some(Remap::DeadProcess(_)) => {
                 return Err(unsupported(
