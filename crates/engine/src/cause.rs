@@ -152,6 +152,7 @@ fn of_resource(error: &resources::Error) -> ErrorKind {
         E::Compare(error) => of_errno(error.source),
         E::EpollReader(_) => ErrorKind::Unsupported,
         E::ReadEpoll(_) | E::FillEpoll(_) => ErrorKind::Kernel,
+        E::Memory(error) => of_memory(error),
     }
 }
 
@@ -162,11 +163,13 @@ fn of_memory(error: &memory::Error) -> ErrorKind {
         E::Corrupt { .. } => ErrorKind::CorruptImage,
         E::Proc(error) => of_proc(error),
         E::Image(error) => of_image(error),
+        E::Pagemap(error) => of_errno(error.source),
         E::Remote(error) => of_errno(error.source),
+        E::Puppet(error) => of_puppet(error),
         E::Vanished { .. } => ErrorKind::Vanished,
+        E::PageOrder { .. } => ErrorKind::Bug,
         E::Kernel { source, .. } => of_errno(*source),
         E::Pages { source, .. } => Errno::from_io_error(source).map_or(ErrorKind::Kernel, of_errno),
-        _ => ErrorKind::Kernel,
     }
 }
 

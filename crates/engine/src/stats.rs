@@ -8,6 +8,7 @@ use std::time::Duration;
 use dormouse_image::proto::stats::{DumpStatsEntry, RestoreStatsEntry, StatsEntry};
 use dormouse_image::{ImageName, framing};
 use dormouse_kernel::Errno;
+use dormouse_resources::memory::PlannedPages;
 use rustix::fs::{Mode, OFlags};
 
 use crate::DumpReport;
@@ -41,13 +42,14 @@ pub(crate) fn write_dump(dir: &Path, report: &DumpReport) -> Result<(), Cause> {
 pub(crate) fn write_restore(
     dir: &Path,
     (forking, whole): (Duration, Duration),
-    pages: u64,
+    pages: PlannedPages,
 ) -> Result<(), Cause> {
     let restore = RestoreStatsEntry {
+        pages_compared: pages.compared,
+        pages_skipped_cow: pages.inherited,
         forking_time: micros(forking),
         restore_time: micros(whole),
-        pages_restored: Some(pages),
-        ..RestoreStatsEntry::default()
+        pages_restored: Some(pages.written),
     };
     write(dir, ImageName::StatsRestore, &StatsEntry { dump: None, restore: Some(restore) })
 }

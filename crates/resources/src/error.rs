@@ -87,6 +87,9 @@ pub enum Error {
     /// Epolls could not be filled.
     #[error(transparent)]
     FillEpoll(#[from] epoll_interest::InsertError),
+    /// The contents of a shared memory object could not be stored or loaded.
+    #[error(transparent)]
+    Memory(#[from] crate::memory::Error),
     /// A system call inside a task failed.
     #[error(transparent)]
     Puppet(#[from] dormouse_puppet::Error),

@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 
 use dormouse_image::store::NewDump;
 use dormouse_kernel::{Addr, HostPid, NsPid};
+use dormouse_resources as resources;
 use dormouse_resources::file::{
     CollectCx, CollectOptions, File, FileId, ImageSink, SaveShared, UndoLog,
 };
-use dormouse_resources::memory::{DumpedPages, DumpedProcess, PageDump, SharedObjects, ShmemId};
-use dormouse_resources::{self as resources, memory};
+use dormouse_resources::memory::{DumpedPages, DumpedProcess, PageDump, SharedObjects};
 
 use crate::cause::{At, Cause};
 use crate::{AfterDump, DumpOptions, Error, Phase, Progress};
@@ -108,12 +108,7 @@ struct Shared<'a>(RefCell<&'a mut SharedObjects>);
 
 impl SaveShared for Shared<'_> {
     fn save(&self, file: OwnedFd) -> resources::Result<u32> {
-        self.0.borrow_mut().add(file).map(ShmemId::as_raw).map_err(|error| match error {
-            memory::Error::Kernel { operation, source } => {
-                resources::Error::Kernel { call: operation, subject: "memfd".into(), source }
-            }
-            _ => unreachable!("an object is added by looking at its inode"),
-        })
+        Ok(self.0.borrow_mut().add(file)?.as_raw())
     }
 }
 

@@ -1,19 +1,18 @@
 //! Reads and judges all images, before the first process is created.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use dormouse_image::pagemap::Pagemap;
 use dormouse_image::proto::core::{CoreEntry, TaskKobjIdsEntry};
 use dormouse_image::proto::fs::FsEntry;
-use dormouse_image::proto::mm::MmEntry;
 use dormouse_image::proto::pstree::PstreeEntry;
 use dormouse_image::{ImageDir, ImageName};
 use dormouse_kernel::signal::Signal;
 use dormouse_kernel::{HostPid, NsPid};
 use dormouse_puppet::Interruption;
 use dormouse_resources::file::{FdTable, FdTableId, FileId, FileRef, Files, ImageSource, Use};
-use dormouse_resources::memory::{Backing, Mm};
+use dormouse_resources::memory::{Backing, PagesFiles, SavedMemory, SavedObject, ShmemId};
 use dormouse_resources::task::{
     Cpu, FsState, Life, ProcessState, ThreadState, TreeNode, decode_tree,
 };
@@ -32,6 +31,10 @@ pub(crate) struct Checkpoint {
     pub(crate) files: Files,
     /// Every fd table.
     pub(crate) tables: BTreeMap<FdTableId, FdTable>,
+    /// Every shared memory object, be it mapped or the inode of a memfd.
+    pub(crate) objects: BTreeMap<ShmemId, SavedObject>,
+    /// The contents of all memory.
+    pub(crate) pages: Arc<PagesFiles>,
 }
 
 /// A process.
@@ -59,9 +62,7 @@ pub(crate) struct Body {
     /// What it has as a whole.
     pub(crate) state: ProcessState,
     /// Its address space.
-    pub(crate) mm: Mm,
-    /// The pages that are stored.
-    pub(crate) pages: Option<Pagemap>,
+    pub(crate) memory: SavedMemory,
     /// Files that are mapped or executed.
     pub(crate) mapped: BTreeMap<FileId, FileRef>,
     /// Its threads, the leader first.
@@ -130,10 +131,11 @@ pub(crate) fn decode(dir: &ImageDir) -> Result<Checkpoint, Error> {
     let nodes = decode_tree(entries).at(PHASE)?;
     let mut source = ImageSource::open(dir).at(PHASE)?;
     let mut tables = BTreeMap::new();
+    let mut pages = PagesFiles::new();
     let mut processes: Vec<Process> = Vec::with_capacity(nodes.len());
     for node in nodes {
         let pid = host(node.pid);
-        let process = decode_process(dir, node, &mut source).of(PHASE, pid)?;
+        let process = decode_process(dir, node, (&mut source, &mut pages)).of(PHASE, pid)?;
         if let Some(thread) = process.parent_thread {
             let parent = processes.iter().find(|other| Some(other.node.pid) == process.node.parent);
             if parent.is_none_or(|parent| {
@@ -156,6 +158,13 @@ pub(crate) fn decode(dir: &ImageDir) -> Result<Checkpoint, Error> {
     if processes[0].body.is_none() {
         return Err(contradiction(ImageName::PsTree, "the root is a zombie")).at(PHASE);
     }
+    let mut objects = BTreeMap::new();
+    for name in dir.list().at(PHASE)?.into_keys() {
+        if let ImageName::PagemapShmem(id) = name {
+            let (id, object) = SavedObject::decode(dir, id, &mut pages).at(PHASE)?;
+            objects.insert(id, object);
+        }
+    }
     // By-products of whoever made the dump.
     let by_products = [ImageName::Seccomp, ImageName::TimeNs(0), ImageName::Cgroup];
     for name in by_products {
@@ -164,13 +173,13 @@ pub(crate) fn decode(dir: &ImageDir) -> Result<Checkpoint, Error> {
     if let Some(name) = dir.unread().at(PHASE)?.into_iter().next() {
         return Err(Cause::Unread(name.to_string_lossy().into_owned())).at(PHASE);
     }
-    Ok(Checkpoint { processes, files, tables })
+    Ok(Checkpoint { processes, files, tables, objects, pages: pages.into() })
 }
 
 fn decode_process(
     dir: &ImageDir,
     node: TreeNode,
-    source: &mut ImageSource<'_>,
+    (source, pages): (&mut ImageSource<'_>, &mut PagesFiles),
 ) -> Result<Process, Cause> {
     let pid = number(node.pid);
     let core: CoreEntry = dir.get_one(ImageName::Core(pid))?;
@@ -186,8 +195,8 @@ fn decode_process(
     }
     let ids: TaskKobjIdsEntry = dir.get_one(ImageName::Ids(pid))?;
     let image = ImageName::Mm(pid);
-    let entry: MmEntry = dir.get_one(image)?;
-    let mm = Mm::decode(image, &entry)?;
+    let memory = SavedMemory::decode(dir, pid, pages)?;
+    let mm = &memory.mm;
     let mut mapped = BTreeMap::new();
     let mut reference = |file: FileId, object, id| {
         let place = (image, object, id);
@@ -199,13 +208,6 @@ fn decode_process(
             reference(file.file, "mapping", vma.range.start().as_raw());
         }
     }
-    // Shared memory is filled by whoever maps it first. Here it is judged.
-    for vma in &mm.vmas {
-        if let Backing::SharedMemory { object, .. } = vma.backing {
-            Pagemap::read(dir, ImageName::PagemapShmem(object.as_raw().into()))?;
-        }
-    }
-    let pages = Pagemap::read(dir, ImageName::Pagemap(pid))?;
     let process = Directories::read(dir, pid, DirectoriesId::Process(ids.fs_id), source)?;
     let mut threads = Vec::with_capacity(node.threads.len());
     for &tid in &node.threads {
@@ -219,7 +221,7 @@ fn decode_process(
         threads.push(decode_thread(dir, tid, core, (&ids, process), source)?);
     }
     let state = ProcessState::decode(&core)?;
-    let body = Some(Body { state, mm, pages, mapped, threads });
+    let body = Some(Body { state, memory, mapped, threads });
     Ok(Process { node, life, stop_seen, exit_signal, parent_thread, name, body })
 }
 

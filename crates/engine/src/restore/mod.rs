@@ -17,12 +17,14 @@ use dormouse_kernel::signal::{SigSet, Signal};
 use dormouse_kernel::{HostPid, NsPid};
 use dormouse_puppet::{Batch, Ending, Resumption};
 use dormouse_resources::file::{CreateCx, CreatedFiles, FillRank, LoadShared};
+use dormouse_resources::memory::ShmemId;
 use dormouse_resources::task::Life;
 use dormouse_resources::{self as resources};
 
 use crate::cause::{At, Cause};
 use crate::{Error, Phase, Progress, RestoreOptions, stats};
 use decode::{Body, Checkpoint, Process, host};
+use memory::Memory;
 pub use plan::Plan;
 use spawn_plan::Step;
 use world::World;
@@ -51,10 +53,12 @@ pub fn restore(
     let (dir, _) = ImageDir::open(&options.images).at(Phase::Decode)?;
     let checkpoint = decode::decode(&dir)?;
     progress.phase(Phase::Plan, None);
-    let plan = Plan::make(&checkpoint, options)?;
+    let mut plan = Plan::make(&checkpoint, options)?;
+    let mut memory = Memory::plan(&checkpoint, &plan)?;
+    plan.put_off(&checkpoint, |pid| memory.inherits(pid))?;
 
     progress.phase(Phase::Create, None);
-    let stored = Stored(&dir);
+    let stored = Stored(&checkpoint);
     let mut cx = CreateCx::new(&checkpoint.files, &dir, &stored);
     let created = cx.create_all().at(Phase::Create)?;
     fill(&created, FillRank::Fresh)?;
@@ -62,16 +66,15 @@ pub fn restore(
     progress.phase(Phase::Spawn, None);
     let root = checkpoint.processes[0].node.pid;
     let mut world = World::begin(root, plan.room, plan.link).of(Phase::Spawn, host(root))?;
+    memory.make_objects(&checkpoint, &mut world, root).at(Phase::Memory)?;
     let forking = Instant::now();
-    spawn(&mut world, root, &plan)?;
+    spawn(&mut world, root, &plan, (&mut memory, &mut cx))?;
     let forking = forking.elapsed();
 
-    progress.phase(Phase::Memory, Some(plan.bytes));
-    let mut objects = memory::Objects::default();
-    for (process, body) in living(&checkpoint) {
-        memory::restore(process, body, (&mut world, &mut objects), (&dir, &mut cx), progress)
-            .of(Phase::Memory, host(process.node.pid))?;
-    }
+    let pages = memory.pages();
+    progress.phase(Phase::Memory, Some(pages.written * dormouse_kernel::PAGE_SIZE));
+    // Goes on beside all that does not depend on contents.
+    let filling = memory.begin_filling(&mut world, &mut cx)?;
 
     progress.phase(Phase::Install, None);
     install(&mut world, &checkpoint, &created)?;
@@ -81,6 +84,8 @@ pub fn restore(
     fill(&created, FillRank::Contents)?;
     fill(&created, FillRank::Watches)?;
     cx.finish().at(Phase::Fill)?;
+
+    memory.finish(filling, &mut world, progress)?;
 
     progress.phase(Phase::Threads, None);
     groups(&mut world, &plan)?;
@@ -107,7 +112,6 @@ pub fn restore(
             .at(Phase::Release)?;
     }
     let work = options.work.as_ref().unwrap_or(&options.images);
-    let pages = plan.bytes / dormouse_kernel::PAGE_SIZE;
     stats::write_restore(work, (forking, begun.elapsed()), pages).at(Phase::Release)?;
     progress.phase(Phase::Release, None);
     release(&checkpoint, options, ready)?;
@@ -120,11 +124,16 @@ fn living(checkpoint: &Checkpoint) -> impl Iterator<Item = (&Process, &Body)> {
 }
 
 /// Where files find the contents of shared objects.
-struct Stored<'a>(&'a ImageDir);
+struct Stored<'a>(&'a Checkpoint);
 
 impl LoadShared for Stored<'_> {
-    fn load(&self, shmid: u32, file: BorrowedFd<'_>, _: u64) -> resources::Result<()> {
-        memory::load_object(self.0, shmid, file)
+    fn load(&self, shmid: u32, file: BorrowedFd<'_>, size: u64) -> resources::Result<()> {
+        let Self(Checkpoint { objects, pages, .. }) = self;
+        match objects.get(&ShmemId::from_raw(shmid)) {
+            Some(object) => Ok(object.fill(file, size, pages, &mut |_| ())?),
+            // CRIU has no image of what is empty.
+            None => Ok(()),
+        }
     }
 }
 
@@ -132,8 +141,14 @@ fn fill(created: &CreatedFiles<'_>, rank: FillRank) -> Result<(), Error> {
     created.fill(rank, &|pid| Some(host(pid))).at(Phase::Fill)
 }
 
-/// Forks the tree, with all threads, and makes its sessions.
-fn spawn(world: &mut World, root: NsPid, plan: &Plan) -> Result<(), Error> {
+/// Forks the tree, with all threads, and makes its sessions. Who is to inherit
+/// memory is made when it is there.
+fn spawn(
+    world: &mut World,
+    root: NsPid,
+    plan: &Plan,
+    (memory, cx): (&mut Memory<'_>, &mut CreateCx<'_>),
+) -> Result<(), Error> {
     let make = |world: &mut World, process: NsPid| {
         for (maker, births) in plan.births.of(process) {
             world.multiply(maker, births).of(Phase::Spawn, host(process))?;
@@ -143,7 +158,12 @@ fn spawn(world: &mut World, root: NsPid, plan: &Plan) -> Result<(), Error> {
     make(world, root)?;
     for step in &plan.steps {
         match *step {
-            Step::Fork { child, .. } => make(world, pid(child))?,
+            Step::Fork { maker, child, .. } => {
+                if memory.inherits(pid(child)) {
+                    memory.prepare(pid(maker), world, cx)?;
+                }
+                make(world, pid(child))?;
+            }
             Step::SetSid(leader) => {
                 let mut batch = Batch::new();
                 batch.call(libc::SYS_setsid, []);
@@ -373,7 +393,10 @@ fn states(world: &mut World, process: &Process, body: &Body) -> Result<(), Error
         if thread.tid == leader {
             batch.call(
                 libc::SYS_prctl,
-                [libc::PR_SET_DUMPABLE.into(), i32::from(body.mm.dumpable.as_raw() == 1).into()],
+                [
+                    libc::PR_SET_DUMPABLE.into(),
+                    i32::from(body.memory.mm.dumpable.as_raw() == 1).into(),
+                ],
             );
         }
         world.run(thread.tid, batch).of(PHASE, host(thread.tid))?;

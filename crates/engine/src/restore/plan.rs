@@ -26,8 +26,10 @@ pub struct Plan {
     pub(super) room: AddrRange,
     /// The descriptor by which puppets reach dormouse.
     pub(super) link: u32,
-    /// Bytes of memory to be filled.
-    pub(super) bytes: u64,
+    /// Bytes of memory that are stored.
+    bytes: u64,
+    nodes: Vec<Node>,
+    outside: Outside,
     lines: Vec<String>,
 }
 
@@ -57,11 +59,23 @@ impl Plan {
         let tables = checkpoint.tables.values().flat_map(|table| &table.entries);
         let link = tables.map(|descriptor| descriptor.fd.as_raw() + 1).max().unwrap_or(0);
         let bodies = || checkpoint.processes.iter().filter_map(|process| process.body.as_ref());
-        let runs = bodies().filter_map(|body| body.pages.as_ref()).flat_map(|pages| &pages.runs);
-        let bytes = runs.map(|run| run.nr_pages * dormouse_kernel::PAGE_SIZE).sum();
-        let room = room(bodies().flat_map(|body| &body.mm.vmas)).at(PHASE)?;
+        let bytes = bodies().map(|body| body.memory.pages() * dormouse_kernel::PAGE_SIZE).sum();
+        let room = room(bodies().flat_map(|body| &body.memory.mm.vmas)).at(PHASE)?;
         let lines = checkpoint.processes.iter().map(line).collect();
-        Ok(Self { steps, births, room, link, bytes, lines })
+        Ok(Self { steps, births, room, link, bytes, nodes, outside, lines })
+    }
+
+    /// Puts off the births of those who are to inherit memory of whoever forks
+    /// them, as far as sessions allow.
+    pub(super) fn put_off(
+        &mut self,
+        checkpoint: &Checkpoint,
+        inherits: impl Fn(NsPid) -> bool,
+    ) -> Result<(), Error> {
+        let inherits = |pid| NsPid::from_raw(pid).is_some_and(&inherits);
+        self.steps = spawn_plan::plan(&self.nodes, self.outside, inherits).at(Phase::Plan)?;
+        self.births = Births::plan(&checkpoint.processes, &self.steps)?;
+        Ok(())
     }
 }
 
@@ -146,7 +160,9 @@ fn line(process: &Process) -> String {
     let node = &process.node;
     let body = match &process.body {
         None => "a zombie".to_owned(),
-        Some(body) => format!("{} thread(s), {} mappings", body.threads.len(), body.mm.vmas.len()),
+        Some(body) => {
+            format!("{} thread(s), {} mappings", body.threads.len(), body.memory.mm.vmas.len())
+        }
     };
     let parent = node.parent.map_or("dormouse".to_owned(), |parent| parent.to_string());
     let name = &process.name;

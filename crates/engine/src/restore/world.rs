@@ -83,8 +83,7 @@ impl World {
 
     /// Adds a call that fetches a descriptor of dormouse's.
     pub(crate) fn fetch(&self, batch: &mut Batch, file: BorrowedFd<'_>) -> Slot {
-        let args: [Arg; 3] = [self.link.into(), file.as_raw_fd().into(), 0.into()];
-        batch.call(libc::SYS_pidfd_getfd, args)
+        fetch(self.link, batch, file)
     }
 
     /// The descriptor that leads to dormouse.
@@ -115,6 +114,12 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// Adds a call that fetches a descriptor of dormouse's over the `link`.
+pub(crate) fn fetch(link: u64, batch: &mut Batch, file: BorrowedFd<'_>) -> Slot {
+    let args: [Arg; 3] = [link.into(), file.as_raw_fd().into(), 0.into()];
+    batch.call(libc::SYS_pidfd_getfd, args)
 }
 
 /// A pid that the tree needs is in use.

@@ -37,11 +37,13 @@
 //! let mut files = PagesFiles::new();
 //! for each address space:
 //!     SavedMemory::decode(&images, pid, &mut files)?;
+//! for each pagemap-shmem-ID.img:
+//!     SavedObject::decode(&images, id, &mut files)?;
 //! let room = RestorePlan::free_room(&memories, what is mapped here, len);
 //! let plan = RestorePlan::new(&processes, files.into(), KernelVdso::probe()?.as_ref(), room)?;
 //! for (id, object) in SharedMemory::of(&memories):
 //!     let file = object.create(&mut puppet)?;
-//!     SavedObject::decode(&images, id, object.size, &mut files)?.fill(&file, &files, ..)?;
+//!     saved.fill(&file, object.size, &files, ..)?;
 //! for each process, parents first (see RestorePlan for the order):
 //!     plan.map(process, &mut puppet, how to open files there)?;
 //!     plan.fill_common(process, pid)?;

@@ -18,8 +18,7 @@ use super::workers::{self, CHUNK, Chunk};
 /// A shared memory object in an image.
 #[derive(Debug)]
 pub struct SavedObject {
-    /// In bytes.
-    size: u64,
+    image: ImageName,
     contents: Contents,
 }
 
@@ -72,23 +71,26 @@ impl SharedMemory {
 }
 
 impl SavedObject {
-    /// Reads `pagemap-shmem-ID.img`, for an object of `size` bytes.
+    /// Reads `pagemap-shmem-ID.img`. CRIU writes none for an object without a size.
     ///
     /// # Errors
     ///
-    /// It is missing or makes no sense, or reaches beyond the size.
-    pub fn decode(dir: &ImageDir, id: ShmemId, size: u64, files: &mut PagesFiles) -> Result<Self> {
-        let image = ImageName::PagemapShmem(id.as_raw().into());
-        // CRIU writes none for an object without a size.
-        let contents =
-            if size == 0 { Contents::default() } else { read_contents(dir, image, files)? };
-        let end = size.next_multiple_of(PAGE_SIZE);
-        match contents.runs().last() {
-            Some(run) if run.range.end().as_raw() > end => {
-                Err(Error::Corrupt { image, at: run.range.start(), problem: MappingProblem::Pages })
-            }
-            _ => Ok(Self { size, contents }),
-        }
+    /// It is missing or makes no sense.
+    pub fn decode(dir: &ImageDir, id: u64, files: &mut PagesFiles) -> Result<(ShmemId, Self)> {
+        let image = ImageName::PagemapShmem(id);
+        let number = u32::try_from(id).map_err(|_| Error::Corrupt {
+            image,
+            at: Addr::NULL,
+            problem: MappingProblem::Id(id),
+        })?;
+        let contents = read_contents(dir, image, files)?;
+        Ok((ShmemId::from_raw(number), Self { image, contents }))
+    }
+
+    /// Where the last page stored of it ends, in bytes from its start.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.contents.runs().last().map_or(0, |run| run.range.end().as_raw())
     }
 
     /// Bytes stored of it.
@@ -97,19 +99,24 @@ impl SavedObject {
         self.contents.pages() * PAGE_SIZE
     }
 
-    /// Writes the contents to `file`, which has the object's size and nothing in it. `progress`
-    /// hears of bytes written.
+    /// Writes the contents to `file`, which is `size` bytes of zeros. `progress` hears of bytes
+    /// written.
     ///
     /// # Errors
     ///
-    /// A file cannot be read or written.
+    /// A file cannot be read or written, or the contents do not fit.
     pub fn fill(
         &self,
         file: BorrowedFd<'_>,
+        size: u64,
         files: &PagesFiles,
         progress: &mut dyn FnMut(u64),
     ) -> Result<()> {
         let runs = self.contents.runs();
+        if self.end() > size.next_multiple_of(PAGE_SIZE) {
+            let problem = MappingProblem::Pages;
+            return Err(Error::Corrupt { image: self.image, at: Addr::from_raw(size), problem });
+        }
         let chunks = Chunk::cut(runs.iter().map(|run| run.range.len()));
         let work = |buffer: &mut Vec<u8>, job: usize| {
             for (number, skip, len) in chunks[job].parts(runs, |run| run.range.len()) {
@@ -118,7 +125,7 @@ impl SavedObject {
                 let buffer = &mut buffer[..len as usize];
                 files.read(source.skip(skip), buffer)?;
                 // The last page may be more than the object.
-                let end = len.min(self.size - offset) as usize;
+                let end = len.min(size - offset) as usize;
                 write(file, &buffer[..end], offset)?;
             }
             Ok(chunks[job].bytes)

@@ -18,7 +18,7 @@ use super::vma::ShmemId;
 #[derive(Debug)]
 pub struct SharedObjects {
     device: DeviceId,
-    by_inode: HashMap<u64, ShmemId>,
+    by_inode: HashMap<(DeviceId, u64), ShmemId>,
     holders: Vec<Holder>,
 }
 
@@ -52,7 +52,7 @@ impl SharedObjects {
 
     /// The number of the object with this inode, which a stopped process has mapped at `range`.
     pub(super) fn mapped(&mut self, inode: u64, pid: HostPid, range: AddrRange) -> ShmemId {
-        self.id(inode, || Holder::Mapping { pid, range })
+        self.id((self.device, inode), || Holder::Mapping { pid, range })
     }
 
     /// The number of the object behind `file`, a memfd open for reading (a duplicate of the
@@ -65,10 +65,11 @@ impl SharedObjects {
     pub fn add(&mut self, file: OwnedFd) -> Result<ShmemId> {
         let stat =
             fstat(&file).map_err(|source| Error::Kernel { operation: "stat a memfd", source })?;
-        Ok(self.id(stat.st_ino, || Holder::File(file)))
+        let inode = (DeviceId::from_stat(stat.st_dev), stat.st_ino);
+        Ok(self.id(inode, || Holder::File(file)))
     }
 
-    fn id(&mut self, inode: u64, holder: impl FnOnce() -> Holder) -> ShmemId {
+    fn id(&mut self, inode: (DeviceId, u64), holder: impl FnOnce() -> Holder) -> ShmemId {
         *self.by_inode.entry(inode).or_insert_with(|| {
             self.holders.push(holder());
             ShmemId::from_raw(self.holders.len().try_into().expect("fewer objects than inodes"))

@@ -13,7 +13,7 @@ use dormouse_kernel::proc::{ProcDir, Smap, Vma as MapsLine};
 use dormouse_kernel::ptrace::{Halt, Options, Running};
 use dormouse_kernel::remote_memory::Mem;
 use dormouse_kernel::signal::Signal;
-use dormouse_kernel::{Addr, AddrRange, FdNum, HostPid, NsPid, PAGE_SIZE};
+use dormouse_kernel::{Addr, AddrRange, Errno, FdNum, HostPid, NsPid, PAGE_SIZE};
 use dormouse_puppet::{Arg, Bare, Batch};
 use dormouse_resources::file::FileId;
 use dormouse_resources::memory::{
@@ -54,14 +54,18 @@ pub(crate) fn bare() -> Bare {
 
 /// A child of `parent`, with a copy of its memory.
 pub(crate) fn fork(parent: &mut Bare) -> Bare {
-    let free = (parent.tid().as_raw() + 1000..)
-        .find(|&pid| ProcDir::open(HostPid::from_raw(pid).unwrap()).is_err())
-        .unwrap();
-    let (pid, ns) = (HostPid::from_raw(free).unwrap(), NsPid::from_raw(free).unwrap());
-    let mut batch = Batch::new();
-    batch.clone_task(CloneFlags::empty(), Some(Signal::CHLD), ns);
-    parent.run(batch).unwrap();
-    Bare::adopt(parent, pid, ns, ns).unwrap()
+    for free in parent.tid().as_raw() + 1000.. {
+        let (pid, ns) = (HostPid::from_raw(free).unwrap(), NsPid::from_raw(free).unwrap());
+        let mut batch = Batch::new();
+        batch.clone_task(CloneFlags::empty(), Some(Signal::CHLD), ns);
+        match parent.run(batch) {
+            Ok(_) => return Bare::adopt(parent, pid, ns, ns).unwrap(),
+            // Other tests look for numbers as well.
+            Err(dormouse_puppet::Error::Call { source: Errno::EXIST, .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("no number is free")
 }
 
 /// Makes calls that must not fail.
@@ -205,9 +209,9 @@ pub(crate) fn plan<'a>(
 pub(crate) fn make_objects(dir: &ImageDir, memories: &[SavedMemory], open: &mut Open) {
     for (id, object) in SharedMemory::of(memories) {
         let mut files = PagesFiles::new();
-        let saved = SavedObject::decode(dir, id, object.size, &mut files).unwrap();
+        let saved = SavedObject::decode(dir, id.as_raw().into(), &mut files).unwrap().1;
         let fd = object.create(&mut bare()).unwrap();
-        saved.fill(fd.as_fd(), &files, &mut |_| ()).unwrap();
+        saved.fill(fd.as_fd(), object.size, &files, &mut |_| ()).unwrap();
         open.objects.insert(MapSource::Object(id), fd);
     }
 }
