@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use dormouse_kernel::proc::{Entry, Status};
 use dormouse_kernel::ptrace::Registers;
-use dormouse_kernel::signal::{SigSet, Signal};
 use dormouse_kernel::{Addr, HostPid, remote_memory};
 use dormouse_puppet::{Batch, Host, Interruption, Slot, interruption, remainder};
 use dormouse_resources::memory::{Backing, Dumpable, Mm};
@@ -13,6 +12,7 @@ use dormouse_resources::task::{Cpu, ProcessState, TaskProbe, ThreadState};
 
 use super::enumerate::Census;
 use super::freeze::{Frozen, Process};
+use super::interrupted::awaits_signal;
 use super::restart_block::{Remembered, RestartBlocks};
 use crate::cause::{At, Cause};
 use crate::{Error, Phase};
@@ -212,21 +212,6 @@ fn told_remainder(tid: HostPid, number: u64, registers: &Registers) -> Option<Du
     let (words, _) = bytes.as_chunks::<8>();
     let nanos = u32::try_from(u64::from_ne_bytes(words[1])).ok()?;
     (nanos < 1_000_000_000).then(|| Duration::new(u64::from_ne_bytes(words[0]), nanos))
-}
-
-/// Signals that do nothing to a process which does not handle them.
-const QUIET: [Signal; 4] = [Signal::CHLD, Signal::URG, Signal::WINCH, Signal::CONT];
-
-/// Whether a signal waits that will be delivered as soon as the task runs,
-/// and be noticed.
-fn awaits_signal(status: &Status) -> bool {
-    let waiting = status.pending.union(status.shared_pending);
-    let blocked_or_ignored = status.blocked.union(status.ignored);
-    let quiet = QUIET.iter().fold(SigSet::EMPTY, |set, &signal| set.with(signal));
-    waiting.iter().any(|signal| {
-        !blocked_or_ignored.contains(signal)
-            && (status.caught.contains(signal) || !quiet.contains(signal))
-    })
 }
 
 /// The vector without its end marks (`AT_NULL`), which the kernel fills in

@@ -11,6 +11,8 @@ use dormouse_kernel::signal::Signal;
 use rustix::process::{Pid, kill_process};
 use tracing::{debug, debug_span};
 
+use super::interrupted;
+
 /// Every task of a tree, stopped. Dropping it lets all of them run on; only
 /// [`kill`](Self::kill) and [`leave_stopped`](Self::leave_stopped) do
 /// otherwise.
@@ -244,11 +246,17 @@ impl Freezer {
         for task in running {
             let tid = task.tid();
             match task.halt()? {
-                Halt::Halted { task, born: _ } => {
+                Halt::Halted { mut task, born: _ } => {
                     debug!(%tid, stop = ?task.stop(), "stopped");
+                    let status = || self.dirs[&pid].task(tid).and_then(|dir| dir.status());
+                    let hidden = interrupted::hide(&mut task, status);
                     self.tasks.insert(tid, task);
                     let members = self.members.entry(pid).or_default();
                     members.push(tid);
+                    hidden.map_err(|error| match error {
+                        interrupted::Error::Proc(error) => Error::Proc(error),
+                        interrupted::Error::Ptrace(error) => Error::Ptrace(error),
+                    })?;
                 }
                 Halt::Exited { .. } => debug!(%tid, "ended"),
             }

@@ -4,6 +4,7 @@ mod collect;
 mod encode;
 mod enumerate;
 pub(crate) mod freeze;
+mod interrupted;
 mod restart_block;
 mod sharing;
 

@@ -1,0 +1,54 @@
+//! Calls that a stop would end with `EINTR` although no signal came.
+
+use dormouse_kernel::proc::{self, Status};
+use dormouse_kernel::ptrace::{self, Stopped};
+use dormouse_kernel::signal::{SigSet, Signal};
+use dormouse_puppet::{Interruption, interruption};
+
+/// Has a task that was just stopped make such a call again when it runs, by
+/// whatever way it comes to that: let go, or because dormouse has died.
+///
+/// Calls that answer with one of the kernel's own codes are left alone: the
+/// kernel makes those again by itself.
+pub(super) fn hide(
+    task: &mut Stopped,
+    status: impl FnOnce() -> Result<Status, proc::Error>,
+) -> Result<(), Error> {
+    let registers = match task.registers() {
+        // 32-bit code is refused later, by name.
+        Err(ptrace::Error::Ia32 { .. }) => return Ok(()),
+        registers => registers?,
+    };
+    if interruption(&registers, false) == Some(Interruption::Interrupted)
+        && !awaits_signal(&status()?)
+    {
+        task.set_registers(&Interruption::call_again(&registers))?;
+    }
+    Ok(())
+}
+
+/// Why a task could not be looked at.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    /// `/proc` does not tell.
+    #[error(transparent)]
+    Proc(#[from] proc::Error),
+    /// ptrace does not.
+    #[error(transparent)]
+    Ptrace(#[from] ptrace::Error),
+}
+
+/// Signals that do nothing to a process which does not handle them.
+const QUIET: [Signal; 4] = [Signal::CHLD, Signal::URG, Signal::WINCH, Signal::CONT];
+
+/// Whether a signal waits that will be delivered as soon as the task runs,
+/// and be noticed.
+pub(super) fn awaits_signal(status: &Status) -> bool {
+    let waiting = status.pending.union(status.shared_pending);
+    let blocked_or_ignored = status.blocked.union(status.ignored);
+    let quiet = QUIET.iter().fold(SigSet::EMPTY, |set, &signal| set.with(signal));
+    waiting.iter().any(|signal| {
+        !blocked_or_ignored.contains(signal)
+            && (status.caught.contains(signal) || !quiet.contains(signal))
+    })
+}
