@@ -14,6 +14,7 @@ use super::enumerate::Census;
 use super::freeze::{Frozen, Process};
 use super::interrupted::awaits_signal;
 use super::restart_block::{Remembered, RestartBlocks};
+use super::waits::Wait;
 use crate::cause::{At, Cause};
 use crate::{Error, Phase};
 
@@ -43,6 +44,9 @@ pub(crate) struct Living {
     pub(crate) threads: Vec<Thread>,
 }
 
+/// What is known of interrupted calls: from before, and in the kernel.
+type Calls<'a> = (&'a BTreeMap<HostPid, Wait>, &'a mut Option<RestartBlocks>);
+
 /// Reads all processes; zombies are left out.
 pub(crate) fn collect(
     frozen: &mut Frozen,
@@ -50,9 +54,13 @@ pub(crate) fn collect(
 ) -> Result<BTreeMap<HostPid, Living>, Error> {
     let mut read = BTreeMap::new();
     let mut blocks = None;
+    let waits = std::mem::take(&mut frozen.waits);
     for process in frozen.processes.iter_mut().filter(|process| !process.is_zombie()) {
         let pid = process.pid;
-        read.insert(pid, collect_process(process, census, &mut blocks).of(Phase::Collect, pid)?);
+        read.insert(
+            pid,
+            collect_process(process, census, (&waits, &mut blocks)).of(Phase::Collect, pid)?,
+        );
     }
     Ok(read)
 }
@@ -67,13 +75,13 @@ struct MmAsked {
 fn collect_process(
     process: &mut Process,
     census: &Census,
-    blocks: &mut Option<RestartBlocks>,
+    calls: Calls<'_>,
 ) -> Result<Living, Cause> {
     let pid = process.pid;
     let space = &census.spaces[&pid];
     let vdso = space.vmas.iter().find(|vma| vma.backing == Backing::Vdso).map(|vma| vma.range);
     let host = Host::prepare(&process.proc, vdso)?;
-    let result = collect_threads(process, census, &host, blocks);
+    let result = collect_threads(process, census, &host, calls);
     // Whatever came of it, the code goes.
     host.leave()?;
     let (state, answers, threads) = result?;
@@ -102,8 +110,9 @@ fn collect_threads(
     process: &mut Process,
     census: &Census,
     host: &Host,
-    blocks: &mut Option<RestartBlocks>,
+    calls: Calls<'_>,
 ) -> Result<(ProcessState, MmAnswers, Vec<Thread>), Cause> {
+    let (waits, blocks) = calls;
     let mut of_process = None;
     let mut threads = Vec::new();
     let tasks = std::mem::take(&mut process.threads);
@@ -164,7 +173,7 @@ fn collect_threads(
             Err(error) => failure = Some(error),
             Ok((state, registers, xstate, leader)) => {
                 let (interrupted, time_left, registers) =
-                    interrupted_call(tid, registers, status, blocks);
+                    interrupted_call(tid, registers, status, (waits, blocks));
                 of_process = of_process.or(leader);
                 let cpu = Cpu { registers, xstate };
                 threads.push(Thread { tid, cpu, interrupted, time_left, state });
@@ -184,12 +193,13 @@ fn interrupted_call(
     tid: HostPid,
     registers: Registers,
     status: &Status,
-    blocks: &mut Option<RestartBlocks>,
+    (waits, blocks): Calls<'_>,
 ) -> (Option<Interruption>, Option<Duration>, Registers) {
     let Some(interrupted) = interruption(&registers, awaits_signal(status)) else {
         return (None, None, registers);
     };
     let again = Interruption::call_again(&registers);
+    let wait = waits.get(&tid);
     if interrupted != Interruption::RestartBlock {
         return (Some(interrupted), None, again);
     }
@@ -197,6 +207,9 @@ fn interrupted_call(
     match blocks.of(tid, &registers) {
         Some(Remembered { number, time_left }) => {
             let left = time_left.or_else(|| told_remainder(tid, number, &registers));
+            if let Some(wait) = wait {
+                wait.forget_remainder(tid, &registers);
+            }
             (Some(interrupted), left, Registers { rax: number, ..again })
         }
         None => (Some(interrupted), None, again),

@@ -9,6 +9,8 @@ use dormouse_kernel::proc::{self, ProcDir, Stat, TaskState};
 use dormouse_kernel::ptrace::{self, Halt, Options, Running, Stop, Stopped};
 use dormouse_kernel::signal::Signal;
 use rustix::process::{Pid, kill_process};
+
+use super::waits::Wait;
 use tracing::{debug, debug_span};
 
 use super::interrupted;
@@ -20,6 +22,8 @@ use super::interrupted;
 pub(crate) struct Frozen {
     /// The root first, and every parent before its children.
     pub(crate) processes: Vec<Process>,
+    /// What tasks were waiting for.
+    pub(crate) waits: BTreeMap<HostPid, Wait>,
 }
 
 /// A process with all its threads stopped, or a zombie.
@@ -120,6 +124,7 @@ struct Freezer {
     parents: BTreeMap<HostPid, (HostPid, HostPid)>,
     members: BTreeMap<HostPid, Vec<HostPid>>,
     dirs: BTreeMap<HostPid, ProcDir>,
+    waits: BTreeMap<HostPid, Wait>,
 }
 
 impl Freezer {
@@ -215,6 +220,10 @@ impl Freezer {
         tid: HostPid,
         threads: usize,
     ) -> Result<Option<Running>, Error> {
+        let wait = self.dirs[&pid].task(tid).ok().and_then(|dir| Wait::look(&dir, tid));
+        if let Some(wait) = wait {
+            self.waits.insert(tid, wait);
+        }
         let options = Options::TRACESYSGOOD | Options::SUSPEND_SECCOMP;
         let refused = match Running::seize(tid, options) {
             Ok(task) => return Ok(Some(task)),
@@ -270,7 +279,7 @@ impl Freezer {
         root: HostPid,
         mut tasks: BTreeMap<HostPid, Stopped>,
     ) -> Result<Frozen, Error> {
-        let mut frozen = Frozen { processes: Vec::new() };
+        let mut frozen = Frozen { processes: Vec::new(), waits: std::mem::take(&mut self.waits) };
         let mut children: BTreeMap<HostPid, Vec<HostPid>> = BTreeMap::new();
         for (&child, &(parent, _)) in &self.parents {
             children.entry(parent).or_default().push(child);

@@ -7,6 +7,7 @@ pub(crate) mod freeze;
 mod interrupted;
 mod restart_block;
 mod sharing;
+mod waits;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,0 +1,54 @@
+//! What a task waits for, looked at before it is stopped.
+//!
+//! Being stopped ends a sleep, and then the kernel writes to the program's
+//! memory how much was left of it.
+//!
+//! - Truth from: `/proc/PID/task/TID/syscall`
+
+use dormouse_kernel::proc::{BlockedIn, ProcDir};
+use dormouse_kernel::ptrace::Registers;
+use dormouse_kernel::{Addr, HostPid, remote_memory};
+use dormouse_puppet::remainder;
+
+/// `struct timespec`, in bytes.
+const TIMESPEC: usize = 16;
+
+/// A call in which a task waits.
+#[derive(Clone, Debug)]
+pub(crate) struct Wait {
+    number: u64,
+    args: [u64; 6],
+    remainder: Option<(Addr, [u8; TIMESPEC])>,
+}
+
+impl Wait {
+    /// Looks at a task that runs. Whatever cannot be read is not known.
+    pub(super) fn look(dir: &ProcDir, tid: HostPid) -> Option<Self> {
+        let Ok(BlockedIn::Syscall { number, args, .. }) = dir.syscall() else { return None };
+        let remainder = remainder(number.cast_signed(), &args)
+            .and_then(|at| Some((Addr::from_raw(at), read(tid, at)?)));
+        Some(Self { number, args, remainder })
+    }
+
+    /// Whether this is the call that a task with these registers was
+    /// interrupted in.
+    fn is(&self, registers: &Registers) -> bool {
+        let Registers { rdi, rsi, rdx, r10, r8, r9, orig_rax, .. } = *registers;
+        self.number == orig_rax && self.args == [rdi, rsi, rdx, r10, r8, r9]
+    }
+
+    /// Takes back what the interruption of a sleep has written for a program
+    /// that will not see it.
+    pub(super) fn forget_remainder(&self, tid: HostPid, registers: &Registers) {
+        if let Some((at, bytes)) = self.remainder.filter(|_| self.is(registers)) {
+            // Memory that cannot be written was not written by the kernel.
+            let _ = remote_memory::write_exact(tid, at, &bytes);
+        }
+    }
+}
+
+fn read(tid: HostPid, at: u64) -> Option<[u8; TIMESPEC]> {
+    let mut bytes = [0; TIMESPEC];
+    remote_memory::read_exact(tid, Addr::from_raw(at), &mut bytes).ok()?;
+    Some(bytes)
+}
