@@ -1,5 +1,7 @@
 //! Puppets that are real processes.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 

@@ -208,7 +208,7 @@ fn interrupted_call(
         Some(Remembered { number, time_left }) => {
             let left = time_left.or_else(|| told_remainder(tid, number, &registers));
             if let Some(wait) = wait {
-                wait.forget_remainder(tid, &registers);
+                wait.forget_remainder(tid, &registers, number);
             }
             (Some(interrupted), left, Registers { rax: number, ..again })
         }

@@ -18,16 +18,21 @@ const TIMESPEC: usize = 16;
 pub(crate) struct Wait {
     number: u64,
     args: [u64; 6],
-    remainder: Option<(Addr, [u8; TIMESPEC])>,
+    remainders: Vec<(u64, [u8; TIMESPEC])>,
 }
 
 impl Wait {
     /// Looks at a task that runs. Whatever cannot be read is not known.
     pub(super) fn look(dir: &ProcDir, tid: HostPid) -> Option<Self> {
         let Ok(BlockedIn::Syscall { number, args, .. }) = dir.syscall() else { return None };
-        let remainder = remainder(number.cast_signed(), &args)
-            .and_then(|at| Some((Addr::from_raw(at), read(tid, at)?)));
-        Some(Self { number, args, remainder })
+        // A call that goes on after a stop does not say which it was.
+        let calls = match number.cast_signed() {
+            libc::SYS_restart_syscall => vec![libc::SYS_nanosleep, libc::SYS_clock_nanosleep],
+            call => vec![call],
+        };
+        let places = calls.into_iter().filter_map(|call| remainder(call, &args));
+        let remainders = places.filter_map(|at| Some((at, read(tid, at)?))).collect();
+        Some(Self { number, args, remainders })
     }
 
     /// Whether this is the call that a task with these registers was
@@ -37,12 +42,13 @@ impl Wait {
         self.number == orig_rax && self.args == [rdi, rsi, rdx, r10, r8, r9]
     }
 
-    /// Takes back what the interruption of a sleep has written for a program
-    /// that will not see it.
-    pub(super) fn forget_remainder(&self, tid: HostPid, registers: &Registers) {
-        if let Some((at, bytes)) = self.remainder.filter(|_| self.is(registers)) {
+    /// Takes back what the interruption of a sleep, by system call `number`,
+    /// has written for a program that will not see it.
+    pub(super) fn forget_remainder(&self, tid: HostPid, registers: &Registers, number: u64) {
+        let place = remainder(number.cast_signed(), &self.args).filter(|_| self.is(registers));
+        if let Some((at, bytes)) = self.remainders.iter().find(|(at, _)| Some(*at) == place) {
             // Memory that cannot be written was not written by the kernel.
-            let _ = remote_memory::write_exact(tid, at, &bytes);
+            let _ = remote_memory::write_exact(tid, Addr::from_raw(*at), bytes);
         }
     }
 }
