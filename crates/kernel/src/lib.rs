@@ -26,6 +26,7 @@ pub mod rlimit;
 pub mod robust_list;
 pub mod sched;
 pub mod signal;
+pub mod sock_diag;
 mod sys;
 
 #[cfg(test)]
