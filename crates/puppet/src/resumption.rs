@@ -89,6 +89,19 @@ impl Interruption {
         .find(|known| known.code() == code)
     }
 
+    /// How a call was interrupted for which somebody has already put `EINTR`
+    /// in the place of the kernel's own code: those that are never restarted
+    /// have it anyway, and those that the kernel would resume.
+    #[must_use]
+    pub fn of_eintr(registers: &Registers) -> Option<Self> {
+        let number = registers.syscall()?.cast_signed();
+        if registers.rax.cast_signed() != Self::Interrupted.code() {
+            return None;
+        }
+        let resumable = is_resumable(number).then_some(Self::RestartBlock);
+        resumable.or_else(|| interruption(registers, false))
+    }
+
     /// The registers of a task in which the call has been made again and has
     /// answered `result`. `again` makes the call.
     #[must_use]
@@ -238,6 +251,15 @@ mod tests {
         assert_eq!(interruption(&stopped(libc::SYS_epoll_wait, -4), true), None);
         assert_eq!(interruption(&stopped(libc::SYS_getpid, -4), false), None);
         assert_eq!(interruption(&stopped(-1, -512), false), None);
+    }
+
+    #[test]
+    fn an_eintr_in_the_place_of_a_restart_is_known_by_its_call() {
+        let of = |call| Interruption::of_eintr(&stopped(call, -4));
+        assert_eq!(of(libc::SYS_nanosleep), Some(Interruption::RestartBlock));
+        assert_eq!(of(libc::SYS_epoll_wait), Some(Interruption::Interrupted));
+        assert_eq!(of(libc::SYS_pause), None);
+        assert_eq!(Interruption::of_eintr(&stopped(libc::SYS_nanosleep, 0)), None);
     }
 
     #[test]

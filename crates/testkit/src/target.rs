@@ -111,6 +111,34 @@ impl Target {
         }
     }
 
+    /// Is the whole tree there, as it was, or nothing of it? What is neither may become so within
+    /// a few seconds.
+    ///
+    /// # Errors
+    /// It stays neither.
+    pub fn whole_or_nothing(
+        &self,
+        before: &Snapshot,
+        when: &'static str,
+        except: &[(String, String)],
+    ) -> Result<bool, Failure> {
+        let began = Instant::now();
+        loop {
+            let left = others(&[])?;
+            if left.is_empty() {
+                return Ok(false);
+            }
+            let seen = self.snapshot().map(|now| before.differences(&now, except));
+            if self.is_alive() && seen.is_ok_and(|differences| differences.is_empty()) {
+                return Ok(true);
+            }
+            if began.elapsed() >= GRACE {
+                return Err(Failure::Left { when, left: left.into_iter().map(describe).collect() });
+            }
+            thread::sleep(POLL);
+        }
+    }
+
     /// Tells the scenario to go on, waits for its end and judges its verdict.
     ///
     /// # Errors
@@ -192,15 +220,7 @@ impl Target {
 pub fn none_left(when: &'static str, expected: &[i32]) -> Result<(), Failure> {
     let began = Instant::now();
     loop {
-        let me = std::process::id() as i32;
-        let mut left = Vec::new();
-        for entry in fs::read_dir("/proc").map_err(io_failure("list", "/proc"))? {
-            let name = entry.map_err(io_failure("list", "/proc"))?.file_name();
-            let Some(pid) = name.to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
-            if pid != me && !expected.contains(&pid) && !reap(pid) && exists(pid) {
-                left.push(pid);
-            }
-        }
+        let left = others(expected)?;
         if left.is_empty() {
             return Ok(());
         }
@@ -209,6 +229,20 @@ pub fn none_left(when: &'static str, expected: &[i32]) -> Result<(), Failure> {
         }
         thread::sleep(POLL);
     }
+}
+
+/// The processes in this pen that are neither this one nor expected.
+fn others(expected: &[i32]) -> Result<Vec<i32>, Failure> {
+    let me = std::process::id() as i32;
+    let mut left = Vec::new();
+    for entry in fs::read_dir("/proc").map_err(io_failure("list", "/proc"))? {
+        let name = entry.map_err(io_failure("list", "/proc"))?.file_name();
+        let Some(pid) = name.to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
+        if pid != me && !expected.contains(&pid) && !reap(pid) && exists(pid) {
+            left.push(pid);
+        }
+    }
+    Ok(left)
 }
 
 /// Takes a zombie child of this process away; `false` if there is none of this pid.

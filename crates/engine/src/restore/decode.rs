@@ -8,7 +8,7 @@ use dormouse_image::proto::core::{CoreEntry, TaskKobjIdsEntry};
 use dormouse_image::proto::fs::FsEntry;
 use dormouse_image::proto::pstree::PstreeEntry;
 use dormouse_image::{ImageDir, ImageName};
-use dormouse_kernel::signal::Signal;
+use dormouse_kernel::signal::{SigInfo, Signal};
 use dormouse_kernel::{HostPid, NsPid};
 use dormouse_puppet::Interruption;
 use dormouse_resources::file::{FdTable, FdTableId, FileId, FileRef, Files, ImageSource, Use};
@@ -221,6 +221,9 @@ fn decode_process(
         threads.push(decode_thread(dir, tid, core, (&ids, process), source)?);
     }
     let state = ProcessState::decode(&core)?;
+    for thread in &mut threads {
+        thread.hide_interruption(state.pending.signals());
+    }
     let body = Some(Body { state, memory, mapped, threads });
     Ok(Process { node, life, stop_seen, exit_signal, parent_thread, name, body })
 }
@@ -265,6 +268,24 @@ impl Directories {
         let cwd = reference(state.cwd, "working directory");
         let root = reference(state.root, "root directory");
         Ok(Self { number, state, cwd, root })
+    }
+}
+
+impl Thread {
+    /// CRIU lets a call that its dump has interrupted end with `EINTR`. The
+    /// registers still tell which call it was, and here it is made again;
+    /// unless a signal waits: then the `EINTR` is the program's own.
+    fn hide_interruption(&mut self, of_process: &[SigInfo]) {
+        let mask = self.state.mask.get();
+        let waiting = self.state.pending.signals().iter().chain(of_process);
+        let awaits = waiting.filter_map(SigInfo::signal).any(|signal| !mask.contains(signal));
+        if self.interrupted.is_none()
+            && !awaits
+            && let Some(interruption) = Interruption::of_eintr(&self.cpu.registers)
+        {
+            self.interrupted = Some(interruption);
+            self.cpu.registers = Interruption::call_again(&self.cpu.registers);
+        }
     }
 }
 

@@ -125,8 +125,14 @@ pub fn decode_tree(entries: Vec<PstreeEntry>) -> Result<Vec<TreeNode>> {
             _ => return Err(bad(entry.pid, "its parent does not come before it")),
         };
         let mut threads = Vec::with_capacity(entry.threads.len());
+        let alone = entry.threads.len() == 1;
         for raw in entry.threads {
-            let tid = pid_of(raw).ok_or_else(|| bad(entry.pid, "a thread without a tid"))?;
+            let tid = match pid_of(raw) {
+                // CRIU writes any number at all for the only thread of a zombie.
+                _ if alone => pid,
+                Some(tid) => tid,
+                None => return Err(bad(entry.pid, "a thread without a tid")),
+            };
             if !tasks.insert(tid) {
                 return Err(bad(entry.pid, "a tid that is in use already"));
             }
@@ -151,4 +157,29 @@ pub fn decode_tree(entries: Vec<PstreeEntry>) -> Result<Vec<TreeNode>> {
         return Err(bad(0, "there is none"));
     }
     Ok(nodes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(pid: u32, ppid: u32, threads: &[u32]) -> PstreeEntry {
+        PstreeEntry { pid, ppid, pgid: pid, sid: pid, threads: threads.to_vec() }
+    }
+
+    #[test]
+    fn the_number_of_an_only_thread_counts_for_nothing() {
+        let entries = vec![entry(3, 0, &[3]), entry(4, 3, &[0]), entry(5, 3, &[u32::MAX])];
+        let nodes = decode_tree(entries).unwrap();
+        let pid = |raw| NsPid::from_raw(raw).unwrap();
+        assert_eq!(nodes[1].threads, [pid(4)]);
+        assert_eq!(nodes[2].threads, [pid(5)]);
+    }
+
+    #[test]
+    fn threads_have_numbers_of_their_own() {
+        assert!(decode_tree(vec![entry(3, 0, &[3, 0])]).is_err());
+        assert!(decode_tree(vec![entry(3, 0, &[4, 5])]).is_err());
+        assert!(decode_tree(vec![entry(3, 0, &[3, 4]), entry(4, 3, &[4])]).is_err());
+    }
 }

@@ -56,8 +56,7 @@ pub(super) fn killed_restore(session: &mut Session<'_>, pair: Pair<'_>) -> Resul
     for moment in moments(ended.took) {
         session.restore(pair, &images)?.start()?.kill_after(moment)?;
         // The kernel takes the half-built tree away; a tree already set free stays whole.
-        if let Err(left) = none_left("after a killed restore, and not as the whole tree", &[]) {
-            session.compare("after a restore killed when it was complete").map_err(|_| left)?;
+        if session.whole_or_nothing("after a killed restore, and not as the whole tree")? {
             none_left("after a restore killed when it was complete", session.before.pids())?;
             session.target.kill(session.before.pids())?;
         }

@@ -132,6 +132,11 @@ impl<'a> Session<'a> {
         self.target.must_equal(&self.before, when, &self.except, SETTLE)
     }
 
+    /// Is the whole tree there, or nothing of it?
+    pub(super) fn whole_or_nothing(&self, when: &'static str) -> Result<bool, Failure> {
+        self.target.whole_or_nothing(&self.before, when, &self.except)
+    }
+
     /// The words a refusal must name: the pid, the descriptor, the kind of object.
     pub(super) fn refusal(&self) -> Vec<String> {
         let kind = self.subject.facts.refused.iter().cloned();
