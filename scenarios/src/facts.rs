@@ -13,7 +13,8 @@ pub struct Scenario {
     missing: fn() -> Option<String>,
     differs: &'static [(&'static str, &'static str)],
     refused: Option<&'static str>,
-    faults: bool,
+    dump_faults: bool,
+    restore_faults: bool,
     options: &'static [&'static str],
 }
 
@@ -57,7 +58,8 @@ impl Scenario {
             missing: || None,
             differs: &[],
             refused: None,
-            faults: false,
+            dump_faults: false,
+            restore_faults: false,
             options: &[],
         }
     }
@@ -105,7 +107,14 @@ impl Scenario {
     /// killed or fail.
     #[must_use]
     pub(crate) const fn faults(mut self) -> Self {
-        self.faults = true;
+        self.restore_faults = true;
+        self.dump_faults()
+    }
+
+    /// Chosen for dumps that are killed or fail.
+    #[must_use]
+    pub(crate) const fn dump_faults(mut self) -> Self {
+        self.dump_faults = true;
         self
     }
 
@@ -151,8 +160,11 @@ impl fmt::Display for Scenario {
         if let Some(kind) = self.refused {
             write!(f, "\trefused={kind}")?;
         }
-        if self.faults {
-            write!(f, "\tfaults=yes")?;
+        if self.dump_faults {
+            write!(f, "\tfaults=dump")?;
+        }
+        if self.restore_faults {
+            write!(f, "\tfaults=restore")?;
         }
         for option in self.options {
             write!(f, "\toption={option}")?;

@@ -28,10 +28,11 @@ fn actions(facts: &Facts, user: User) -> Vec<Action> {
         list.extend([Action::LeaveRunning, Action::Twice]);
         // The first corner is what `DumpRestore` does.
         list.extend(&Action::SQUARE[1..]);
-        if facts.faults {
-            let faults =
-                [Action::KilledDump, Action::KilledRestore, Action::FailedDump, Action::PidTaken];
-            list.extend(faults);
+        if facts.dump_faults {
+            list.extend([Action::KilledDump, Action::FailedDump]);
+        }
+        if facts.restore_faults {
+            list.extend([Action::KilledRestore, Action::PidTaken]);
         }
     }
     list

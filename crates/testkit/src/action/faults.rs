@@ -119,15 +119,17 @@ pub(super) fn pid_taken(session: &mut Session<'_>, pair: Pair<'_>) -> Result<(),
 }
 
 /// Starts a process with this pid: the pen's pid namespace gives out the next number after
-/// `ns_last_pid`.
+/// `ns_last_pid`. What is started afterwards gets numbers that nobody had.
 fn occupy(pid: i32) -> Result<std::process::Child, Failure> {
     const LAST: &str = "/proc/sys/kernel/ns_last_pid";
+    let last = fs::read_to_string(LAST).map_err(io_failure("read", LAST))?;
     fs::write(LAST, (pid - 1).to_string()).map_err(io_failure("write", LAST))?;
     let holder = Command::new("sleep")
         .arg("600")
         .stdin(Stdio::null())
         .spawn()
         .map_err(io_failure("run", "sleep"))?;
+    fs::write(LAST, last.trim()).map_err(io_failure("write", LAST))?;
     if holder.id() as i32 == pid {
         Ok(holder)
     } else {
