@@ -39,6 +39,11 @@ pub(super) fn epoll_params() -> State {
     State::of(trial())
 }
 
+/// The kernel's own type information.
+pub(super) fn type_information() -> State {
+    State::of(rustix::fs::access("/sys/kernel/btf/vmlinux", rustix::fs::Access::READ_OK))
+}
+
 pub(super) fn close_range() -> State {
     // SAFETY: no descriptor has so high a number (the limit is below
     // i32::MAX), so none is closed.

@@ -156,6 +156,9 @@ probes! {
     CapDacReadSearch: "CAP_DAC_READ_SEARCH", "find what inotify and fanotify watch", optional,
         privileges::dac_read_search;
     CapIpcLock: "CAP_IPC_LOCK", "lock memory beyond the limit", optional, privileges::ipc_lock;
+    CapBpf: "CAP_BPF", "see what epolls watch and have pending", optional, privileges::bpf;
+    CapPerfmon: "CAP_PERFMON", "see what epolls watch and have pending", optional,
+        privileges::perfmon;
 
     SetTid: "clone3 set_tid", "give a task its pid", needed, tasks::set_tid;
     Kcmp: "kcmp", "tell shared objects apart", needed, tasks::kcmp;
@@ -192,6 +195,8 @@ probes! {
     MemfdSecret: "memfd_secret", "tasks with secret memory may run here", optional,
         memory::memfd_secret;
 
+    TypeInformation: "BTF", "see what epolls watch and have pending", optional,
+        files::type_information;
     EpollParams: "EPIOCSPARAMS", "keep an epoll's busy-poll parameters", optional,
         files::epoll_params;
     CloseRange: "close_range", "strip a new task of its descriptors", needed, files::close_range;

@@ -23,6 +23,8 @@ capability_trials! {
     sys_nice = SYS_NICE,
     dac_read_search = DAC_READ_SEARCH,
     ipc_lock = IPC_LOCK,
+    bpf = BPF,
+    perfmon = PERFMON,
 }
 
 fn effective(capability: CapabilitySet) -> State {

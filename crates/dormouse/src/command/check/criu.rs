@@ -18,7 +18,6 @@ pub(super) enum Answer {
 use Answer::NotYet;
 
 const CGROUPS: Answer = NotYet("cgroups are not saved");
-const EPOLL: Answer = NotYet("epolls are not saved");
 const INCREMENTAL: Answer = NotYet("every dump is a full one");
 const LAZY: Answer = NotYet("all memory is restored before the program runs");
 const LOCKS: Answer = NotYet("file locks are not saved");
@@ -47,7 +46,7 @@ const FEATURES: &[(&str, Answer)] = &[
     ("get_rseq_conf", Answer::Probe(Probe::RseqConfiguration)),
     ("has_ipt_legacy", NETWORK),
     ("ipv6_freebind", SOCKETS),
-    ("kcmp_epoll", EPOLL),
+    ("kcmp_epoll", Answer::Probe(Probe::Kcmp)),
     ("link_nsid", NETWORK),
     ("loginuid", NotYet("the login uid is not saved")),
     ("mem_dirty_track", INCREMENTAL),
