@@ -26,6 +26,7 @@ mod sys;
 
 mod cpu;
 mod creds;
+mod epoll;
 mod files;
 mod fs;
 mod memory;

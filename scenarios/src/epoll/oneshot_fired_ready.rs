@@ -1,0 +1,30 @@
+//! One-shots on every kind of file that were reported, and whose files still have the same to report.
+//!
+//! Verified: they are not reported, nor are further events; armed again, all are.
+//! CRIU: works.
+
+use super::target::Target;
+use super::watch::{EDGE, Epoll, NOTHING, ONCE};
+use crate::{Context, Scenario};
+
+pub(crate) const SCENARIO: Scenario = Scenario::new(module_path!(), run).dump_faults();
+
+fn run(cx: &mut Context) {
+    let epoll = Epoll::new();
+    let targets = Target::all(cx);
+    for (target, data) in targets.iter().zip(0..) {
+        target.rouse();
+        epoll.add(target, target.ready | ONCE | EDGE, data);
+        check_eq!(epoll.take(), [(data, target.ready)], "{} before", target.name);
+    }
+
+    cx.ready_and_wait();
+
+    check_eq!(epoll.take(), NOTHING, "before any event");
+    for (target, data) in targets.iter().zip(0..) {
+        target.rouse();
+        check_eq!(epoll.take(), NOTHING, "{} fires again", target.name);
+        check_eq!(epoll.modify(target, target.ready | ONCE, data), Ok(()), "arming");
+        check_eq!(epoll.take(), [(data, target.ready)], "{} once armed", target.name);
+    }
+}

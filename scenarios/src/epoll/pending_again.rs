@@ -1,0 +1,30 @@
+//! Edges that are pending, whose files were read and became ready again.
+//!
+//! Verified: each is reported once, in the order in which they first became pending.
+//! CRIU: reports them in the order it adds them.
+
+use super::target::Target;
+use super::watch::{EDGE, Epoll, NOTHING};
+use crate::{Context, Scenario};
+
+pub(crate) const SCENARIO: Scenario = Scenario::new(module_path!(), run).dump_faults();
+
+fn run(cx: &mut Context) {
+    let epoll = Epoll::new();
+    let targets = Target::all(cx);
+    for (target, data) in targets.iter().zip(0..) {
+        epoll.add(target, target.ready | EDGE, data);
+    }
+    targets.iter().rev().for_each(Target::rouse);
+    for target in &targets {
+        target.calm();
+        target.rouse();
+    }
+
+    cx.ready_and_wait();
+
+    let mut expected: Vec<_> = targets.iter().zip(0..).map(|(t, data)| (data, t.ready)).collect();
+    expected.reverse();
+    check_eq!(epoll.take(), expected, "the edges");
+    check_eq!(epoll.take(), NOTHING, "after that");
+}
