@@ -36,6 +36,7 @@ mod signals;
 mod syscalls;
 mod threads;
 mod tree;
+pub mod workloads;
 
 pub use context::Context;
 pub use facts::{Scenario, User, Users};

@@ -1,9 +1,11 @@
-//! `dormouse-scenario NAME STATE_DIR [ordinary]`, `--list`, `--probe PID...`, `--exec PROGRAM ARG...`.
+//! `dormouse-scenario NAME STATE_DIR [ordinary]`, `--list`, `--probe PID...`, `--exec PROGRAM ARG...`,
+//! `--workload NAME SIZE STATE_DIR`, `--limit NAME SIZE STATE_DIR`.
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
+use dormouse_scenarios::workloads::{self, Limit, Workload};
 use dormouse_scenarios::{Context, User, probe, registry};
 
 fn main() -> ExitCode {
@@ -27,11 +29,25 @@ fn main() -> ExitCode {
             eprintln!("dormouse-scenario: {program}: {error}");
             ExitCode::FAILURE
         }
+        ["--workload", name, size, dir] => work(name, size, |workload, size| {
+            let mut cx = Context::new(Path::new(dir), User::Root);
+            dormouse_scenarios::begin(User::Root);
+            workload.run(&mut cx, size);
+            judge(&cx)
+        }),
+        ["--limit", name, size, dir] => work(name, size, |workload, size| {
+            let cx = Context::new(Path::new(dir), User::Root);
+            if let Some(Limit { dump, restore }) = workload.limit(&cx, size) {
+                let dump = dump.map_or("-".into(), |time| time.as_micros().to_string());
+                println!("{dump} {}", restore.as_micros());
+            }
+            ExitCode::SUCCESS
+        }),
         [name, dir] => play(name, Path::new(dir), User::Root),
         [name, dir, "ordinary"] => play(name, Path::new(dir), User::Ordinary),
         _ => {
             eprintln!(
-                "usage: dormouse-scenario NAME STATE_DIR [ordinary] | --list | --probe PID... | --exec PROGRAM ARG..."
+                "usage: dormouse-scenario NAME STATE_DIR [ordinary] | --list | --probe PID... | --exec PROGRAM ARG... | --workload NAME SIZE STATE_DIR | --limit NAME SIZE STATE_DIR"
             );
             ExitCode::FAILURE
         }
@@ -46,6 +62,20 @@ fn play(name: &str, dir: &Path, user: User) -> ExitCode {
     let mut cx = Context::new(dir, user);
     dormouse_scenarios::begin(user);
     scenario.run(&mut cx);
+    judge(&cx)
+}
+
+/// Carries something out with the workload of this name.
+fn work(name: &str, size: &str, with: impl FnOnce(&Workload, usize) -> ExitCode) -> ExitCode {
+    let workload = workloads::ALL.iter().find(|workload| workload.name == name);
+    let (Some(workload), Ok(size)) = (workload, size.parse()) else {
+        eprintln!("dormouse-scenario: no workload {name} {size}");
+        return ExitCode::FAILURE;
+    };
+    with(workload, size)
+}
+
+fn judge(cx: &Context) -> ExitCode {
     let verdict = cx.verdict();
     cx.publish("verdict", &verdict);
     if verdict == "ok" { ExitCode::SUCCESS } else { ExitCode::FAILURE }
