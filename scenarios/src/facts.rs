@@ -13,6 +13,7 @@ pub struct Scenario {
     missing: fn() -> Option<String>,
     differs: &'static [(&'static str, &'static str)],
     refused: Option<&'static str>,
+    descriptor: bool,
     dump_faults: bool,
     restore_faults: bool,
     options: &'static [&'static str],
@@ -58,6 +59,7 @@ impl Scenario {
             missing: || None,
             differs: &[],
             refused: None,
+            descriptor: false,
             dump_faults: false,
             restore_faults: false,
             options: &[],
@@ -99,6 +101,15 @@ impl Scenario {
     /// this kind of object.
     #[must_use]
     pub(crate) const fn refused(mut self, kind: &'static str) -> Self {
+        self.refused = Some(kind);
+        self.descriptor = true;
+        self
+    }
+
+    /// The dump must be refused, naming the pid and this kind of object, which
+    /// is behind no descriptor.
+    #[must_use]
+    pub(crate) const fn refused_task(mut self, kind: &'static str) -> Self {
         self.refused = Some(kind);
         self
     }
@@ -159,6 +170,9 @@ impl fmt::Display for Scenario {
         }
         if let Some(kind) = self.refused {
             write!(f, "\trefused={kind}")?;
+        }
+        if self.descriptor {
+            write!(f, "\tdescriptor=42")?;
         }
         if self.dump_faults {
             write!(f, "\tfaults=dump")?;

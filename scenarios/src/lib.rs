@@ -35,6 +35,7 @@ mod refusals;
 mod signals;
 mod syscalls;
 mod threads;
+mod timers;
 mod tree;
 pub mod workloads;
 

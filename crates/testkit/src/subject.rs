@@ -21,6 +21,8 @@ pub struct Facts {
     pub differs: Vec<(String, String)>,
     /// The kind of object a refused dump must name.
     pub refused: Option<String>,
+    /// The descriptor it must name as well.
+    pub descriptor: Option<String>,
     /// Runs with killed and failing dumps too.
     pub dump_faults: bool,
     /// Runs with killed and failing restores too.
@@ -92,6 +94,7 @@ impl Facts {
                     facts.differs.push((keys.to_owned(), reason.to_owned()));
                 }
                 ("refused", _) => facts.refused = Some(value.to_owned()),
+                ("descriptor", _) => facts.descriptor = Some(value.to_owned()),
                 ("faults", "dump") => facts.dump_faults = true,
                 ("faults", "restore") => facts.restore_faults = true,
                 ("option", _) => facts.options.push(value.to_owned()),
@@ -126,7 +129,7 @@ mod tests {
 
     #[test]
     fn every_field_of_a_line_is_read() {
-        let line = "a::b\tuser=root\tneeds=locks\tmissing=no fpu\tdiffers=*/fd/*|because\trefused=socket\tfaults=dump\tfaults=restore\toption=-j";
+        let line = "a::b\tuser=root\tneeds=locks\tmissing=no fpu\tdiffers=*/fd/*|because\trefused=socket\tdescriptor=42\tfaults=dump\tfaults=restore\toption=-j";
         let facts = Facts::parse(line).unwrap();
         assert_eq!(facts.name, "a::b");
         assert_eq!(facts.users, [User::Root]);
@@ -134,6 +137,7 @@ mod tests {
         assert_eq!(facts.missing.as_deref(), Some("no fpu"));
         assert_eq!(facts.differs, [("*/fd/*".to_owned(), "because".to_owned())]);
         assert_eq!(facts.refused.as_deref(), Some("socket"));
+        assert_eq!(facts.descriptor.as_deref(), Some("42"));
         assert!(facts.dump_faults && facts.restore_faults);
         assert_eq!(facts.options(), ["-j"]);
     }

@@ -3,6 +3,7 @@
 mod memory;
 mod process;
 mod signal;
+mod timer;
 
 pub(crate) use memory::{Area, PAGE, page_frames, present};
 pub(crate) use process::{
@@ -12,6 +13,10 @@ pub(crate) use process::{
 pub(crate) use signal::{
     Action, SigInfo, altstack, block, blocked, handle, kill, pending, queue, raise, rt_sigaction,
     set_altstack, sigset, take_signal,
+};
+pub(crate) use timer::{
+    Ask, Expected, itimer, set_itimer, timer_create, timer_delete, timer_left, timer_overrun,
+    timer_start,
 };
 
 use std::io;

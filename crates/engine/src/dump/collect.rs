@@ -1,14 +1,17 @@
 //! Reads every task, each by one batch that it runs itself.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dormouse_kernel::proc::{Entry, Status};
-use dormouse_kernel::ptrace::Registers;
+use dormouse_kernel::ptrace::{Registers, Stopped};
 use dormouse_kernel::{Addr, HostPid, remote_memory};
 use dormouse_puppet::{Batch, Host, Interruption, Slot, interruption, remainder};
 use dormouse_resources::memory::{Backing, Dumpable, Mm};
-use dormouse_resources::task::{Cpu, ProcessState, TaskProbe, ThreadState};
+use dormouse_resources::task::{
+    Cpu, IntervalTimers, PosixTimers, ProcessPending, ProcessState, Property, TaskProbe,
+    ThreadClocks, ThreadPending, ThreadState,
+};
 
 use super::enumerate::Census;
 use super::freeze::{Frozen, Process};
@@ -38,6 +41,8 @@ pub(crate) struct Thread {
 pub(crate) struct Living {
     /// What it has as a whole.
     pub(crate) state: ProcessState,
+    /// Its POSIX timers.
+    pub(crate) timers: PosixTimers,
     /// Its address space.
     pub(crate) mm: Mm,
     /// Its threads, the leader first.
@@ -81,10 +86,16 @@ fn collect_process(
     let space = &census.spaces[&pid];
     let vdso = space.vmas.iter().find(|vma| vma.backing == Backing::Vdso).map(|vma| vma.range);
     let host = Host::prepare(&process.proc, vdso)?;
-    let result = collect_threads(process, census, &host, calls);
+    let mut clocks = ThreadClocks::new(process.threads.len());
+    let result = collect_threads(process, census, (&host, &mut clocks), calls).and_then(
+        |(mut state, answers, mut threads)| {
+            let timers = settle(process, census, (&host, &clocks), (&mut state, &mut threads))?;
+            Ok((state, answers, threads, timers))
+        },
+    );
     // Whatever came of it, the code goes.
     host.leave()?;
-    let (state, answers, threads) = result?;
+    let (state, answers, threads, timers) = result?;
     let bytes = process.proc.read(Entry::Named("auxv"))?;
     let (words, _) = bytes.as_chunks::<8>();
     let mm = Mm {
@@ -97,7 +108,7 @@ fn collect_process(
         vmas: space.vmas.clone(),
         guards: space.guards.clone(),
     };
-    Ok(Living { state, mm, threads })
+    Ok(Living { state, timers, mm, threads })
 }
 
 struct MmAnswers {
@@ -109,10 +120,11 @@ struct MmAnswers {
 fn collect_threads(
     process: &mut Process,
     census: &Census,
-    host: &Host,
+    (host, clocks): (&Host, &mut ThreadClocks),
     calls: Calls<'_>,
 ) -> Result<(ProcessState, MmAnswers, Vec<Thread>), Cause> {
     let (waits, blocks) = calls;
+    let timers = process.proc.timers()?;
     let mut of_process = None;
     let mut threads = Vec::new();
     let tasks = std::mem::take(&mut process.threads);
@@ -127,6 +139,7 @@ fn collect_threads(
         let dir = process.proc.task(tid)?;
         let (task, result) = host.borrow(task, status, |puppet| {
             let mut batch = Batch::new();
+            let before = clocks.look(&timers, &mut batch);
             let asked = ThreadState::ask(&mut batch);
             let leader = (tid == process.pid).then(|| {
                 let mm = MmAsked {
@@ -139,7 +152,9 @@ fn collect_threads(
                 };
                 (ProcessState::ask(&mut batch), mm)
             });
+            let after = clocks.look(&timers, &mut batch);
             let replies = puppet.run(batch)?;
+            clocks.note(tid, &replies, (&before, &after));
             let probe = TaskProbe {
                 tid,
                 process: process.pid,
@@ -185,6 +200,54 @@ fn collect_threads(
     }
     let (state, mm) = of_process.expect("the leader is among the threads");
     Ok((state, mm, threads))
+}
+
+/// Reads timers, and once more the signals that wait: so that a timer which
+/// expires meanwhile is taken either for one that still runs or for one whose
+/// signal is there, and not for both.
+fn settle(
+    process: &mut Process,
+    census: &Census,
+    (host, clocks): (&Host, &ThreadClocks),
+    (state, threads): (&mut ProcessState, &mut [Thread]),
+) -> Result<PosixTimers, Cause> {
+    // Timers that expire faster than they can be read will not settle.
+    const TRIES: usize = 16;
+    let timers = process.proc.timers()?;
+    let tids = process.threads.iter().map(Stopped::tid).collect();
+    let mut posix = PosixTimers::default();
+    for _ in 0..TRIES {
+        if timers.is_empty() && state.interval_timers.soonest().is_none() {
+            break;
+        }
+        let begun = Instant::now();
+        let leader = process.threads.remove(0);
+        let status = &census.status[&leader.tid()];
+        let (leader, read) = host.borrow(leader, status, |puppet| {
+            let mut batch = Batch::new();
+            let interval = IntervalTimers::ask(&mut batch);
+            let interval = IntervalTimers::read(&puppet.run(batch)?, interval);
+            let mut posix = PosixTimers::default();
+            for timers in timers.chunks(PosixTimers::AT_ONCE) {
+                let mut batch = Batch::new();
+                let asked = PosixTimers::ask(timers, &mut batch);
+                let answers = (&puppet.run(batch)?, &asked);
+                posix.collect(process.pid, timers, &tids, answers, clocks)?;
+            }
+            Ok::<_, Cause>((interval, posix))
+        })?;
+        process.threads.insert(0, leader);
+        (state.interval_timers, posix) = read?;
+        state.pending = ProcessPending::peek(&process.threads[0])?;
+        for (thread, task) in threads.iter_mut().zip(&process.threads) {
+            thread.state.pending = ThreadPending::peek(task)?;
+        }
+        let soonest = [state.interval_timers.soonest(), posix.soonest()].into_iter().flatten();
+        if soonest.min().is_none_or(|soonest| soonest > begun.elapsed()) {
+            break;
+        }
+    }
+    Ok(posix)
 }
 
 /// How a task was interrupted in a call, what is left of the call's time-out,

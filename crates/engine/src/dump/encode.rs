@@ -92,6 +92,7 @@ fn encode_process(
         core.tc.get_or_insert_default().stop_seen = Some(process.stat.exit_code == 0);
     }
     living.state.encode(&mut core);
+    living.timers.encode(&mut core);
     let [leader, threads @ ..] = living.threads.as_slice() else {
         unreachable!("a living process has a leader")
     };

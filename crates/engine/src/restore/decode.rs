@@ -14,7 +14,7 @@ use dormouse_puppet::Interruption;
 use dormouse_resources::file::{FdTable, FdTableId, FileId, FileRef, Files, ImageSource, Use};
 use dormouse_resources::memory::{Backing, PagesFiles, SavedMemory, SavedObject, ShmemId};
 use dormouse_resources::task::{
-    Cpu, FsState, Life, ProcessState, ThreadState, TreeNode, decode_tree,
+    Cpu, FsState, Life, PosixTimers, ProcessState, ThreadState, TreeNode, decode_tree,
 };
 
 use crate::cause::{At, Cause};
@@ -61,6 +61,8 @@ pub(crate) struct Process {
 pub(crate) struct Body {
     /// What it has as a whole.
     pub(crate) state: ProcessState,
+    /// Its POSIX timers.
+    pub(crate) timers: PosixTimers,
     /// Its address space.
     pub(crate) memory: SavedMemory,
     /// Files that are mapped or executed.
@@ -224,7 +226,8 @@ fn decode_process(
     for thread in &mut threads {
         thread.hide_interruption(state.pending.signals());
     }
-    let body = Some(Body { state, memory, mapped, threads });
+    let timers = PosixTimers::decode(&core, &node.threads)?;
+    let body = Some(Body { state, timers, memory, mapped, threads });
     Ok(Process { node, life, stop_seen, exit_signal, parent_thread, name, body })
 }
 

@@ -18,7 +18,7 @@ use dormouse_kernel::{HostPid, NsPid};
 use dormouse_puppet::{Batch, Ending, Resumption};
 use dormouse_resources::file::{CreateCx, CreatedFiles, FillRank, LoadShared};
 use dormouse_resources::memory::ShmemId;
-use dormouse_resources::task::Life;
+use dormouse_resources::task::{Life, Numbering};
 use dormouse_resources::{self as resources};
 
 use crate::cause::{At, Cause};
@@ -92,7 +92,7 @@ pub fn restore(
     zombies(&mut world, &checkpoint)?;
     stops(&mut world, &checkpoint)?;
     for (process, body) in living(&checkpoint) {
-        states(&mut world, process, body)?;
+        states(&mut world, process, body, plan.numbering)?;
     }
     fill(&created, FillRank::Arm)?;
     drop(created);
@@ -376,19 +376,25 @@ fn stops(world: &mut World, checkpoint: &Checkpoint) -> Result<(), Error> {
 }
 
 /// Everything that a process and its threads have of their own.
-fn states(world: &mut World, process: &Process, body: &Body) -> Result<(), Error> {
+fn states(
+    world: &mut World,
+    process: &Process,
+    body: &Body,
+    numbering: Numbering,
+) -> Result<(), Error> {
     const PHASE: Phase = Phase::Threads;
     let leader = process.node.pid;
+    let expected = expected(body);
+    for thread in body.threads.iter().rev() {
+        world.puppet(thread.tid).avoid(expected).of(PHASE, host(thread.tid))?;
+    }
     for thread in body.threads.iter().rev() {
         let mut batch = Batch::new();
-        let mut waiting = thread.state.pending.signals().to_vec();
         if thread.tid == leader {
-            waiting.extend(body.state.pending.signals());
+            // Before signals that wait: it takes out some of its own.
+            body.timers.apply(numbering, &mut batch);
             body.state.apply(&mut batch);
         }
-        let waiting = waiting.iter().filter_map(|info| info.signal());
-        let waiting = waiting.fold(SigSet::EMPTY, SigSet::with);
-        world.puppet(thread.tid).avoid(waiting).of(PHASE, host(thread.tid))?;
         thread.state.apply(&mut batch);
         if thread.tid == leader {
             batch.call(
@@ -402,6 +408,16 @@ fn states(world: &mut World, process: &Process, body: &Body) -> Result<(), Error
         world.run(thread.tid, batch).of(PHASE, host(thread.tid))?;
     }
     Ok(())
+}
+
+/// Signals that will wait for a process or its threads, or that its timers
+/// may send at once.
+fn expected(body: &Body) -> SigSet {
+    let of_threads = body.threads.iter().flat_map(|thread| thread.state.pending.signals());
+    let waiting = body.state.pending.signals().iter().chain(of_threads);
+    let of_timers = [Signal::ALRM, Signal::VTALRM, Signal::PROF].into_iter();
+    let all = waiting.filter_map(|info| info.signal()).chain(of_timers);
+    all.fold(SigSet::EMPTY, SigSet::with).union(body.timers.signals())
 }
 
 /// Gives every thread its registers; the leader, last, unmaps the room.

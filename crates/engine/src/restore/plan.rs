@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use dormouse_kernel::posix_timer::number_can_be_chosen;
 use dormouse_kernel::proc::ProcDir;
 use dormouse_kernel::{Addr, AddrRange, HostPid, NsPid};
 use dormouse_resources::memory::Vma;
+use dormouse_resources::task::Numbering;
 
 use super::births::Births;
 use super::decode::{Checkpoint, Process, host};
@@ -26,6 +28,8 @@ pub struct Plan {
     pub(super) room: AddrRange,
     /// The descriptor by which puppets reach dormouse.
     pub(super) link: u32,
+    /// How the numbers of timers can be had.
+    pub(super) numbering: Numbering,
     /// Bytes of memory that are stored.
     bytes: u64,
     nodes: Vec<Node>,
@@ -61,8 +65,9 @@ impl Plan {
         let bodies = || checkpoint.processes.iter().filter_map(|process| process.body.as_ref());
         let bytes = bodies().map(|body| body.memory.pages() * dormouse_kernel::PAGE_SIZE).sum();
         let room = room(bodies().flat_map(|body| &body.memory.mm.vmas)).at(PHASE)?;
+        let numbering = numbering(checkpoint)?;
         let lines = checkpoint.processes.iter().map(line).collect();
-        Ok(Self { steps, births, room, link, bytes, nodes, outside, lines })
+        Ok(Self { steps, births, room, link, numbering, bytes, nodes, outside, lines })
     }
 
     /// Puts off the births of those who are to inherit memory of whoever forks
@@ -77,6 +82,16 @@ impl Plan {
         self.births = Births::plan(&checkpoint.processes, &self.steps)?;
         Ok(())
     }
+}
+
+/// How the numbers of timers can be had, if all of them can.
+fn numbering(checkpoint: &Checkpoint) -> Result<Numbering, Error> {
+    let numbering = if number_can_be_chosen() { Numbering::Chosen } else { Numbering::Counted };
+    for process in &checkpoint.processes {
+        let Some(body) = &process.body else { continue };
+        body.timers.check(numbering).of(Phase::Plan, host(process.node.pid))?;
+    }
+    Ok(numbering)
 }
 
 /// A process of a session or group that is not of the tree goes into that of

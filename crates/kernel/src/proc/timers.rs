@@ -17,8 +17,11 @@ pub enum TimerNotify {
         tid: Option<HostPid>,
     },
     /// `SIGEV_THREAD`, which the C library translates: not seen in the kernel
-    /// unless a program asks for it.
-    Thread,
+    /// unless a program asks for it, and a signal to the process then.
+    Thread {
+        /// Which signal.
+        signal: Signal,
+    },
 }
 
 /// A POSIX timer (`show_timer` in `fs/proc/base.c`). When it expires is not
@@ -63,7 +66,7 @@ pub(super) fn parse_timers(bytes: &[u8]) -> Result<Vec<PosixTimer>, ParseError> 
                 let tid = if to_thread { HostPid::from_raw(target) } else { None };
                 TimerNotify::Signal { signal, tid }
             }
-            (b"thread", _) => TimerNotify::Thread,
+            (b"thread", Some(signal)) => TimerNotify::Thread { signal },
             _ => return scan.error("none, signal or thread"),
         };
         timers.push(PosixTimer { id, notify, value, clock });

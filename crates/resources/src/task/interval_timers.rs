@@ -3,15 +3,17 @@
 //! - Kernel object: `signal_struct.{real_timer, it[2]}`
 //! - Truth from: `getitimer(2)` asked of the process itself
 //! - Image: `core-PID.img`, `tc.timers.{real,virt,prof}`
-//! - Not preserved: POSIX timers; a process that has some is refused
+//! - Not preserved: nothing; `alarm(2)` is `ITIMER_REAL`
+
+use std::time::Duration;
 
 use dormouse_image::proto::core::CoreEntry;
-use dormouse_image::proto::timer::{ItimerEntry, TaskTimersEntry};
+use dormouse_image::proto::timer::ItimerEntry;
 use dormouse_puppet::{Batch, OutSlot, Replies};
 
 use super::{Property, TaskProbe};
+use crate::Result;
 use crate::corrupt::corrupt_core;
-use crate::{Error, Result};
 
 /// Interval and time left of `ITIMER_REAL`, `ITIMER_VIRTUAL` and
 /// `ITIMER_PROF`, as `struct itimerval` has them: seconds and microseconds.
@@ -27,6 +29,26 @@ struct Itimer {
 const ITIMERVAL: usize = 32;
 const MICROSECONDS: u64 = 1_000_000;
 
+impl IntervalTimers {
+    /// Redeems what was asked.
+    #[must_use]
+    pub fn read(replies: &Replies, asked: [OutSlot; 3]) -> Self {
+        Self(asked.map(|slot| {
+            let bytes: &[u8; ITIMERVAL] = replies.array(&slot);
+            let word = |at: usize| u64::from_ne_bytes(std::array::from_fn(|i| bytes[at * 8 + i]));
+            Itimer { interval: (word(0), word(1)), left: (word(2), word(3)) }
+        }))
+    }
+
+    /// How long it takes until one of them expires, if one runs.
+    #[must_use]
+    pub fn soonest(&self) -> Option<Duration> {
+        let left = self.0.iter().map(|timer| timer.left).filter(|&left| left != (0, 0));
+        let (seconds, micros) = left.min()?;
+        Some(Duration::from_secs(seconds) + Duration::from_micros(micros))
+    }
+}
+
 impl Property for IntervalTimers {
     const NAME: &'static str = "interval timers";
     type Asked = [OutSlot; 3];
@@ -39,20 +61,8 @@ impl Property for IntervalTimers {
         })
     }
 
-    fn collect(task: &TaskProbe<'_>, replies: &Replies, asked: Self::Asked) -> Result<Self> {
-        if !task.proc.timers()?.is_empty() {
-            return Err(Error::Unsupported {
-                object: "a POSIX timer",
-                detail: format!("of pid {}", task.process).into(),
-                reason: "POSIX timers are not saved yet",
-                hint: "let the program delete its timers (timer_delete) before the dump",
-            });
-        }
-        Ok(Self(asked.map(|slot| {
-            let bytes: &[u8; ITIMERVAL] = replies.array(&slot);
-            let word = |at: usize| u64::from_ne_bytes(std::array::from_fn(|i| bytes[at * 8 + i]));
-            Itimer { interval: (word(0), word(1)), left: (word(2), word(3)) }
-        })))
+    fn collect(_: &TaskProbe<'_>, replies: &Replies, asked: Self::Asked) -> Result<Self> {
+        Ok(Self::read(replies, asked))
     }
 
     fn encode(&self, core: &mut CoreEntry) {
@@ -63,12 +73,8 @@ impl Property for IntervalTimers {
             vsec: left.0,
             vusec: left.1,
         };
-        core.tc.get_or_insert_default().timers = Some(TaskTimersEntry {
-            real: entry(real),
-            virt: entry(virt),
-            prof: entry(prof),
-            posix: Vec::new(),
-        });
+        let timers = core.tc.get_or_insert_default().timers.get_or_insert_default();
+        (timers.real, timers.virt, timers.prof) = (entry(real), entry(virt), entry(prof));
     }
 
     fn decode(core: &CoreEntry) -> Result<Self> {
@@ -76,14 +82,6 @@ impl Property for IntervalTimers {
         let Some(timers) = core.tc.as_ref().and_then(|tc| tc.timers.as_ref()) else {
             return Ok(Self([idle; 3]));
         };
-        if !timers.posix.is_empty() {
-            return Err(Error::Unsupported {
-                object: "a POSIX timer",
-                detail: format!("timer {}", timers.posix[0].it_id).into(),
-                reason: "POSIX timers are not restored yet",
-                hint: "let the program delete its timers (timer_delete) before the dump",
-            });
-        }
         let read = |entry: &ItimerEntry| {
             if entry.iusec >= MICROSECONDS || entry.vusec >= MICROSECONDS {
                 return Err(corrupt_core(Self::NAME, "microseconds of more than a second"));

@@ -11,6 +11,7 @@ mod name;
 mod parent_death;
 mod pending;
 mod personality;
+mod posix_timers;
 mod property;
 mod registers;
 mod robust_list;
@@ -21,6 +22,9 @@ mod tid_address;
 mod tree;
 
 pub use fs::FsState;
+pub use interval_timers::IntervalTimers;
+pub use pending::{ProcessPending, ThreadPending};
+pub use posix_timers::{Numbering, PosixTimers, ThreadClocks};
 pub use property::{ProcessAsked, ProcessState, Property, TaskProbe, ThreadAsked, ThreadState};
 pub use registers::Cpu;
 pub use tree::{Life, TreeNode, decode_tree};

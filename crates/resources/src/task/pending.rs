@@ -10,7 +10,7 @@
 
 use dormouse_image::proto::core::CoreEntry;
 use dormouse_image::proto::signal::{SiginfoEntry, SignalQueueEntry};
-use dormouse_kernel::ptrace::Queue;
+use dormouse_kernel::ptrace::{Queue, Stopped};
 use dormouse_kernel::signal::SigInfo;
 use dormouse_puppet::{Batch, Replies};
 
@@ -27,6 +27,11 @@ pub struct ProcessPending(Vec<SigInfo>);
 pub struct ThreadPending(Vec<SigInfo>);
 
 impl ProcessPending {
+    /// Looks into the queue of a stopped task.
+    pub fn peek(task: &Stopped) -> Result<Self> {
+        Ok(Self(task.queued_signals(Queue::Process)?))
+    }
+
     /// The signals, oldest first.
     #[must_use]
     pub fn signals(&self) -> &[SigInfo] {
@@ -35,6 +40,11 @@ impl ProcessPending {
 }
 
 impl ThreadPending {
+    /// Looks into the queue of a stopped task.
+    pub fn peek(task: &Stopped) -> Result<Self> {
+        Ok(Self(task.queued_signals(Queue::Thread)?))
+    }
+
     /// The signals, oldest first.
     #[must_use]
     pub fn signals(&self) -> &[SigInfo] {
@@ -72,7 +82,7 @@ impl Property for ProcessPending {
     fn ask(_: &mut Batch) -> Self::Asked {}
 
     fn collect(task: &TaskProbe<'_>, _: &Replies, (): Self::Asked) -> Result<Self> {
-        Ok(Self(task.stopped.queued_signals(Queue::Process)?))
+        Self::peek(task.stopped)
     }
 
     fn encode(&self, core: &mut CoreEntry) {
@@ -107,7 +117,7 @@ impl Property for ThreadPending {
     fn ask(_: &mut Batch) -> Self::Asked {}
 
     fn collect(task: &TaskProbe<'_>, _: &Replies, (): Self::Asked) -> Result<Self> {
-        Ok(Self(task.stopped.queued_signals(Queue::Thread)?))
+        Self::peek(task.stopped)
     }
 
     fn encode(&self, core: &mut CoreEntry) {

@@ -137,10 +137,11 @@ impl<'a> Session<'a> {
         self.target.whole_or_nothing(&self.before, when, &self.except)
     }
 
-    /// The words a refusal must name: the pid, the descriptor, the kind of object.
+    /// The words a refusal must name: the pid, the descriptor if there is one, the kind of object.
     pub(super) fn refusal(&self) -> Vec<String> {
-        let kind = self.subject.facts.refused.iter().cloned();
-        [self.target.root.to_string(), "42".to_owned()].into_iter().chain(kind).collect()
+        let facts = &self.subject.facts;
+        let words = facts.descriptor.iter().chain(&facts.refused).cloned();
+        [self.target.root.to_string()].into_iter().chain(words).collect()
     }
 
     /// Lets the scenario go on and judges it.
