@@ -28,6 +28,7 @@ pub mod robust_list;
 pub mod sched;
 pub mod signal;
 pub mod sock_diag;
+pub mod socket;
 mod sys;
 
 #[cfg(test)]

@@ -40,6 +40,8 @@ mod refusal;
 mod registry;
 mod sighting;
 mod sink;
+#[allow(dead_code, reason = "the rooms of sockets come next")]
+mod socket_options;
 mod source;
 mod status;
 mod table;
@@ -51,7 +53,7 @@ pub use id::{FdTableId, FileId, InodeId};
 pub use index::{FileIndex, Identity, Place, compare};
 pub use kind::{Created, FileKind, FillRank, Inode};
 pub use mounts::Mounts;
-pub use probe::{FsMagic, Holder, Origin, Probe};
+pub use probe::{FsMagic, Holder, Origin, Probe, SocketFamily};
 pub use refusal::Refusal;
 pub use registry::{File, SUPPORTED, Supported};
 pub use sighting::Sighting;

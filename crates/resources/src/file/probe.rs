@@ -1,5 +1,6 @@
 //! What is known of an open file before any room has claimed it.
 
+use std::cell::OnceCell;
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -7,6 +8,7 @@ use std::rc::Rc;
 
 use dormouse_kernel::pidfd::PidFd;
 use dormouse_kernel::proc::{Entry, ProcDir};
+use dormouse_kernel::socket::SocketOption;
 use dormouse_kernel::{DeviceId, FdNum, HostPid};
 use rustix::fs::{FileType, Mode, OFlags, fstatfs};
 
@@ -80,6 +82,25 @@ impl FsMagic {
     pub const TMPFS: Self = Self(0x0102_1994);
 }
 
+/// The family of a socket, `AF_*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketFamily(i32);
+
+impl SocketFamily {
+    /// `unix(7)`.
+    pub const UNIX: Self = Self(libc::AF_UNIX);
+    /// `ip(7)`.
+    pub const INET: Self = Self(libc::AF_INET);
+    /// `ipv6(7)`.
+    pub const INET6: Self = Self(libc::AF_INET6);
+    /// `netlink(7)`.
+    pub const NETLINK: Self = Self(libc::AF_NETLINK);
+    /// `packet(7)`.
+    pub const PACKET: Self = Self(libc::AF_PACKET);
+    /// `vsock(7)`.
+    pub const VSOCK: Self = Self(libc::AF_VSOCK);
+}
+
 /// One open file description (or mapped file, or directory in use), and what
 /// `/proc` says of it.
 #[derive(Debug)]
@@ -96,6 +117,7 @@ pub struct Probe {
     /// directories.
     pub mounted: bool,
     origin: Origin,
+    family: OnceCell<Option<SocketFamily>>,
 }
 
 impl Deref for Probe {
@@ -164,7 +186,15 @@ impl Probe {
         // architecture, and may be signed.
         let file_system = FsMagic(statfs.f_type as u32);
         let mounted = mounts.contains(sighting.info.mount_id);
-        Ok(Self { id, holder, sighting, file_system, mounted, origin: Origin(source) })
+        Ok(Self {
+            id,
+            holder,
+            sighting,
+            file_system,
+            mounted,
+            origin: Origin(source),
+            family: OnceCell::new(),
+        })
     }
 
     /// The type bits of the inode's mode.
@@ -200,6 +230,19 @@ impl Probe {
     pub fn anonymous_inode(&self) -> Option<&str> {
         let name = self.link.to_str()?.strip_prefix("anon_inode:")?;
         Some(name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name))
+    }
+
+    /// The family of a socket; `None` for everything else, and for what was
+    /// opened with `O_PATH`.
+    #[must_use]
+    pub fn socket_family(&self) -> Option<SocketFamily> {
+        if self.file_system != FsMagic::SOCKET || self.is_path_only() {
+            return None;
+        }
+        *self.family.get_or_init(|| {
+            let domain = SocketOption::of_socket(libc::SO_DOMAIN);
+            domain.get(self.duplicate().ok()?).ok().map(SocketFamily)
+        })
     }
 
     /// How to get at the file again later.

@@ -69,6 +69,19 @@ pub struct SkOptsEntry {
     /// `SOCK_SNDBUF_LOCK` 1, `SOCK_RCVBUF_LOCK` 2.
     #[prost(uint32, optional, tag = "25")]
     pub so_buf_lock: Option<u32>,
+    /// Dormouse: options that CRIU has no field for.
+    #[prost(message, repeated, tag = "20000")]
+    pub more: Vec<SkMoreOptEntry>,
+}
+
+/// Dormouse: an option of level `SOL_SOCKET`.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct SkMoreOptEntry {
+    /// `SO_*`, generic numbering.
+    #[prost(uint32, required, tag = "1")]
+    pub name: u32,
+    #[prost(int32, required, tag = "2")]
+    pub value: i32,
 }
 
 /// `sk_packet_entry`, in `sk-queues.img`; `length` raw bytes follow it.

@@ -1,0 +1,31 @@
+//! Sockets, as far as `rustix` has no words for it: options by number,
+//! messages with all that comes with them, addresses of unix sockets as they
+//! are.
+
+mod address;
+mod message;
+mod option;
+
+pub use address::{UnixAddress, bind, connect, peer_name};
+pub use message::{Credentials, Message, Outgoing, peek};
+pub use option::SocketOption;
+
+use crate::Errno;
+use crate::sys::check;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+/// `SIOCUNIXFILE`, `include/uapi/linux/un.h`.
+const SIOCUNIXFILE: libc::c_ulong = 0x89e0;
+
+/// The file that a unix socket is bound to, opened with `O_PATH` by the
+/// socket's own reference: whatever has become of its path.
+///
+/// # Errors
+/// `ENOENT`: it is bound to none; `EPERM`: this takes `CAP_NET_ADMIN`.
+#[allow(unsafe_code)]
+pub fn bound_file(socket: impl AsFd) -> Result<OwnedFd, Errno> {
+    let raw = socket.as_fd().as_raw_fd();
+    // SAFETY: the call takes no argument; it returns a new descriptor.
+    let result = check(unsafe { libc::ioctl(raw, SIOCUNIXFILE, 0) }.into())?;
+    Ok(message::owned(result))
+}
