@@ -74,7 +74,7 @@ impl Scenario {
     }
 
     /// Names the kinds of state beyond the foundation's that it is made of
-    /// (`locks`, `sockets`, `sysvipc`, ...), so that the harness can leave it out while a
+    /// (`locks`, `sockets`, ...), so that the harness can leave it out while a
     /// checkpointer lacks them.
     #[must_use]
     pub(crate) const fn needs(mut self, needs: &'static [&'static str]) -> Self {

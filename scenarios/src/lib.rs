@@ -34,6 +34,7 @@ mod pipes;
 mod refusals;
 mod signals;
 mod syscalls;
+mod sysv;
 mod threads;
 mod timers;
 mod tree;

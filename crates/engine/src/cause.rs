@@ -161,6 +161,8 @@ fn of_memory(error: &memory::Error) -> ErrorKind {
     match error {
         E::Unsupported { .. } => ErrorKind::Unsupported,
         E::Corrupt { .. } => ErrorKind::CorruptImage,
+        E::SegmentTaken { .. } => ErrorKind::Conflict,
+        E::Segment(error) => of_errno(error.source),
         E::Proc(error) => of_proc(error),
         E::Image(error) => of_image(error),
         E::Pagemap(error) => of_errno(error.source),
@@ -214,6 +216,9 @@ impl Cause {
             Self::Resource(resources::Error::Unsupported { hint, .. })
             | Self::Unsupported { hint, .. } => Some(hint),
             Self::Memory(memory::Error::Unsupported { obstacle, .. }) => obstacle.hint(),
+            Self::Memory(memory::Error::SegmentTaken { .. }) => {
+                Some("remove the segment (ipcrm), or restore in a new IPC namespace")
+            }
             Self::Freeze(freeze::Error::Traced { .. }) => {
                 Some("detach the debugger or tracer first")
             }

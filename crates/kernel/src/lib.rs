@@ -26,6 +26,7 @@ pub mod remote_memory;
 pub mod rlimit;
 pub mod robust_list;
 pub mod sched;
+pub mod shm;
 pub mod signal;
 pub mod sock_diag;
 pub mod socket;

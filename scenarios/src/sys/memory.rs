@@ -72,6 +72,11 @@ impl Area {
         Ok(Self { start: at.expose_provenance(), len })
     }
 
+    /// What another call than `mmap(2)` has mapped.
+    pub(crate) fn mapped(start: usize, len: usize) -> Self {
+        Self { start, len }
+    }
+
     pub(crate) fn start(self) -> usize {
         self.start
     }
@@ -166,6 +171,22 @@ impl Area {
         // SAFETY: no reference points into the mapping.
         super::done(unsafe { libc::mprotect(self.pointer().cast(), self.len, prot) })
             .expect("mprotect");
+    }
+
+    /// `mprotect(2)`, which may be refused.
+    pub(crate) fn try_protect(self, prot: i32) -> bool {
+        // SAFETY: no reference points into the mapping.
+        unsafe { libc::mprotect(self.pointer().cast(), self.len, prot) == 0 }
+    }
+
+    /// `mremap(2)` to the place of another area, which goes.
+    pub(crate) fn relocate(self, to: Self) -> Self {
+        const MOVE: i32 = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+        let (from, target) = (self.pointer().cast(), to.pointer());
+        // SAFETY: no reference points into either mapping.
+        let at = unsafe { libc::mremap(from, self.len, self.len, MOVE, target) };
+        assert_eq!(at.addr(), to.start, "mremap: {}", io::Error::last_os_error());
+        Self { len: self.len, ..to }
     }
 
     /// `munmap(2)`.

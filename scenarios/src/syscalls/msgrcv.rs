@@ -6,7 +6,7 @@
 use super::blocking::{outcome, until_woken};
 use crate::{Context, Scenario};
 
-pub(crate) const SCENARIO: Scenario = Scenario::new(module_path!(), run).needs(&["sysvipc"]);
+pub(crate) const SCENARIO: Scenario = Scenario::new(module_path!(), run);
 
 #[repr(C)]
 struct Message {

@@ -6,7 +6,7 @@
 use super::blocking::{outcome, until_woken};
 use crate::{Context, Scenario};
 
-pub(crate) const SCENARIO: Scenario = Scenario::new(module_path!(), run).needs(&["sysvipc"]);
+pub(crate) const SCENARIO: Scenario = Scenario::new(module_path!(), run);
 
 fn run(cx: &mut Context) {
     // SAFETY: plain numbers.

@@ -9,6 +9,7 @@ use dormouse_image::proto::pstree::PstreeEntry;
 use dormouse_image::store::NewDump;
 use dormouse_kernel::{HostPid, NsPid};
 use dormouse_resources::file::FdTableId;
+use dormouse_resources::memory::HOST_IPC;
 use dormouse_resources::task::{Life, TreeNode};
 
 use super::collect::{Living, Thread};
@@ -50,6 +51,10 @@ pub(super) fn encode(
 ) -> Result<(), Error> {
     let tree: Vec<PstreeEntry> = frozen.processes.iter().map(|p| node(p).encode()).collect();
     dump.put_all(ImageName::PsTree, &tree).at(PHASE)?;
+    let segments = census.objects.segments().encode();
+    if !segments.is_empty() {
+        dump.put_all(ImageName::IpcShm(HOST_IPC), &segments).at(PHASE)?;
+    }
     for process in &frozen.processes {
         encode_process(process, census, read.get(&process.pid), dump).of(PHASE, process.pid)?;
     }
@@ -161,7 +166,7 @@ fn namespaces() -> TaskKobjIdsEntry {
     TaskKobjIdsEntry {
         pid_ns_id: Some(1),
         net_ns_id: Some(2),
-        ipc_ns_id: Some(3),
+        ipc_ns_id: Some(HOST_IPC),
         uts_ns_id: Some(4),
         time_ns_id: Some(5),
         mnt_ns_id: Some(6),

@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use dormouse_image::proto::core::{CoreEntry, TaskKobjIdsEntry};
 use dormouse_image::proto::fs::FsEntry;
+use dormouse_image::proto::namespace::ipc::IpcShmEntry;
 use dormouse_image::proto::pstree::PstreeEntry;
 use dormouse_image::{ImageDir, ImageName};
 use dormouse_kernel::signal::{SigInfo, Signal};
 use dormouse_kernel::{HostPid, NsPid};
 use dormouse_puppet::Interruption;
 use dormouse_resources::file::{FdTable, FdTableId, FileId, FileRef, Files, ImageSource, Use};
-use dormouse_resources::memory::{Backing, PagesFiles, SavedMemory, SavedObject, ShmemId};
+use dormouse_resources::memory::{
+    Backing, HOST_IPC, PagesFiles, SavedMemory, SavedObject, Segments, ShmemId,
+};
 use dormouse_resources::task::{
     Cpu, FsState, Life, PosixTimers, ProcessState, ThreadState, TreeNode, decode_tree,
 };
@@ -33,6 +36,8 @@ pub(crate) struct Checkpoint {
     pub(crate) tables: BTreeMap<FdTableId, FdTable>,
     /// Every shared memory object, be it mapped or the inode of a memfd.
     pub(crate) objects: BTreeMap<ShmemId, SavedObject>,
+    /// System V segments that are attached.
+    pub(crate) segments: Segments,
     /// The contents of all memory.
     pub(crate) pages: Arc<PagesFiles>,
 }
@@ -134,10 +139,16 @@ pub(crate) fn decode(dir: &ImageDir) -> Result<Checkpoint, Error> {
     let mut source = ImageSource::open(dir).at(PHASE)?;
     let mut tables = BTreeMap::new();
     let mut pages = PagesFiles::new();
+    let image = ImageName::IpcShm(HOST_IPC);
+    let segments = dir.get_all::<IpcShmEntry>(image).at(PHASE)?;
+    let segments = Segments::decode(image, &segments).at(PHASE)?;
     let mut processes: Vec<Process> = Vec::with_capacity(nodes.len());
     for node in nodes {
         let pid = host(node.pid);
-        let process = decode_process(dir, node, (&mut source, &mut pages)).of(PHASE, pid)?;
+        let mut process = decode_process(dir, node, (&mut source, &mut pages)).of(PHASE, pid)?;
+        if let Some(body) = &mut process.body {
+            body.memory.find_segments(&segments).of(PHASE, pid)?;
+        }
         if let Some(thread) = process.parent_thread {
             let parent = processes.iter().find(|other| Some(other.node.pid) == process.node.parent);
             if parent.is_none_or(|parent| {
@@ -175,7 +186,7 @@ pub(crate) fn decode(dir: &ImageDir) -> Result<Checkpoint, Error> {
     if let Some(name) = dir.unread().at(PHASE)?.into_iter().next() {
         return Err(Cause::Unread(name.to_string_lossy().into_owned())).at(PHASE);
     }
-    Ok(Checkpoint { processes, files, tables, objects, pages: pages.into() })
+    Ok(Checkpoint { processes, files, tables, objects, segments, pages: pages.into() })
 }
 
 fn decode_process(

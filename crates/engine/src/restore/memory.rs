@@ -9,8 +9,8 @@ use dormouse_kernel::{FdNum, NsPid};
 use dormouse_puppet::{Arg, Batch};
 use dormouse_resources::file::{CreateCx, FileRef};
 use dormouse_resources::memory::{
-    Access, Filling, KernelVdso, MapFiles, MapSource, PlannedPages, RestorePlan, RestoredProcess,
-    SavedObject, SharedMemory, ShmemId,
+    Access, Filling, KernelVdso, MadeSegments, MapFiles, MapSource, PlannedPages, RestorePlan,
+    RestoredProcess, SavedObject, SharedMemory, ShmemId,
 };
 
 use super::decode::{Body, Checkpoint, host};
@@ -32,6 +32,8 @@ pub(super) struct Memory<'a> {
     /// What is mapped by several processes is opened once.
     files: BTreeMap<(FileRef, Access), OwnedFd>,
     objects: BTreeMap<ShmemId, OwnedFd>,
+    /// System V segments that were gone.
+    segments: MadeSegments,
 }
 
 impl<'a> Memory<'a> {
@@ -69,7 +71,8 @@ impl<'a> Memory<'a> {
         let plan = RestorePlan::new(&processes, pages, kernel.as_ref(), plan.room).at(PHASE)?;
         let mapped = vec![false; order.len()];
         let (files, objects) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { plan, order, numbers, mapped, files, objects })
+        let segments = MadeSegments::new();
+        Ok(Self { plan, order, numbers, mapped, files, objects, segments })
     }
 
     /// Whether a process is to be forked when its maker
@@ -99,6 +102,13 @@ impl<'a> Memory<'a> {
                 saved.fill(file.as_fd(), mapped.size, &checkpoint.pages, &mut |_| ())?;
             }
             self.objects.insert(id, file);
+        }
+        for (id, segment) in checkpoint.segments.iter() {
+            let made = segment.create(id, world.puppet(root), &mut self.segments)?;
+            let saved = checkpoint.objects.get(&segment.contents());
+            if let (Some(file), Some(saved)) = (made, saved) {
+                saved.fill(file.as_fd(), segment.size(), &checkpoint.pages, &mut |_| ())?;
+            }
         }
         Ok(())
     }
@@ -145,7 +155,7 @@ impl<'a> Memory<'a> {
         filling: Filling,
         world: &mut World,
         progress: &mut dyn Progress,
-    ) -> Result<(), Error> {
+    ) -> Result<MadeSegments, Error> {
         let (total, before) = (filling.total(), filling.done());
         progress.advance(before);
         filling.wait().at(Phase::Memory)?;
@@ -153,7 +163,7 @@ impl<'a> Memory<'a> {
         for (number, (pid, _)) in self.order.iter().enumerate() {
             self.plan.finish(number, world.puppet(*pid)).of(Phase::Memory, host(*pid))?;
         }
-        Ok(())
+        Ok(self.segments)
     }
 }
 

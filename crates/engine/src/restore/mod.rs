@@ -85,7 +85,7 @@ pub fn restore(
     fill(&created, FillRank::Watches)?;
     cx.finish().at(Phase::Fill)?;
 
-    memory.finish(filling, &mut world, progress)?;
+    let segments = memory.finish(filling, &mut world, progress)?;
 
     progress.phase(Phase::Threads, None);
     groups(&mut world, &plan)?;
@@ -113,6 +113,7 @@ pub fn restore(
     }
     let work = options.work.as_ref().unwrap_or(&options.images);
     stats::write_restore(work, (forking, begun.elapsed()), pages).at(Phase::Release)?;
+    segments.keep().at(Phase::Release)?;
     progress.phase(Phase::Release, None);
     release(&checkpoint, options, ready)?;
     Ok(Restored { root: host(root) })

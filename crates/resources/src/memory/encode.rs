@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use dormouse_image::proto::mm::VmaEntry;
 use dormouse_image::proto::{vma_extra, vma_status};
+use dormouse_kernel::shm::SegmentId;
 use dormouse_kernel::{Addr, AddrRange, PAGE_SIZE};
 use rustix::fs::OFlags;
 use rustix::mm::MapFlags;
@@ -51,6 +52,10 @@ impl Vma {
             Backing::SharedMemory { object, offset } => {
                 let flags = MapFlags::SHARED | MAP_ANONYMOUS;
                 (vma_status::ANON_SHARED, flags, offset, object.as_raw(), Some(Access::ReadWrite))
+            }
+            Backing::Segment { segment, offset, access } => {
+                let status = vma_status::SYSVIPC | vma_status::ANON_SHARED;
+                (status, MapFlags::SHARED | MAP_ANONYMOUS, offset, segment.as_raw(), Some(access))
             }
             Backing::File { file: FileRange { file, access, offset, memfd }, private } => {
                 let memfd = if memfd { vma_status::MEMFD } else { 0 };
@@ -123,8 +128,12 @@ impl Vma {
             return Err(MappingProblem::Offset(pgoff));
         }
         let map = MapFlags::from_bits_retain(flags);
-        let private =
-            !matches!(backing, Backing::SharedMemory { .. } | Backing::File { private: false, .. });
+        let private = !matches!(
+            backing,
+            Backing::SharedMemory { .. }
+                | Backing::Segment { .. }
+                | Backing::File { private: false, .. }
+        );
         let prot = ProtFlags::from_bits(prot)
             .filter(|prot| (ProtFlags::READ | ProtFlags::WRITE | ProtFlags::EXEC).contains(*prot))
             .ok_or(MappingProblem::Protection(prot))?;
@@ -173,8 +182,7 @@ fn backing(
     fdflags: Option<u32>,
 ) -> Result<Backing, MappingProblem> {
     const KNOWN: u32 = (1 << 18) - 1;
-    const UNSUPPORTED: u32 = vma_status::SYSVIPC
-        | vma_status::SOCKET
+    const UNSUPPORTED: u32 = vma_status::SOCKET
         | vma_status::AIO_RING
         | vma_status::SHADOW_STACK
         | vma_status::GUARD
@@ -190,6 +198,7 @@ fn backing(
     }
     let number = || u32::try_from(shmid).map_err(|_| MappingProblem::Id(shmid));
     let heap = status & vma_status::HEAP != 0;
+    const SEGMENT: u32 = vma_status::SYSVIPC | vma_status::ANON_SHARED;
     const FILE: u32 = vma_status::FILE_PRIVATE | vma_status::FILE_SHARED;
     let memfd = status & vma_status::MEMFD != 0;
     let map = MapFlags::from_bits_retain(flags);
@@ -207,6 +216,11 @@ fn backing(
         vma_status::ANON_PRIVATE => Backing::Anonymous { heap },
         vma_status::ANON_SHARED => {
             Backing::SharedMemory { object: ShmemId::from_raw(number()?), offset }
+        }
+        SEGMENT => {
+            let id = SegmentId::from_raw(number()?).ok_or(MappingProblem::Id(shmid))?;
+            let access = fdflags.map_or(Access::ReadWrite, Access::from_open_flags);
+            Backing::Segment { segment: id, offset, access }
         }
         kind @ (vma_status::FILE_PRIVATE | vma_status::FILE_SHARED) => {
             let private = kind == vma_status::FILE_PRIVATE;
@@ -227,7 +241,9 @@ fn backing(
     };
     let fits = match backing {
         Backing::Droppable => anonymous,
-        Backing::SharedMemory { .. } => sharing == MapFlags::SHARED && anonymous,
+        Backing::SharedMemory { .. } | Backing::Segment { .. } => {
+            sharing == MapFlags::SHARED && anonymous
+        }
         Backing::File { private, .. } => {
             let expected = if private { MapFlags::PRIVATE } else { MapFlags::SHARED };
             sharing == expected && !anonymous

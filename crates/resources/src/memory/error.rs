@@ -5,6 +5,7 @@ use std::io;
 
 use dormouse_image::pagemap::PagemapProblem;
 use dormouse_image::{ImageError, ImageName};
+use dormouse_kernel::shm::{self, SegmentId};
 use dormouse_kernel::{Addr, AddrRange, Errno, HostPid, pagemap, proc, remote_memory};
 use thiserror::Error;
 
@@ -36,6 +37,15 @@ pub enum Error {
         /// What is wrong.
         problem: MappingProblem,
     },
+    /// A System V segment that the tree needs.
+    #[error("the number or the key of System V shared memory segment {id} is taken by another")]
+    SegmentTaken {
+        /// Its number.
+        id: SegmentId,
+    },
+    /// A call about a System V segment failed.
+    #[error(transparent)]
+    Segment(#[from] shm::Error),
     /// Reading `/proc` failed.
     #[error(transparent)]
     Proc(#[from] proc::Error),
@@ -106,9 +116,12 @@ pub enum Obstacle {
     /// `PACKET_MMAP` and the like.
     #[error("it is the buffer of a socket")]
     Socket,
-    /// `shmat(2)`.
-    #[error("it is a System V shared memory segment")]
-    SystemV,
+    /// `shmat(2)` in another IPC namespace.
+    #[error("it is a System V shared memory segment of another IPC namespace")]
+    ForeignSegment,
+    /// `shmat(2)` of a segment, grown by `mremap(2)`.
+    #[error("it reaches beyond the end of its System V shared memory segment")]
+    BeyondSegment,
     /// `userfaultfd(2)`.
     #[error("its page faults are handled by a userfaultfd")]
     Userfault,
@@ -150,7 +163,8 @@ impl Obstacle {
             Self::AioRing => Some("let the program destroy its AIO contexts first (io_destroy)"),
             Self::IoUring => Some("run the program with its io_uring support switched off"),
             Self::Uprobes => Some("remove the probe (perf, bpftrace)"),
-            Self::SystemV | Self::Userfault | Self::Secret | Self::ProtectionKey => None,
+            Self::ForeignSegment => Some("run dormouse inside of the namespace"),
+            Self::BeyondSegment | Self::Userfault | Self::Secret | Self::ProtectionKey => None,
             Self::Device | Self::Socket | Self::Sync | Self::ShadowStack => None,
             Self::PrivateShared | Self::SealedSpecial | Self::Unknown | Self::UnknownFlag => None,
         }
@@ -209,6 +223,9 @@ pub enum MappingProblem {
     /// The addresses of the mm.
     #[error("the addresses of code, data, heap, arguments or environment are out of order")]
     Layout,
+    /// `ipcns-shm-ID.img`.
+    #[error("System V shared memory segment {0} makes no sense, or is not described")]
+    Segment(SegmentId),
     /// `PR_GET_DUMPABLE`.
     #[error("{0} is no answer of PR_GET_DUMPABLE")]
     Dumpable(i32),

@@ -54,6 +54,9 @@ impl Vma {
                 Backing::SharedMemory { object: other_object, offset: other_offset },
             ) => object == other_object && base(*offset, start) == base(*other_offset, other_start),
             // These stay whole or not at all.
+            (Backing::Segment { .. }, Backing::Segment { .. }) => {
+                self.range == other.range && self.backing == other.backing
+            }
             (Backing::Vdso, Backing::Vdso) | (Backing::Vvar, Backing::Vvar) => {
                 self.range == other.range
             }
@@ -68,7 +71,9 @@ impl Vma {
         let mut part = Self { range, ..self.clone() };
         match &mut part.backing {
             Backing::File { file, .. } => file.offset = file.offset.wrapping_add(skipped),
-            Backing::SharedMemory { offset, .. } => *offset = offset.wrapping_add(skipped),
+            Backing::SharedMemory { offset, .. } | Backing::Segment { offset, .. } => {
+                *offset = offset.wrapping_add(skipped);
+            }
             _ => {}
         }
         part

@@ -10,6 +10,8 @@
 //! **Image**: `mm-PID.img`, `pagemap-PID.img`, `pagemap-shmem-ID.img`, `pages-N.img`, and a
 //! directory `cow` with a link `parent` to it, if processes have pages in common.
 //!
+//! System V segments are in the room `segment`.
+//!
 //! **Not preserved**: NUMA policies; which pages are swapped out, huge, locked by somebody else's
 //! pin, or zeros that were written; `MCL_FUTURE`. Everything else is kept, or refused with an
 //! [`Obstacle`].
@@ -76,6 +78,7 @@ mod restore_plan;
 mod samples;
 mod saved;
 mod saved_object;
+mod segment;
 mod shared;
 mod sharing;
 mod steps;
@@ -92,6 +95,7 @@ pub use recognise::{Enumerated, Mappings, Uprobes};
 pub use restore_plan::{PlannedPages, RestorePlan, RestoredProcess};
 pub use saved::{PagesFiles, SavedMemory};
 pub use saved_object::{SavedObject, SharedMemory};
+pub use segment::{HOST_IPC, MadeSegments, Segment, Segments};
 pub use shared::SharedObjects;
 pub use steps::{MapFiles, MapSource};
 pub use survey::StoredPages;

@@ -1,5 +1,8 @@
 //! What is done to each process: the thinking behind [`RestorePlan`](super::RestorePlan).
 
+use std::collections::BTreeMap;
+
+use dormouse_kernel::shm::SegmentId;
 use dormouse_kernel::{Addr, AddrRange};
 
 use super::compare::{self, Pair, inheritable};
@@ -11,7 +14,7 @@ use super::restore_plan::{Process, RestoredProcess};
 use super::saved::PagesFiles;
 use super::steps::MapStep;
 use super::vdso::{KernelVdso, USER_END, free_range};
-use super::vma::{Backing, Vma};
+use super::vma::{Access, Backing, Vma};
 
 /// Only a process that runs the same program as its parent can have pages of it.
 pub(super) fn may_inherit(parent: &Mm, child: &Mm) -> bool {
@@ -53,6 +56,7 @@ pub(super) fn unify(
 #[derive(Debug)]
 pub(super) struct Own<'a> {
     pub(super) mm: &'a Mm,
+    pub(super) segments: &'a BTreeMap<SegmentId, u64>,
     pub(super) contents: Contents,
 }
 
@@ -171,16 +175,83 @@ impl<'a> Planner<'_, 'a> {
             transition(inherited, layout, self.room)
         };
         let mut map = Vec::new();
+        let used = || {
+            let mappings = inherited.iter().chain(&*layout).chain(&kernels);
+            mappings.map(|vma| vma.range).chain([self.room])
+        };
+        let scratch = |len| {
+            let from = Addr::from_raw(1 << 44);
+            free_range(used(), from, len).expect("user memory is never full")
+        };
         if !stay && let Some(kernel) = self.kernel {
-            let used = inherited.iter().chain(&*layout).chain(&kernels).map(|vma| vma.range);
-            map.extend(kernel.map(self.own.mm, |len| {
-                let from = Addr::from_raw(1 << 44);
-                free_range(used.chain([self.room]), from, len).expect("user memory is never full")
-            }));
+            map.extend(kernel.map(self.own.mm, scratch));
         }
-        map.extend(steps);
+        let is_segment = |step: &MapStep| {
+            matches!(step, MapStep::Map(Vma { backing: Backing::Segment { .. }, .. }))
+        };
+        let (segments, others): (Vec<_>, Vec<_>) = steps.into_iter().partition(is_segment);
+        map.extend(others);
+        for (attachment, pieces) in attachments(segments) {
+            attachment.make(self.own.segments, &pieces, scratch, &mut map);
+        }
         *layout = with(layout);
         (unmaps, map, kept)
+    }
+}
+
+/// What one `shmat(2)` has made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Attachment {
+    segment: SegmentId,
+    access: Access,
+    /// Where the segment's first byte is, or would be.
+    base: u64,
+}
+
+/// The pieces that are there of each attachment.
+fn attachments(steps: Vec<MapStep>) -> BTreeMap<Attachment, Vec<Vma>> {
+    let mut attachments: BTreeMap<_, Vec<Vma>> = BTreeMap::new();
+    for step in steps {
+        let MapStep::Map(vma) = step else { continue };
+        let Backing::Segment { segment, offset, access } = vma.backing else { continue };
+        let base = vma.range.start().as_raw().wrapping_sub(offset);
+        attachments.entry(Attachment { segment, access, base }).or_default().push(vma);
+    }
+    attachments
+}
+
+impl Attachment {
+    fn make(
+        self,
+        lengths: &BTreeMap<SegmentId, u64>,
+        pieces: &[Vma],
+        scratch: impl FnOnce(u64) -> AddrRange,
+        steps: &mut Vec<MapStep>,
+    ) {
+        let Self { segment, access, base: _ } = self;
+        let len = lengths[&segment];
+        if let [whole] = pieces
+            && whole.range.len() == len
+        {
+            steps.push(MapStep::Attach { segment, at: whole.range.start(), access });
+        } else {
+            let all = scratch(len);
+            steps.push(MapStep::Attach { segment, at: all.start(), access });
+            for piece in pieces {
+                let Backing::Segment { offset, .. } = piece.backing else { continue };
+                let from = all.start().checked_add(offset);
+                let from = from.and_then(|at| AddrRange::with_len(at, piece.range.len()));
+                let from = from.expect("it was checked that pieces are in the segment");
+                steps.push(MapStep::Move { from, to: piece.range });
+            }
+            steps.push(MapStep::Unmap(all));
+        }
+        for piece in pieces {
+            steps.push(MapStep::Protect(piece.range, piece.prot));
+            if !piece.advice.is_empty() {
+                steps.push(MapStep::Advise(piece.range, piece.advice));
+            }
+        }
     }
 }
 

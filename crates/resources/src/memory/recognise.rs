@@ -7,8 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dormouse_kernel::pagemap::Pagemap;
-use dormouse_kernel::proc::{Perms, ProcDir, Smap, VmFlags, VmaName};
-use dormouse_kernel::{AddrRange, DeviceId, HostPid};
+use dormouse_kernel::proc::{Entry, Perms, ProcDir, Smap, VmFlags, VmaName};
+use dormouse_kernel::shm::SegmentId;
+use dormouse_kernel::{AddrRange, DeviceId, HostPid, PAGE_SIZE};
 
 use super::error::{Error, Obstacle, Result};
 use super::shared::SharedObjects;
@@ -23,6 +24,8 @@ pub struct Mappings {
     uprobes: Uprobes,
     files: HashMap<FileKey, FileId>,
     objects: SharedObjects,
+    /// The IPC namespace whose segments this process sees.
+    ipc: OsString,
 }
 
 /// The address space of a stopped process.
@@ -53,7 +56,9 @@ impl Mappings {
     /// None so far.
     #[must_use]
     pub fn new(objects: SharedObjects, uprobes: Uprobes) -> Self {
-        Self { uprobes, files: HashMap::new(), objects }
+        // Without it, segments cannot be looked up.
+        let ipc = ProcDir::of_self().and_then(|own| own.link(IPC)).unwrap_or_default();
+        Self { uprobes, files: HashMap::new(), objects, ipc }
     }
 
     /// Looks at the address space of a stopped process. `resolve` is asked for
@@ -89,6 +94,17 @@ impl Mappings {
                     object: self.objects.mapped(smap.vma.inode, pid, smap.vma.range),
                     offset: smap.vma.offset,
                 },
+                Kind::Segment { id, path } => {
+                    if proc.link(IPC).map_err(Error::from)? != self.ipc {
+                        return Err(unsupported(pid, smap, Obstacle::ForeignSegment).into());
+                    }
+                    let segment = self.objects.attached((id, path), pid, smap.vma.range)?;
+                    let (offset, len) = (smap.vma.offset, smap.vma.range.len());
+                    if offset.saturating_add(len) > segment.size().next_multiple_of(PAGE_SIZE) {
+                        return Err(unsupported(pid, smap, Obstacle::BeyondSegment).into());
+                    }
+                    Backing::Segment { segment: id, offset, access: access(smap.flags) }
+                }
                 Kind::File { path, memfd } => {
                     let access = access(smap.flags);
                     let key = (smap.vma.device, smap.vma.inode, Arc::clone(path), access);
@@ -154,12 +170,16 @@ impl Mappings {
     }
 }
 
+/// The IPC namespace of a process.
+const IPC: Entry = Entry::Named("ns/ipc");
+
 /// What is mapped, before anything is looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind<'a> {
     Anonymous { heap: bool },
     Droppable,
     SharedMemory,
+    Segment { id: SegmentId, path: &'a Path },
     File { path: &'a Arc<Path>, memfd: bool },
     Vdso,
     Vvar,
@@ -194,7 +214,8 @@ impl<'a> Kind<'a> {
                 if name.starts_with(b"/memfd:") {
                     Self::File { path, memfd: true }
                 } else if name.starts_with(b"/SYSV") {
-                    return Err(Obstacle::SystemV);
+                    let id = u32::try_from(smap.vma.inode).ok().and_then(SegmentId::from_raw);
+                    Self::Segment { id: id.ok_or(Obstacle::Unknown)?, path }
                 } else if name != b"/dev/zero (deleted)" {
                     return Err(Obstacle::Device);
                 } else if shared {

@@ -104,7 +104,10 @@ impl<'a> RestorePlan<'a> {
         let owned: Vec<Own<'a>> = processes
             .iter()
             .zip(contents)
-            .map(|(process, contents)| Own { mm: &process.memory.mm, contents })
+            .map(|(process, contents)| {
+                let SavedMemory { mm, segments, .. } = process.memory;
+                Own { mm, segments, contents }
+            })
             .collect();
         let mut children: Vec<Vec<usize>> = vec![Vec::new(); processes.len()];
         for (number, process) in processes.iter().enumerate() {

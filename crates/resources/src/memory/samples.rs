@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use dormouse_kernel::shm::SegmentId;
 use dormouse_kernel::{Addr, AddrRange, PAGE_SIZE};
 use proptest::prelude::*;
 
@@ -101,6 +102,20 @@ pub(super) fn mapping(range: AddrRange) -> impl Strategy<Value = Vma> {
             Vma { range, prot, backing, traits, advice, lock, name }
         },
     )
+}
+
+/// A segment, or a piece of one, at `range`.
+pub(super) fn segment(range: AddrRange) -> impl Strategy<Value = Vma> {
+    (1..3u32, 0..4u64, any::<bool>(), prot()).prop_map(move |(id, page, writable, prot)| Vma {
+        prot,
+        backing: Backing::Segment {
+            segment: SegmentId::from_raw(id).expect("it is small"),
+            offset: page * PAGE_SIZE,
+            access: if writable { Access::ReadWrite } else { Access::ReadOnly },
+        },
+        traits: Traits::empty(),
+        ..anonymous(range)
+    })
 }
 
 /// Mappings in ascending order, some touching, within `pages` pages from page `first` on.

@@ -1,17 +1,19 @@
 //! An address space as the images of a dump have it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use dormouse_image::pagemap::{Location, Pagemap};
 use dormouse_image::proto::mm::MmEntry;
 use dormouse_image::{ImageDir, ImageError, ImageName};
+use dormouse_kernel::shm::SegmentId;
 use dormouse_kernel::{Addr, AddrRange, PAGE_SIZE};
 
 use super::contents::{ContentRun, Contents, PageSource};
 use super::error::{Error, MappingProblem, Result};
 use super::mm::Mm;
+use super::segment::Segments;
 use super::survey::push_joined;
 use super::vma::{Backing, Traits};
 
@@ -25,6 +27,8 @@ pub struct SavedMemory {
     pub(super) contents: Contents,
     /// The vDSO the process had.
     pub(super) vdso: Contents,
+    /// The sizes of the System V segments it has attached.
+    pub(super) segments: BTreeMap<SegmentId, u64>,
     /// Whether pages in common have the same source, and no others do: a dump of dormouse says so,
     /// unless that would have saved next to nothing.
     pub(super) exact: bool,
@@ -109,7 +113,24 @@ impl SavedMemory {
             }
         }
         let exact = ours && contents.pages() >= FEW_PAGES;
-        Ok(Self { mm, image, contents, vdso, exact })
+        Ok(Self { mm, image, contents, vdso, segments: BTreeMap::new(), exact })
+    }
+
+    /// Finds the System V segments that are attached among those of the dump.
+    ///
+    /// # Errors
+    ///
+    /// One is not there, or too small.
+    pub fn find_segments(&mut self, segments: &Segments) -> Result<()> {
+        for vma in &self.mm.vmas {
+            let Backing::Segment { segment, offset, .. } = vma.backing else { continue };
+            let len = segments.len_of(segment).filter(|len| offset + vma.range.len() <= *len);
+            let (image, at) = (self.image, vma.range.start());
+            let problem = MappingProblem::Segment(segment);
+            let len = len.ok_or(Error::Corrupt { image, at, problem })?;
+            self.segments.insert(segment, len);
+        }
+        Ok(())
     }
 
     /// Pages stored of the process.

@@ -5,12 +5,15 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use dormouse_kernel::proc::{Entry, ProcDir};
+use dormouse_kernel::shm::SegmentId;
 use dormouse_kernel::{Addr, AddrRange, DeviceId, Errno, HostPid, PAGE_SIZE};
 use rustix::fs::{MemfdFlags, OFlags, SeekFrom, fstat, memfd_create, seek};
 
 use super::error::{Error, Result};
+use super::segment::{Segment, Segments};
 use super::survey::push_joined;
 use super::vma::ShmemId;
 
@@ -20,6 +23,7 @@ pub struct SharedObjects {
     device: DeviceId,
     by_inode: HashMap<(DeviceId, u64), ShmemId>,
     holders: Vec<Holder>,
+    segments: Segments,
 }
 
 /// Where an object can be reached.
@@ -41,7 +45,8 @@ impl SharedObjects {
         let failed = |source| Error::Kernel { operation: "create a memfd", source };
         let sample = memfd_create("dormouse", MemfdFlags::CLOEXEC).map_err(failed)?;
         let device = DeviceId::from_stat(fstat(&sample).map_err(failed)?.st_dev);
-        Ok(Self { device, by_inode: HashMap::new(), holders: Vec::new() })
+        let (by_inode, holders) = (HashMap::new(), Vec::new());
+        Ok(Self { device, by_inode, holders, segments: Segments::default() })
     }
 
     /// The file system the kernel keeps them on.
@@ -69,11 +74,28 @@ impl SharedObjects {
         Ok(self.id(inode, || Holder::File(file)))
     }
 
+    /// The segment with this number and this name in maps, which a stopped process has attached at
+    /// `range`.
+    pub(super) fn attached(
+        &mut self,
+        (id, name): (SegmentId, &Path),
+        pid: HostPid,
+        range: AddrRange,
+    ) -> Result<&Segment> {
+        let holders = &mut self.holders;
+        // Its inode has the segment's number, which some other object may have as well.
+        self.segments.seen(id, name, || hold(holders, Holder::Mapping { pid, range }))
+    }
+
+    /// All System V segments seen.
+    #[must_use]
+    pub fn segments(&self) -> &Segments {
+        &self.segments
+    }
+
     fn id(&mut self, inode: (DeviceId, u64), holder: impl FnOnce() -> Holder) -> ShmemId {
-        *self.by_inode.entry(inode).or_insert_with(|| {
-            self.holders.push(holder());
-            ShmemId::from_raw(self.holders.len().try_into().expect("fewer objects than inodes"))
-        })
+        let holders = &mut self.holders;
+        *self.by_inode.entry(inode).or_insert_with(|| hold(holders, holder()))
     }
 
     /// All objects, each opened for reading when its turn comes.
@@ -83,6 +105,11 @@ impl SharedObjects {
             .zip(1..)
             .map(|(holder, id)| (ShmemId::from_raw(id), SharedObject(holder)))
     }
+}
+
+fn hold(holders: &mut Vec<Holder>, holder: Holder) -> ShmemId {
+    holders.push(holder);
+    ShmemId::from_raw(holders.len().try_into().expect("fewer objects than inodes"))
 }
 
 /// One object.

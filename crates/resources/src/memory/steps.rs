@@ -6,7 +6,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
-use dormouse_kernel::{AddrRange, FdNum, PAGE_SIZE};
+use dormouse_kernel::shm::SegmentId;
+use dormouse_kernel::{Addr, AddrRange, FdNum, PAGE_SIZE};
 use dormouse_puppet::{Arg, Bare, Batch};
 use rustix::mm::MapFlags;
 
@@ -22,6 +23,15 @@ pub(super) enum MapStep {
     /// `mmap(2)` of a mapping at its place, which is free: what it is, with what protection it has
     /// for now.
     Map(Vma),
+    /// `shmat(2)` of a whole segment.
+    Attach {
+        /// Which.
+        segment: SegmentId,
+        /// Where.
+        at: Addr,
+        /// Whether it can be written to.
+        access: Access,
+    },
     /// `mremap(2)`: the mapping that ends at the start of the range goes on to its end.
     Extend(AddrRange),
     /// `ARCH_MAP_VDSO_64`: vvar and vDSO, in the order and of the sizes this kernel has.
@@ -222,6 +232,14 @@ impl MapStep {
                 let [a, b, c, d, e] = args;
                 batch.call(libc::SYS_mmap, [a, b, c, d, e, offset.into()]);
             }
+            Self::Attach { segment, at, access } => {
+                let flags = match access {
+                    Access::ReadOnly => libc::SHM_RDONLY,
+                    Access::ReadWrite => 0,
+                };
+                let args = [segment.as_raw().into(), (*at).into(), flags.into()];
+                batch.call(libc::SYS_shmat, args);
+            }
             Self::Extend(range) => {
                 // The last page stands for the mapping: it is in it for sure, however much the
                 // kernel has merged.
@@ -301,6 +319,7 @@ fn map_flags(vma: &Vma) -> (MapFlags, u64) {
         Backing::File { file, private: true } => (MapFlags::PRIVATE, file.offset),
         Backing::File { file, private: false } => (MapFlags::SHARED, file.offset),
         Backing::SharedMemory { offset, .. } => (MapFlags::SHARED, offset),
+        Backing::Segment { .. } => unreachable!("segments are attached"),
         Backing::Vdso | Backing::Vvar | Backing::Vsyscall => {
             unreachable!("the kernel's own mappings are not mapped like others")
         }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bitflags::bitflags;
+use dormouse_kernel::shm::SegmentId;
 use dormouse_kernel::{AddrRange, DeviceId};
 pub use rustix::mm::ProtFlags;
 
@@ -74,6 +75,15 @@ pub enum Backing {
         object: ShmemId,
         /// The object's byte that the mapping begins with.
         offset: u64,
+    },
+    /// A System V segment, attached.
+    Segment {
+        /// Which.
+        segment: SegmentId,
+        /// The segment's byte that the mapping begins with.
+        offset: u64,
+        /// Whether it was attached with `SHM_RDONLY`.
+        access: Access,
     },
     /// The kernel's code page.
     Vdso,

@@ -73,6 +73,12 @@ pub struct IpcShmEntry {
     pub in_pagemaps: Option<bool>,
     #[prost(uint32, optional, tag = "4")]
     pub hugetlb_flag: Option<u32>,
+    /// Dormouse: the ID of `pagemap-shmem-ID.img`, if it is not that of the segment.
+    #[prost(uint32, optional, tag = "20000")]
+    pub contents: Option<u32>,
+    /// Dormouse: the key it was made with, which maps shows even when `desc` has none any more.
+    #[prost(uint32, optional, tag = "20001")]
+    pub made_with_key: Option<u32>,
 }
 
 /// A message queue (`ipc_msg_entry`); `qnum` messages follow it.

@@ -67,7 +67,9 @@ fn contradictions_are_refused() {
     assert_eq!(refused(criu(0xc1, 0x2, 3, 0)), MappingProblem::Status(0xc1));
     assert_eq!(refused(criu(0x4201, 0x22, 3, 0)), MappingProblem::Status(0x4201));
     assert_eq!(refused(criu(1 << 20, 0x22, 3, 0)), MappingProblem::Status(1 << 20));
-    assert_eq!(refused(criu(0x501, 0x21, 3, 0)), MappingProblem::Unsupported(0x501));
+    assert_eq!(refused(criu(0x2201, 0x21, 3, 0)), MappingProblem::Unsupported(0x2201));
+    assert_eq!(refused(criu(0x501, 0x22, 3, 0)), MappingProblem::Flags(0x22));
+    assert_eq!(refused(criu(0x501, 0x21, 3, 1 << 31)), MappingProblem::Id(1 << 31));
     assert_eq!(refused(criu(0x41, 2, 1, 1 << 33)), MappingProblem::Id(1 << 33));
     let named = VmaEntry { name: Some(b"a]".to_vec()), ..good };
     assert_eq!(refused(named), MappingProblem::Name);
@@ -83,6 +85,11 @@ fn guard_pages_are_entries_of_their_own() {
 proptest! {
     #[test]
     fn what_is_encoded_reads_back(vma in samples::mapping(range(0x10000, 0x13000))) {
+        prop_assert_eq!(Vma::decode(&vma.encode()), Ok(Some(vma)));
+    }
+
+    #[test]
+    fn segments_read_back(vma in samples::segment(range(0x10000, 0x13000))) {
         prop_assert_eq!(Vma::decode(&vma.encode()), Ok(Some(vma)));
     }
 

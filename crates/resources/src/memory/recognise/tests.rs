@@ -18,6 +18,9 @@ fn kind(line: &str, flags: &str) -> Result<String, Obstacle> {
 #[test]
 fn kinds_are_told_apart() {
     let file = |path: &str, memfd: bool| Ok(format!("File {{ path: {path:?}, memfd: {memfd} }}"));
+    let segment = |id: u32| {
+        Ok(format!("Segment {{ id: SegmentId({id}), path: \"/SYSV00000001 (deleted)\" }}"))
+    };
     for (line, flags, expected) in [
         ("rw-p 00000000 00:00 0", "rd wr mr mw me ac", Ok("Anonymous { heap: false }".into())),
         ("rw-p 00000000 00:00 0 [stack]", "rd wr gd ac", Ok("Anonymous { heap: false }".into())),
@@ -30,6 +33,7 @@ fn kinds_are_told_apart() {
         ("--xp 00000000 00:00 0 [vsyscall]", "ex", Ok("Vsyscall".into())),
         ("--xp 00000000 00:00 0 [uprobes]", "ex me de io dc", Ok("Uprobes".into())),
         ("rw-s 00000000 00:01 7 /dev/zero (deleted)", "rd wr sh", Ok("SharedMemory".into())),
+        ("rw-s 00000000 00:01 8 /SYSV00000001 (deleted)", "rd wr sh", segment(8)),
         ("rw-s 00000000 00:01 7 [anon_shmem:x]", "rd wr sh", Ok("SharedMemory".into())),
         ("rw-s 00000000 00:01 7 /memfd:a b (deleted)", "rd sh", file("/memfd:a b (deleted)", true)),
         ("rw-p 00000000 00:01 7 /memfd:a b (deleted)", "rd", file("/memfd:a b (deleted)", true)),
@@ -50,7 +54,6 @@ fn what_cannot_be_kept_is_refused() {
         ("rw-p 00000000 00:0f 8 /anon_hugepage (deleted)", "rd wr ht", Obstacle::HugePages),
         ("rw-s 00000000 00:05 8 /dev/mem", "rd wr io pf", Obstacle::Device),
         ("rw-s 00000000 00:01 8 /drm mm object (deleted)", "rd wr", Obstacle::Device),
-        ("rw-s 00000000 00:01 8 /SYSV00000001 (deleted)", "rd wr sh", Obstacle::SystemV),
         ("rw-p 00000000 00:01 8 /dev/zero (deleted)", "rd wr", Obstacle::PrivateShared),
         ("rw-s 00000000 00:0a 8 /[aio] (deleted)", "rd wr de", Obstacle::AioRing),
         ("rw-s 00000000 00:09 8 /secretmem (deleted)", "rd wr lo", Obstacle::Secret),
