@@ -6,15 +6,19 @@ use std::process::{Command, ExitCode};
 
 use dormouse_testkit::interop::{self, InteropError};
 
-fn workspace() -> PathBuf {
+pub(crate) fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Builds what is tried, and has [`table`] written by another process of this program: the testkit
-/// finds CRIU by `CRIU_BIN`, here and in its pens.
 pub(crate) fn run(args: &[&str]) -> std::io::Result<ExitCode> {
+    write("interop-table", args)
+}
+
+/// Builds what is tried, and has a table written by another process of this program: the testkit
+/// finds CRIU by `CRIU_BIN`, here and in its pens.
+pub(crate) fn write(command: &str, args: &[&str]) -> std::io::Result<ExitCode> {
     let mut table = Command::new(env::current_exe()?);
-    table.arg("interop-table");
+    table.arg(command);
     match args {
         [] => {}
         ["--criu", path] => _ = table.env("CRIU_BIN", path),
@@ -28,7 +32,10 @@ pub(crate) fn run(args: &[&str]) -> std::io::Result<ExitCode> {
 
 /// Runs the square, and writes the table; or, inside a pen, runs one corner for one scenario.
 pub(crate) fn table() -> Result<ExitCode, InteropError> {
-    // Cargo puts all binaries into one directory.
-    let exe = env::current_exe().unwrap_or_default();
-    interop::main(&exe.with_file_name("dormouse-scenario"), &workspace().join("docs/interop.md"))
+    interop::main(&scenario(), &workspace().join("docs/interop.md"))
+}
+
+/// Cargo puts all binaries into one directory.
+pub(crate) fn scenario() -> PathBuf {
+    env::current_exe().unwrap_or_default().with_file_name("dormouse-scenario")
 }

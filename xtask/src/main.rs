@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+mod epoll;
+mod epoll_bench;
+mod epoll_target;
 mod interop;
 
 fn main() -> ExitCode {
@@ -10,6 +13,12 @@ fn main() -> ExitCode {
     match words[..] {
         ["interop", ref options @ ..] => told(interop::run(options)),
         ["interop-table"] => told(interop::table()),
+        ["epoll", ref options @ ..] => told(epoll::run(options)),
+        ["epoll-table"] => told(epoll::table()),
+        ["epoll-bench", ref options @ ..] => told(epoll_bench::run(options)),
+        ["epoll-target", kind, items, files, out] => {
+            told(epoll_target::run(kind, items, files, out))
+        }
         // The first process of a pen is this program without arguments.
         [] if dormouse_testkit::pen::inside().is_some() => told(interop::table()),
         _ => usage(),
@@ -24,6 +33,6 @@ fn told<E: std::fmt::Display>(result: Result<ExitCode, E>) -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: xtask interop [--criu PATH]");
+    eprintln!("usage: xtask (interop | epoll | epoll-bench) [--criu PATH]");
     ExitCode::FAILURE
 }

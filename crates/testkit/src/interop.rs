@@ -26,11 +26,11 @@ pub enum InteropError {
     Failure(#[from] Failure),
 }
 
-/// One square: what went wrong in each corner, if anything.
-struct Row {
+/// One square, or some corners of it: what went wrong in each, if anything.
+struct Row<const N: usize> {
     name: String,
     missing: Option<String>,
-    corners: [Option<String>; 4],
+    corners: [Option<String>; N],
 }
 
 /// The `main` of a program that writes the table to `out`; it is run again inside each pen.
@@ -54,6 +54,40 @@ pub fn main(scenario: &Path, out: &Path) -> Result<ExitCode, InteropError> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A scenario that each checkpointer dumped and restored by itself.
+pub struct Beside {
+    /// The scenario's name.
+    pub name: String,
+    /// Why it was not tried.
+    pub missing: Option<String>,
+    /// What dormouse did wrong, if anything.
+    pub dormouse: Option<String>,
+    /// What CRIU did.
+    pub criu: Option<String>,
+}
+
+/// Tries all scenarios of a subject with both, each by itself. The pens are those of [`main`].
+///
+/// # Errors
+/// A checkpointer is missing.
+pub fn beside(scenario: &Path, subject: &str) -> Result<Vec<Beside>, InteropError> {
+    let binaries = Binaries::find(scenario);
+    binaries.dormouse?;
+    binaries.criu?;
+    let mut squares = squares(Facts::list(scenario)?);
+    squares.retain(|square| square[0].subject.facts.name.starts_with(subject));
+    let alone = |[dormouse, _, _, criu]: [Combination; 4]| [dormouse, criu];
+    let rows = run(squares.into_iter().map(alone).collect());
+    let short = |said: &Option<String>| said.as_deref().map(summary);
+    let beside = |Row { name, missing, corners: [dormouse, criu] }: Row<2>| Beside {
+        name,
+        missing,
+        dormouse: short(&dormouse),
+        criu: short(&criu),
+    };
+    Ok(rows.into_iter().map(beside).collect())
+}
+
 /// The four combinations of each scenario that can be dumped, as its first user.
 fn squares(scenarios: Vec<Facts>) -> Vec<[Combination; 4]> {
     let dumpable = scenarios.into_iter().filter(|f| f.refused.is_none());
@@ -68,9 +102,9 @@ fn squares(scenarios: Vec<Facts>) -> Vec<[Combination; 4]> {
 }
 
 /// Runs all, several at once.
-fn run(squares: Vec<[Combination; 4]>) -> Vec<Row> {
+fn run<const N: usize>(squares: Vec<[Combination; N]>) -> Vec<Row<N>> {
     let workers = thread::available_parallelism().map_or(1, usize::from);
-    let queue: Mutex<VecDeque<[Combination; 4]>> = Mutex::new(squares.into());
+    let queue: Mutex<VecDeque<[Combination; N]>> = Mutex::new(squares.into());
     let done = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..workers {
@@ -90,7 +124,7 @@ fn run(squares: Vec<[Combination; 4]>) -> Vec<Row> {
     rows
 }
 
-fn row(square: &[Combination; 4]) -> Row {
+fn row<const N: usize>(square: &[Combination; N]) -> Row<N> {
     let facts = &square[0].subject.facts;
     let corners = square.each_ref().map(|combination| {
         let result = match &facts.missing {
@@ -102,7 +136,7 @@ fn row(square: &[Combination; 4]) -> Row {
     Row { name: facts.name.clone(), missing: facts.missing.clone(), corners }
 }
 
-fn line(row: &Row) -> String {
+fn line<const N: usize>(row: &Row<N>) -> String {
     let cells = row.corners.each_ref().map(|corner| match (&row.missing, corner) {
         (Some(_), _) => "-",
         (None, None) => "yes",
@@ -111,7 +145,7 @@ fn line(row: &Row) -> String {
     format!("| {} | {} |\n", row.name, cells.join(" | "))
 }
 
-fn table(rows: &[Row]) -> String {
+fn table(rows: &[Row<4>]) -> String {
     let titles = Action::SQUARE.map(|action| match action {
         Action::Interop(dump, restore) => format!("{dump} → {restore}"),
         other => other.to_string(),
@@ -126,7 +160,7 @@ fn table(rows: &[Row]) -> String {
     let _ = writeln!(text, "| scenario | {} |\n|---|---|---|---|---|", titles.join(" | "));
     rows.iter().for_each(|row| text.push_str(&line(row)));
     for (index, title) in titles.iter().enumerate() {
-        let failed: Vec<&Row> = rows.iter().filter(|r| r.corners[index].is_some()).collect();
+        let failed: Vec<&Row<4>> = rows.iter().filter(|r| r.corners[index].is_some()).collect();
         let _ = writeln!(text, "\n## {title}: {} of {} fail\n", failed.len(), rows.len());
         for row in failed {
             let _ = writeln!(

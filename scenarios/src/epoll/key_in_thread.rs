@@ -2,7 +2,7 @@
 //! process.
 //!
 //! Verified: what the thread writes to them is reported.
-//! CRIU: loses the thread's table without a word, and cannot dump the items.
+//! CRIU: cannot dump.
 
 use std::os::fd::{AsFd, AsRawFd};
 

@@ -1,7 +1,7 @@
 //! Two tables in one process, where one number stands for two files, and both are watched under it.
 //!
 //! Verified: each file is reported with its own data, and each table deletes its own item by the number.
-//! CRIU: loses the thread's table without a word.
+//! CRIU: cannot dump.
 
 use std::os::fd::{AsFd, AsRawFd};
 

@@ -1,7 +1,7 @@
 //! Level-triggered items on every kind of file, ready or not.
 //!
 //! Verified: those that are ready are reported each time, and those that are not after their events.
-//! CRIU: works.
+//! CRIU: reports them in the order it adds them.
 
 use super::target::Target;
 use super::watch::{Epoll, NOTHING};

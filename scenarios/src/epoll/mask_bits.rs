@@ -1,7 +1,7 @@
 //! Masks with every condition there is and bits that mean nothing.
 //!
 //! Verified: what is reported, and the masks by fdinfo, which shows all bits.
-//! CRIU: works.
+//! CRIU: reports them in the order it adds them.
 
 use std::os::fd::{AsFd, AsRawFd};
 

@@ -1,7 +1,7 @@
 //! Epolls that watch each other under numbers that are closed or stand for others by now.
 //!
 //! Verified: an event of the innermost goes through all.
-//! CRIU: gives the items the numbers that the epolls have now.
+//! CRIU: gives the items the numbers that the epolls have now, and two become one.
 
 use super::watch::{EDGE, Epoll, IN, NOTHING, at, event, plant, rouse};
 use crate::{Context, Scenario};

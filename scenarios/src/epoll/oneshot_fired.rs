@@ -1,7 +1,7 @@
 //! One-shots on every kind of file that were reported, and whose files have nothing to report since.
 //!
 //! Verified: events of all are not reported; armed again, all are, in the order they are armed.
-//! CRIU: works.
+//! CRIU: arms them for hang-ups and errors, as the kernel does with what is added.
 
 use super::target::Target;
 use super::watch::{Epoll, NOTHING, ONCE};

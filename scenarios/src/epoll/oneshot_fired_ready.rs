@@ -1,7 +1,7 @@
 //! One-shots on every kind of file that were reported, and whose files still have the same to report.
 //!
 //! Verified: they are not reported, nor are further events; armed again, all are.
-//! CRIU: works.
+//! CRIU: arms them for hang-ups and errors, as the kernel does with what is added.
 
 use super::target::Target;
 use super::watch::{EDGE, Epoll, NOTHING, ONCE};

@@ -1,7 +1,7 @@
 //! Several items of one file in two epolls: the file tells them newest first.
 //!
 //! Verified: an event after comes out in the reverse order of the adds, by whatever number.
-//! CRIU: adds them in the order of its own list.
+//! CRIU: gives two items one number, and the restore fails.
 
 use super::watch::{EDGE, Epoll, IN, NOTHING, at, event, plant, rouse};
 use crate::{Context, Scenario, sys};

@@ -2,7 +2,7 @@
 //! on either.
 //!
 //! Verified: each process deletes its own item by that number, and both are told of both files.
-//! CRIU: takes the number in one table for the file in the other.
+//! CRIU: cannot dump.
 
 use super::watch::{Epoll, IN, at, event, plant, rouse};
 use crate::{Context, Scenario};

@@ -1,7 +1,7 @@
 //! Waits in `epoll_pwait` and `epoll_pwait2` with a mask that lets a signal in which the thread blocks.
 //!
 //! Verified: the signal, once sent, ends both waits with `EINTR`, handled; the thread's mask is as before.
-//! CRIU: returns `EINTR` without a signal.
+//! CRIU: returns `EINTR` without a signal, and the signals that were let in stay so.
 
 use std::os::fd::{AsFd, AsRawFd};
 

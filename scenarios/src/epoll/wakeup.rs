@@ -1,7 +1,7 @@
 //! Items with `EPOLLWAKEUP`, which take `CAP_BLOCK_SUSPEND`, and a kernel that can suspend.
 //!
 //! Verified: the flag is there, by fdinfo, and the item works.
-//! CRIU: keeps it.
+//! CRIU: not seen: no machine at hand keeps the flag.
 
 use std::os::fd::{AsFd, AsRawFd};
 
