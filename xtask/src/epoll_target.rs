@@ -46,7 +46,7 @@ pub(crate) fn run(kind: &str, items: &str, files: &str, out: &str) -> io::Result
             bare += began.elapsed();
         }
     }
-    let mut events: Vec<epoll::Event> = Vec::with_capacity(items as usize / 3);
+    let mut events: Vec<epoll::Event> = Vec::with_capacity(1 + items as usize / 3);
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     epoll::wait(&set, spare_capacity(&mut events), Some(&at_once))?;
     drop(events);
@@ -57,7 +57,11 @@ pub(crate) fn run(kind: &str, items: &str, files: &str, out: &str) -> io::Result
 }
 
 fn mask(item: u32) -> EventFlags {
-    let edge = if item % 3 == 0 { EventFlags::ET } else { EventFlags::empty() };
-    let condition = if item % 3 == 0 || item % 4 == 0 { EventFlags::IN } else { EventFlags::PRI };
+    let edge = if item.is_multiple_of(3) { EventFlags::ET } else { EventFlags::empty() };
+    let condition = if item.is_multiple_of(3) || item.is_multiple_of(4) {
+        EventFlags::IN
+    } else {
+        EventFlags::PRI
+    };
     edge | condition
 }

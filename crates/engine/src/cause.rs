@@ -150,7 +150,7 @@ fn of_resource(error: &resources::Error) -> ErrorKind {
         E::Ptrace(error) => of_ptrace(error),
         E::Puppet(error) => of_puppet(error),
         E::Compare(error) => of_errno(error.source),
-        E::EpollReader(_) => ErrorKind::Unsupported,
+        E::EpollReader(_) | E::EpollItem { .. } => ErrorKind::Unsupported,
         E::ReadEpoll(_) | E::FillEpoll(_) => ErrorKind::Kernel,
         E::Memory(error) => of_memory(error),
     }
@@ -215,6 +215,7 @@ impl Cause {
         match self {
             Self::Resource(resources::Error::Unsupported { hint, .. })
             | Self::Unsupported { hint, .. } => Some(hint),
+            Self::Resource(resources::Error::EpollItem { problem, .. }) => Some(problem.hint()),
             Self::Memory(memory::Error::Unsupported { obstacle, .. }) => obstacle.hint(),
             Self::Memory(memory::Error::SegmentTaken { .. }) => {
                 Some("remove the segment (ipcrm), or restore in a new IPC namespace")

@@ -81,6 +81,14 @@ pub enum Error {
     /// Epolls cannot be read on this system.
     #[error("epolls cannot be read here")]
     EpollReader(#[from] epoll_interest::SetUpError),
+    /// An item of an epoll cannot be carried over.
+    #[error("item {number} {problem}")]
+    EpollItem {
+        /// The number in its key.
+        number: u32,
+        /// Why not.
+        problem: crate::file::ItemProblem,
+    },
     /// An epoll could not be read.
     #[error(transparent)]
     ReadEpoll(#[from] epoll_interest::InspectError),

@@ -48,6 +48,7 @@ mod table;
 mod undo;
 
 pub use collect::{CollectCx, CollectOptions, SaveShared};
+pub use epoll::{ItemProblem, Outsider};
 pub use files::{CreateCx, CreatedFiles, FileRef, Files, FillCx, LoadShared};
 pub use id::{FdTableId, FileId, InodeId};
 pub use index::{FileIndex, Identity, Place, compare};

@@ -141,7 +141,43 @@ fn a_file_that_only_others_have_is_refused() {
     let (old, file) = (epoll(), event(0));
     watch(&old, &file, 1, EventFlags::IN);
     let error = round_trip(&[old.as_fd()]).map(drop).unwrap_err().to_string();
-    assert!(error.contains("no process of the tree has open"), "{error}");
+    let number = file.as_raw_fd();
+    let expected = format!("item {number} watches a file that no process of the tree has open");
+    assert_eq!(error, expected);
+    // Who has it is told, if that is another process. It inherits what is not close-on-exec.
+    let mut sleep = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    drop(file);
+    let error = round_trip(&[old.as_fd()]).map(drop).unwrap_err().to_string();
+    let pid = sleep.id();
+    sleep.kill().unwrap();
+    sleep.wait().unwrap();
+    assert_eq!(
+        error,
+        format!("{expected}: process {pid} (\"sleep\") has it, as descriptor {number}")
+    );
+}
+
+/// What cannot be fired again is refused while the program is still there.
+#[test]
+fn a_fired_one_shot_on_a_file_that_stays_silent_is_refused() {
+    if !can_read() {
+        return;
+    }
+    let old = epoll();
+    let flags = rustix::fs::inotify::CreateFlags::CLOEXEC;
+    let file = rustix::fs::inotify::init(flags).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    rustix::fs::inotify::add_watch(&file, dir.path(), rustix::fs::inotify::WatchFlags::CREATE)
+        .unwrap();
+    watch(&old, &file, 1, ONCE);
+    std::fs::write(dir.path().join("new"), "").unwrap();
+    assert_eq!(events(&old), [(1, IN)]);
+    let mut dump = Dump::new();
+    dump.descriptor(&old);
+    dump.descriptor(&file);
+    let error = dump.write().map(drop).unwrap_err().to_string();
+    let number = file.as_raw_fd();
+    assert!(error.starts_with(&format!("item {number} is a one-shot that has fired")), "{error}");
 }
 
 /// CRIU says no more than numbers and masks: its items are added as new.

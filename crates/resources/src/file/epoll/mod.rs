@@ -14,33 +14,38 @@
 //! Fill: all epolls at once, in two steps: what takes files that are new, and
 //! the rest when every file is filled. Items of images without state are added
 //! as CRIU does it.
+//! Refused: an item on a file that nobody in the tree has, naming who has it;
+//! a fired one-shot on a file that cannot be made to report anything (inotify,
+//! fanotify, pidfd, signalfd).
 //! Not preserved: see `epoll_interest::Rebuild`.
 //! Kernel needed: BTF and BPF (`CAP_BPF`, `CAP_PERFMON`) for the dump.
-//! Scenarios: `crates/resources/tests`.
+//! Scenarios: `epoll`; `crates/resources/tests`.
 
-use std::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
+mod collect;
+mod outside;
+mod problem;
+mod rebuild;
+
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
+use dormouse_image::ImageName;
 use dormouse_image::proto::files::eventpoll::{
     BusyPollEntry, EventpollFileEntry, EventpollStateEntry, EventpollTfdEntry,
 };
 use dormouse_image::proto::files::{FdType, FileEntry};
-use dormouse_image::{ImageDir, ImageName};
-use epoll_interest::{
-    BusyPoll, Events, FdNumber, FileKey, Insertion, Inspection, Inspector, Interest, Item, Rebuild,
-    Wanted, insert,
-};
+use epoll_interest::{BusyPoll, Events, FdNumber, Insertion, Interest, Item, Wanted, insert};
 use rustix::event::epoll;
 
-use super::source::SourcePart;
 use super::{
-    CollectCx, CreateCx, Created, FdTable, FileId, FileKind, FileRef, FillCx, FillRank, ImageSink,
+    CollectCx, CreateCx, Created, FileId, FileKind, FileRef, FillCx, FillRank, ImageSink,
     ImageSource, Inode, Probe, Status, Use,
 };
 use crate::corrupt::corrupt;
 use crate::{Error, Result};
+use collect::Collected;
+pub use problem::{ItemProblem, Outsider};
+use rebuild::{Set, Source};
 
 /// An epoll.
 #[derive(Debug)]
@@ -65,164 +70,6 @@ enum Watches {
     Added(Vec<Item<FileRef>>),
 }
 
-/// An item, and what CRIU's image says of it.
-#[derive(Debug)]
-struct Collected {
-    item: Item<FileId>,
-    /// A number of its file in an fd table that has the epoll.
-    number: Option<FdNumber>,
-    device: u32,
-    inode: u64,
-    offset: i64,
-}
-
-/// How many descriptors are held at a time to learn whose they are.
-const BATCH: usize = 256;
-
-/// A number that no descriptor has: it is above every limit
-/// (`sysctl_nr_open_max`, `fs/file.c`).
-const NO_NUMBER: u32 = i32::MAX as u32;
-
-/// What it takes to read epolls, set up with the first.
-#[derive(Default)]
-struct Reader {
-    inspector: Option<Inspector>,
-    files: HashMap<FileKey, FileId>,
-}
-
-impl Reader {
-    fn read(&mut self, cx: &CollectCx<'_>, epoll: &OwnedFd) -> Result<Inspection> {
-        let inspector = match &mut self.inspector {
-            Some(inspector) => inspector,
-            None => {
-                let mut inspector = Inspector::new()?;
-                let open: Vec<_> =
-                    cx.probes.values().filter(|probe| probe.has_description()).collect();
-                for probes in open.chunks(BATCH) {
-                    let files: Vec<_> =
-                        probes.iter().map(|probe| probe.duplicate()).collect::<Result<_>>()?;
-                    let fds: Vec<_> = files.iter().map(AsFd::as_fd).collect();
-                    let keys = inspector.file_keys(&fds)?;
-                    self.files.extend(keys.into_iter().zip(probes.iter().map(|probe| probe.id)));
-                }
-                self.inspector.insert(inspector)
-            }
-        };
-        Ok(inspector.get_events(epoll.as_fd())?)
-    }
-}
-
-/// By file, its lowest number in the table.
-fn numbers(table: Option<&FdTable<FileId>>) -> HashMap<FileId, Vec<u32>> {
-    let mut numbers: HashMap<FileId, Vec<u32>> = HashMap::new();
-    for descriptor in table.into_iter().flat_map(|table| &table.entries) {
-        numbers.entry(descriptor.file).or_default().push(descriptor.fd.as_raw());
-    }
-    numbers
-}
-
-fn collect(cx: &CollectCx<'_>, probe: &Probe, epoll: &OwnedFd) -> Result<Watches> {
-    let mut reader = cx.part::<Reader>();
-    let Inspection { interest, listed } = reader.read(cx, epoll)?;
-    let pending = interest.pending.clone();
-    let interest = interest.try_map(|item| {
-        reader.files.get(&item.file).copied().ok_or_else(|| Error::Unsupported {
-            object: "an epoll",
-            detail: probe.link.clone().into(),
-            reason: "it watches a file that no process of the tree has open any more",
-            hint: "checkpoint the tree together with the process that has it",
-        })
-    })?;
-    let holds = |table: &&FdTable<FileId>| table.entries.iter().any(|own| own.file == probe.id);
-    let numbers = numbers(cx.tables.iter().find(holds));
-    let found = |(item, entry): (Item<FileId>, epoll_interest::fdinfo::Entry)| {
-        let own = item.fd.as_raw();
-        let there = numbers.get(&item.file);
-        let same = there.and_then(|there| there.iter().find(|&&number| number == own));
-        let number = same.or(there.and_then(|there| there.first()));
-        Collected {
-            number: number.map(|&number| FdNumber::from_raw(number)),
-            item,
-            device: entry.dev,
-            inode: entry.ino,
-            offset: entry.pos,
-        }
-    };
-    let mut items: Vec<_> = interest.items.into_iter().zip(listed).map(found).enumerate().collect();
-    // The kernel has them in an order that is another each time.
-    items.sort_by_key(|(_, Collected { item, .. })| (item.fd, item.file));
-    let mut place = vec![0; items.len()];
-    for (new, &(old, _)) in items.iter().enumerate() {
-        place[old] = new;
-    }
-    let pending = pending.into_iter().map(|index| place[index]).collect();
-    let items = items.into_iter().map(|(_, item)| item).collect();
-    Ok(Watches::Collected { items, pending })
-}
-
-impl Collected {
-    fn entry(&self) -> EventpollTfdEntry {
-        let Self { item, number, device, inode, offset } = self;
-        let Item { file, fd, events, data, seniority } = item;
-        let tfd = number.map_or(NO_NUMBER, FdNumber::as_raw);
-        EventpollTfdEntry {
-            id: 0,
-            tfd,
-            events: events.bits(),
-            data: *data,
-            dev: Some(*device),
-            inode: Some(*inode),
-            pos: Some(offset.cast_unsigned()),
-            target: Some(file.as_raw()),
-            number: (fd.as_raw() != tfd).then_some(fd.as_raw()),
-            seniority: Some(*seniority).filter(|&seniority| seniority != 0),
-        }
-    }
-}
-
-/// All epolls of a checkpoint, to be filled together.
-#[derive(Debug, Default)]
-struct Set {
-    wanted: RefCell<Vec<Wanted<FileRef>>>,
-    /// Once all are known.
-    rebuild: OnceCell<Rebuild<FileRef>>,
-}
-
-impl Set {
-    fn rebuild(&self) -> &Rebuild<FileRef> {
-        self.rebuild.get().expect("set when all files were decoded")
-    }
-}
-
-#[derive(Default)]
-struct Source(Rc<Set>);
-
-impl SourcePart for Source {
-    fn open(_: &ImageDir) -> Result<Self> {
-        Ok(Self::default())
-    }
-
-    fn end(self) -> Result<()> {
-        let wanted = self.0.wanted.take();
-        let epolls: Vec<_> = wanted.iter().map(|wanted| wanted.epoll).collect();
-        let rebuild = Rebuild::new(wanted).map_err(|problem| {
-            use epoll_interest::WantedError::{Loop, Mask, Pending, SameEpoll, SameKey};
-            let (epoll, reason) = match problem {
-                SameEpoll { epoll } => (epoll, "it is there twice"),
-                SameKey { epoll, .. } => (epoll, "it has two items with one key"),
-                Pending { epoll } => (epoll, "its pending items are not items of it, each once"),
-                Mask { epoll, .. } => (epoll, "an item has a mask that cannot be"),
-                Loop { epoll } => (epoll, "it watches itself"),
-            };
-            let id = epolls.get(epoll).map_or(0, |epoll| epoll.id().as_raw());
-            corrupt(ImageName::Files, Epoll::NAME, id, reason)
-        })?;
-        // Nobody else sets it.
-        let _ = self.0.rebuild.set(rebuild);
-        Ok(())
-    }
-}
-
 impl FileKind for Epoll {
     const NAME: &'static str = "epoll";
     const TYPE: FdType = FdType::EventPoll;
@@ -235,7 +82,7 @@ impl FileKind for Epoll {
     fn collect(cx: &CollectCx<'_>, probe: &Probe) -> Result<Self> {
         let status = Status::collect(cx, probe)?;
         let epoll = probe.duplicate()?;
-        let watches = collect(cx, probe, &epoll)?;
+        let watches = collect::watches(cx, probe, &epoll)?;
         let busy_poll = BusyPoll::get(epoll.as_fd())
             .map_err(Error::kernel_io("EPIOCGPARAMS", &probe.link))?
             .filter(|busy_poll| *busy_poll != BusyPoll::default());
@@ -347,9 +194,12 @@ impl FileKind for Epoll {
         });
         if rank == FillRank::Fresh {
             if let Some(set) = set {
-                for left in set.rebuild().prepare(fd)? {
-                    let (epoll, target) = (left.epoll.id(), left.file.id());
-                    tracing::warn!(%epoll, %target, fd = %left.fd, "a fired one-shot is armed");
+                let left = set.rebuild().prepare(fd)?;
+                // The dump has refused those, so these images are another's.
+                if let Some(left) = left.first() {
+                    let link = format!("file {}", left.file.id()).into();
+                    let problem = ItemProblem::Fired(link);
+                    return Err(Error::EpollItem { number: left.fd.as_raw(), problem });
                 }
             }
             return Ok(());

@@ -1,0 +1,153 @@
+//! Reading epolls: what each item watches, and whether it is pending.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+
+use dormouse_image::proto::files::eventpoll::EventpollTfdEntry;
+use epoll_interest::fdinfo::Entry;
+use epoll_interest::{FdNumber, FileKey, Inspection, Inspector, Interest, Item};
+
+use super::problem::ItemProblem;
+use super::{Watches, outside};
+use crate::file::{CollectCx, FdTable, FileId, Probe};
+use crate::{Error, Result};
+
+/// An item, and what CRIU's image says of it.
+#[derive(Debug)]
+pub(super) struct Collected {
+    item: Item<FileId>,
+    /// A number of its file in an fd table that has the epoll.
+    number: Option<FdNumber>,
+    device: u32,
+    inode: u64,
+    offset: i64,
+}
+
+/// How many descriptors are held at a time to learn whose they are.
+const BATCH: usize = 256;
+
+/// A number that no descriptor has: it is above every limit
+/// (`sysctl_nr_open_max`, `fs/file.c`).
+const NO_NUMBER: u32 = i32::MAX as u32;
+
+/// What it takes to read epolls, set up with the first.
+#[derive(Default)]
+struct Reader {
+    inspector: Option<Inspector>,
+    files: HashMap<FileKey, FileId>,
+}
+
+impl Reader {
+    fn read(&mut self, cx: &CollectCx<'_>, epoll: &OwnedFd) -> Result<Inspection> {
+        let inspector = match &mut self.inspector {
+            Some(inspector) => inspector,
+            None => {
+                let mut inspector = Inspector::new()?;
+                let open: Vec<_> =
+                    cx.probes.values().filter(|probe| probe.has_description()).collect();
+                for probes in open.chunks(BATCH) {
+                    let files: Vec<_> =
+                        probes.iter().map(|probe| probe.duplicate()).collect::<Result<_>>()?;
+                    let fds: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+                    let keys = inspector.file_keys(&fds)?;
+                    self.files.extend(keys.into_iter().zip(probes.iter().map(|probe| probe.id)));
+                }
+                self.inspector.insert(inspector)
+            }
+        };
+        Ok(inspector.get_events(epoll.as_fd())?)
+    }
+
+    /// Puts our numbers of files in the place of their keys.
+    fn name(&mut self, interest: Interest<FileKey>, listed: &[Entry]) -> Result<Interest<FileId>> {
+        let Self { inspector, files } = self;
+        let mut entries = listed.iter();
+        interest.try_map(|item| {
+            let entry = entries.next();
+            files.get(&item.file).copied().ok_or_else(|| {
+                let looked = inspector.as_mut().zip(entry);
+                let holder = looked
+                    .and_then(|(inspector, entry)| outside::holder(inspector, item.file, entry));
+                let problem = ItemProblem::Outside(holder);
+                Error::EpollItem { number: item.fd.as_raw(), problem }
+            })
+        })
+    }
+}
+
+/// Kinds of files that report nothing while they are new, and that nothing
+/// can be done about: they need something to happen in the world.
+const SILENT: [&str; 4] = ["inotify", "fanotify", "pidfd", "signalfd"];
+
+/// A one-shot that has fired can only be made by being fired again.
+fn check_fired(item: &Item<FileId>, target: &Probe) -> Result<()> {
+    if !target.anonymous_inode().is_some_and(|kind| SILENT.contains(&kind)) {
+        return Ok(());
+    }
+    let problem = ItemProblem::Fired(target.link.clone());
+    Err(Error::EpollItem { number: item.fd.as_raw(), problem })
+}
+
+/// By file, its lowest number in the table.
+fn numbers(table: Option<&FdTable<FileId>>) -> HashMap<FileId, Vec<u32>> {
+    let mut numbers: HashMap<FileId, Vec<u32>> = HashMap::new();
+    for descriptor in table.into_iter().flat_map(|table| &table.entries) {
+        numbers.entry(descriptor.file).or_default().push(descriptor.fd.as_raw());
+    }
+    numbers
+}
+
+pub(super) fn watches(cx: &CollectCx<'_>, probe: &Probe, epoll: &OwnedFd) -> Result<Watches> {
+    let mut reader = cx.part::<Reader>();
+    let Inspection { interest, listed } = reader.read(cx, epoll)?;
+    let pending = interest.pending.clone();
+    let interest = reader.name(interest, &listed)?;
+    for item in interest.items.iter().filter(|item| item.fired()) {
+        check_fired(item, &cx.probes[&item.file])?;
+    }
+    let holds = |table: &&FdTable<FileId>| table.entries.iter().any(|own| own.file == probe.id);
+    let numbers = numbers(cx.tables.iter().find(holds));
+    let found = |(item, entry): (Item<FileId>, Entry)| {
+        let own = item.fd.as_raw();
+        let there = numbers.get(&item.file);
+        let same = there.and_then(|there| there.iter().find(|&&number| number == own));
+        let number = same.or(there.and_then(|there| there.first()));
+        Collected {
+            number: number.map(|&number| FdNumber::from_raw(number)),
+            item,
+            device: entry.dev,
+            inode: entry.ino,
+            offset: entry.pos,
+        }
+    };
+    let mut items: Vec<_> = interest.items.into_iter().zip(listed).map(found).enumerate().collect();
+    // The kernel has them in an order that is another each time.
+    items.sort_by_key(|(_, Collected { item, .. })| (item.fd, item.file));
+    let mut place = vec![0; items.len()];
+    for (new, &(old, _)) in items.iter().enumerate() {
+        place[old] = new;
+    }
+    let pending = pending.into_iter().map(|index| place[index]).collect();
+    let items = items.into_iter().map(|(_, item)| item).collect();
+    Ok(Watches::Collected { items, pending })
+}
+
+impl Collected {
+    pub(super) fn entry(&self) -> EventpollTfdEntry {
+        let Self { item, number, device, inode, offset } = self;
+        let Item { file, fd, events, data, seniority } = item;
+        let tfd = number.map_or(NO_NUMBER, FdNumber::as_raw);
+        EventpollTfdEntry {
+            id: 0,
+            tfd,
+            events: events.bits(),
+            data: *data,
+            dev: Some(*device),
+            inode: Some(*inode),
+            pos: Some(offset.cast_unsigned()),
+            target: Some(file.as_raw()),
+            number: (fd.as_raw() != tfd).then_some(fd.as_raw()),
+            seniority: Some(*seniority).filter(|&seniority| seniority != 0),
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Items that cannot be carried over.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+
+use dormouse_kernel::{FdNum, HostPid};
+
+/// What is the matter with an item of an epoll.
+#[derive(Debug)]
+pub enum ItemProblem {
+    /// Nobody in the tree has its file open; who has, if that was found.
+    Outside(Option<Outsider>),
+    /// It is a one-shot that has fired, on a file of a kind that cannot be made
+    /// to fire it again.
+    Fired(PathBuf),
+}
+
+/// Somebody who is not in the tree and has a file open.
+#[derive(Debug)]
+pub struct Outsider {
+    /// The process.
+    pub pid: HostPid,
+    /// Its name.
+    pub name: OsString,
+    /// The number there.
+    pub fd: FdNum,
+}
+
+impl ItemProblem {
+    /// What the user can do.
+    #[must_use]
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::Outside(Some(_)) => "checkpoint the tree together with that process",
+            Self::Outside(None) => "checkpoint the tree together with whoever has the file open",
+            Self::Fired(_) => "checkpoint the program after it has armed the item again",
+        }
+    }
+}
+
+impl fmt::Display for ItemProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Outside(holder) => {
+                f.write_str("watches a file that no process of the tree has open")?;
+                match holder {
+                    Some(Outsider { pid, name, fd }) => {
+                        write!(f, ": process {pid} ({name:?}) has it, as descriptor {fd}")
+                    }
+                    None => Ok(()),
+                }
+            }
+            Self::Fired(link) => {
+                write!(
+                    f,
+                    "is a one-shot that has fired, on {link:?}, where nothing can do that again"
+                )
+            }
+        }
+    }
+}
