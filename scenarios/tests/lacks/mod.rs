@@ -7,7 +7,6 @@ pub(crate) const LACKS: &[(&str, &str)] = &[
     ("locks", "file locks are not dumped yet"),
     ("sockets", "sockets are not dumped yet"),
     ("files::unlinked_linked::", "a file with another hard link takes --link-remap"),
-    ("memory::cow_siblings::", "pages that only siblings share do not come back shared yet"),
     ("signals::stopped::root::killed_dump", "the way back of a stopped task takes a SIGCONT"),
     ("syscalls::epoll_wait_timeout::", WHOLE_TIME_OUT),
     ("syscalls::epoll_pwait_timeout::", WHOLE_TIME_OUT),

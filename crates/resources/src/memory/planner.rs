@@ -78,7 +78,7 @@ pub(super) struct Planner<'p, 'a> {
 impl<'a> Planner<'_, 'a> {
     /// Whether a child has pages in common with this process, be it those of its own or those it
     /// has itself from its parent for the moment.
-    pub(super) fn shares_with(&self, child: &Own<'_>) -> bool {
+    fn shares_with(&self, child: &Own<'_>) -> bool {
         let ranges = inheritable(&self.own.mm.vmas, &child.mm.vmas);
         let wanted = child.contents.within(&ranges);
         !wanted.common(&self.own.contents).is_empty()
@@ -86,6 +86,31 @@ impl<'a> Planner<'_, 'a> {
                 .inherited
                 .as_ref()
                 .is_some_and(|state| !wanted.common(&state.contents).is_empty())
+    }
+
+    /// Of the children given, those that have pages in common with this process or with each other.
+    pub(super) fn sharing(&self, children: &[usize], owned: &[Own<'_>]) -> Vec<usize> {
+        let all: Vec<_> = children.iter().map(|&child| &owned[child]).collect();
+        let siblings = self.between(&all);
+        let shares = |child: &Own<'_>| {
+            self.shares_with(child) || !child.contents.common(&siblings).is_empty()
+        };
+        children.iter().copied().filter(|&child| shares(&owned[child])).collect()
+    }
+
+    /// The pages that children have in common with each other, and could have from this process.
+    /// Where there are several for one address, one of them.
+    fn between(&self, children: &[&Own<'_>]) -> Contents {
+        let mut between = Contents::default();
+        // By their age, so that who was forked between the same changes follow each other.
+        let mut last = Contents::default();
+        for child in children {
+            let ranges = inheritable(&self.own.mm.vmas, &child.mm.vmas);
+            let theirs = child.contents.within(&ranges);
+            between = between.overlaid(&theirs.common(&last));
+            last = last.overlaid(&theirs);
+        }
+        between
     }
 
     /// Plans, given the children that share. Also says what they find, and how many pages of its
@@ -111,13 +136,13 @@ impl<'a> Planner<'_, 'a> {
 
         // What it has from its parent for now, and its children would have, too.
         let inherited_contents = inherited.contents.within(&kept);
-        let mut wanted = Contents::default();
+        let mut wanted = self.between(heirs);
         for heir in heirs {
             let ranges = inheritable(&vmas, &heir.mm.vmas);
             wanted = wanted.overlaid(&own.contents.common(&heir.contents).within(&ranges));
         }
         let already = own.contents.common(&inherited_contents);
-        let common = wanted.without(&already.ranges());
+        let common = wanted.without(&wanted.common(&inherited_contents).ranges());
         let contents = inherited_contents.overlaid(&wanted);
 
         let working: Vec<_> = own

@@ -1,10 +1,11 @@
 //! What is done to each process of a tree, so that it has its memory back.
 //!
 //! A process is made by `fork(2)`, so it begins with what its parent has at that moment. Pages
-//! that both have in common are put into the parent before; all else is put where it belongs after
+//! that both have in common, or that several children have in common, are put into the parent
+//! before; all else is put where it belongs after
 //! all children are made. So each process goes through two states: the one at the time its
 //! children are made (its mappings, as wide as the children need them, with the pages some child
-//! has in common with it), and its own.
+//! has in common with it or with another child), and its own.
 
 use std::sync::Arc;
 
@@ -124,11 +125,7 @@ impl<'a> RestorePlan<'a> {
         for (number, own) in owned.iter().enumerate() {
             let inherited = states[number].take();
             let mut plan = Planner { own, inherited, kernel, room };
-            let sharing: Vec<_> = children[number]
-                .iter()
-                .copied()
-                .filter(|&child| plan.shares_with(&owned[child]))
-                .collect();
+            let sharing = plan.sharing(&children[number], &owned);
             let heirs: Vec<_> = sharing.iter().map(|&child| &owned[child]).collect();
             let (mut process, state, inherited) = plan.plan(&heirs);
             process.set_thp_disabled = some_thp_disabled;

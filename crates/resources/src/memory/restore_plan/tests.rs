@@ -268,6 +268,20 @@ fn pages_go_through_a_process_that_has_others() {
 }
 
 #[test]
+fn siblings_have_in_common_what_their_parent_has_not() {
+    let vmas = || vec![anonymous(pages(16, 4))];
+    let of = |file| -> BTreeMap<_, _> {
+        (16..20).map(|page| (page, PageSource { file, offset: page << 12 })).collect()
+    };
+    let memories = [of(1), of(2), of(2), of(3)].map(|sources| memory(1, vmas(), &sources));
+    let plan = plan(&memories, &[None, Some(0), Some(0), Some(0)]);
+    // Written for the two once, and then over it in their parent, and once for the third.
+    assert_eq!(plan.counts().written, 4 + 4 + 4);
+    assert!(plan.shares_with_parent(1) && plan.shares_with_parent(2));
+    assert!(!plan.shares_with_parent(3));
+}
+
+#[test]
 fn another_program_shares_nothing() {
     let vmas = vec![anonymous(pages(16, 4))];
     let all: BTreeMap<_, _> =
