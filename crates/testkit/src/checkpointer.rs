@@ -50,12 +50,17 @@ pub struct Ended {
 /// What CRIU's restores change in every tree, by its own design.
 const CRIU_DIFFERS: &[(&str, &str)] = &[
     ("*/ns/time", "CRIU puts a restored tree into a new time namespace"),
-    (
-        "*/map/*: was *\"*/dev/zero (deleted)*, is *\"*/memfd:/dev/zero (deleted)*",
-        "CRIU's shared memory is a memfd",
-    ),
+    MEMFD,
     ("*/timens_offsets", "CRIU makes the monotonic clocks go on from the dump"),
 ];
+
+/// What CRIU's dumps change in every tree.
+const CRIU_DUMPS_DIFFER: &[(&str, &str)] = &[MEMFD];
+
+const MEMFD: (&str, &str) = (
+    "*/map/*: was *\"*/dev/zero (deleted)*, is *\"*/memfd:*(deleted)*",
+    "CRIU takes shared memory for a memfd, and makes it one",
+);
 
 /// Longer than any dump or restore of a scenario takes on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -87,6 +92,12 @@ impl Checkpointer {
     #[must_use]
     pub fn differs(&self) -> &'static [(&'static str, &'static str)] {
         if self.name == "criu" { CRIU_DIFFERS } else { &[] }
+    }
+
+    /// Patterns of snapshot keys that its dumps change in every tree, with the reason.
+    #[must_use]
+    pub fn dumps_differ(&self) -> &'static [(&'static str, &'static str)] {
+        if self.name == "criu" { CRIU_DUMPS_DIFFER } else { &[] }
     }
 
     fn invocation(

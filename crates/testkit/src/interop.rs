@@ -26,11 +26,21 @@ pub enum InteropError {
     Failure(#[from] Failure),
 }
 
-/// One square, or some corners of it: what went wrong in each, if anything.
+/// One square, or some corners of it: what came of each.
 struct Row<const N: usize> {
     name: String,
     missing: Option<String>,
-    corners: [Option<String>; N],
+    corners: [Corner; N],
+}
+
+/// What came of a scenario in one corner, with what was said.
+enum Corner {
+    /// All was as before.
+    Same,
+    /// CRIU's own failure: the same state is lost with CRIU alone.
+    OfCriu(String),
+    /// Not so.
+    Failed(String),
 }
 
 /// The `main` of a program that writes the table to `out`; it is run again inside each pen.
@@ -44,7 +54,7 @@ pub fn main(scenario: &Path, out: &Path) -> Result<ExitCode, InteropError> {
         let corners = squares.iter().flatten();
         return Ok(in_pen(
             &inside,
-            &corners.map(|c| c.case(&binaries, &[])).collect::<Vec<Case<'_>>>(),
+            &corners.map(|c| c.bare_case(&binaries)).collect::<Vec<Case<'_>>>(),
         ));
     }
     binaries.dormouse?;
@@ -78,7 +88,7 @@ pub fn beside(scenario: &Path, subject: &str) -> Result<Vec<Beside>, InteropErro
     squares.retain(|square| square[0].subject.facts.name.starts_with(subject));
     let alone = |[dormouse, _, _, criu]: [Combination; 4]| [dormouse, criu];
     let rows = run(squares.into_iter().map(alone).collect());
-    let short = |said: &Option<String>| said.as_deref().map(summary);
+    let short = |corner: &Corner| corner.said().map(summary);
     let beside = |Row { name, missing, corners: [dormouse, criu] }: Row<2>| Beside {
         name,
         missing,
@@ -124,23 +134,55 @@ fn run<const N: usize>(squares: Vec<[Combination; N]>) -> Vec<Row<N>> {
     rows
 }
 
+impl Corner {
+    fn said(&self) -> Option<&str> {
+        match self {
+            Self::Same => None,
+            Self::OfCriu(said) | Self::Failed(said) => Some(said),
+        }
+    }
+}
+
 fn row<const N: usize>(square: &[Combination; N]) -> Row<N> {
     let facts = &square[0].subject.facts;
-    let corners = square.each_ref().map(|combination| {
+    let said = square.each_ref().map(|combination| {
         let result = match &facts.missing {
             Some(_) => Ok(()),
             None => pen::run(&combination.name(), LIMIT),
         };
         result.err().map(|e| e.to_string())
     });
+    let criu_alone = square
+        .iter()
+        .zip(&said)
+        .any(|(combination, said)| combination.action == Action::CRIU_ALONE && said.is_some());
+    let mut actions = square.iter().map(|combination| combination.action);
+    let corners = said.map(|said| {
+        let with_criu = actions.next() != Some(Action::SQUARE[0]);
+        match said {
+            None => Corner::Same,
+            // Whatever CRIU cannot do, dormouse must not fail at.
+            Some(said) if with_criu && criu_alone && !is_failed_command(&said) => {
+                Corner::OfCriu(said)
+            }
+            Some(said) => Corner::Failed(said),
+        }
+    });
     Row { name: facts.name.clone(), missing: facts.missing.clone(), corners }
+}
+
+/// Did a command of dormouse's fail?
+fn is_failed_command(said: &str) -> bool {
+    let first = said.lines().find(|line| !line.starts_with('('));
+    first.is_some_and(|line| line.starts_with("dormouse "))
 }
 
 fn line<const N: usize>(row: &Row<N>) -> String {
     let cells = row.corners.each_ref().map(|corner| match (&row.missing, corner) {
         (Some(_), _) => "-",
-        (None, None) => "yes",
-        (None, Some(_)) => "**no**",
+        (None, Corner::Same) => "yes",
+        (None, Corner::OfCriu(_)) => "CRIU",
+        (None, Corner::Failed(_)) => "**no**",
     });
     format!("| {} | {} |\n", row.name, cells.join(" | "))
 }
@@ -154,21 +196,18 @@ fn table(rows: &[Row<4>]) -> String {
         "# Images of one, restored by the other\n\n\
          Written by `cargo run -p xtask -- interop`. Each scenario is dumped by the first and restored by the \
          second. \"yes\" means that the scenario found every detail of its state as it was, and that all that \
-         `/proc` and `kcmp` tell of the tree was the same.\n\n",
+         `/proc` and `kcmp` tell of the tree was the same. \"CRIU\" means that it was not so, and that CRIU \
+         alone loses that state too; \"**no**\" is dormouse's failure.\n\n",
     );
     // Writing to a string does not fail.
     let _ = writeln!(text, "| scenario | {} |\n|---|---|---|---|---|", titles.join(" | "));
     rows.iter().for_each(|row| text.push_str(&line(row)));
     for (index, title) in titles.iter().enumerate() {
-        let failed: Vec<&Row<4>> = rows.iter().filter(|r| r.corners[index].is_some()).collect();
+        let failed: Vec<(&Row<4>, &str)> =
+            rows.iter().filter_map(|row| Some((row, row.corners[index].said()?))).collect();
         let _ = writeln!(text, "\n## {title}: {} of {} fail\n", failed.len(), rows.len());
-        for row in failed {
-            let _ = writeln!(
-                text,
-                "- {}: {}",
-                row.name,
-                summary(row.corners[index].as_deref().unwrap_or(""))
-            );
+        for (row, said) in failed {
+            let _ = writeln!(text, "- {}: {}", row.name, summary(said));
         }
     }
     text

@@ -104,6 +104,13 @@ impl Action {
         Self::Interop(Side::Criu, Side::Criu),
     ];
 
+    /// CRIU alone, which shows what it can and cannot do.
+    pub const CRIU_ALONE: Self = Self::Interop(Side::Criu, Side::Criu);
+
+    /// Images of one, restored by the other.
+    pub const EXCHANGE: [Self; 2] =
+        [Self::Interop(Side::Dormouse, Side::Criu), Self::Interop(Side::Criu, Side::Dormouse)];
+
     /// The checkpointers it needs; `None` if one is not there. [`Action::None`] needs none.
     #[must_use]
     pub fn pair(self, binaries: &Binaries) -> Option<Pair<'_>> {

@@ -100,11 +100,10 @@ impl<'a> Session<'a> {
         none_left("after restore", self.before.pids())
     }
 
-    /// From now on, allows what a restore by this checkpointer changes in every tree.
+    /// From now on, allows what this pair changes in every tree.
     pub(super) fn allow(&mut self, pair: Pair<'_>) {
-        let differs = pair.restore.differs();
-        self.except
-            .extend(differs.iter().map(|&(keys, reason)| (keys.to_owned(), reason.to_owned())));
+        let differs = pair.dump.dumps_differ().iter().chain(pair.restore.differs());
+        self.except.extend(differs.map(|&(keys, reason)| (keys.to_owned(), reason.to_owned())));
     }
 
     /// Dump and restore.
