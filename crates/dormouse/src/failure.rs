@@ -48,6 +48,12 @@ pub(crate) enum Failure {
         /// Why not.
         source: io::Error,
     },
+    /// There is no process to do the work.
+    #[error("cannot start a process for the restore")]
+    Worker {
+        /// Why not.
+        source: io::Error,
+    },
     /// Something was asked for that does not exist yet.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -126,7 +132,9 @@ impl Failure {
             ) => ErrorKind::Bug,
             Self::Demo(DemoError::Io { .. }) | Self::DemoProgram(_) => ErrorKind::Kernel,
             Self::Demo(_) => ErrorKind::Bug,
-            Self::Wait { .. } | Self::Signals { .. } | Self::Output(_) => ErrorKind::Kernel,
+            Self::Wait { .. } | Self::Signals { .. } | Self::Worker { .. } | Self::Output(_) => {
+                ErrorKind::Kernel
+            }
         }
     }
 

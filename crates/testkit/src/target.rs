@@ -129,10 +129,15 @@ impl Target {
                 return Ok(false);
             }
             let seen = self.snapshot().map(|now| before.differences(&now, except));
-            if self.is_alive() && seen.is_ok_and(|differences| differences.is_empty()) {
+            if self.is_alive() && seen.as_ref().is_ok_and(Vec::is_empty) {
                 return Ok(true);
             }
             if began.elapsed() >= GRACE {
+                if let Ok(differences) = seen
+                    && self.is_alive()
+                {
+                    return Err(Failure::Differs { when, differences });
+                }
                 return Err(Failure::Left { when, left: left.into_iter().map(describe).collect() });
             }
             thread::sleep(POLL);

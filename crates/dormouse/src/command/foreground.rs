@@ -10,7 +10,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use dormouse_engine::{Phase, Progress};
 use dormouse_kernel::HostPid;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, getpgid, getpgrp, getpid,
@@ -91,10 +90,9 @@ impl Foreground {
         Ok(Self { receiver })
     }
 
-    /// Hands the engine's progress on to `progress`, and learns from it when
-    /// the program begins to run.
-    pub(super) fn watch<'a>(&'a self, progress: &'a mut dyn Progress) -> impl Progress + use<'a> {
-        Watch { foreground: self, progress }
+    /// The program begins to run.
+    pub(super) fn released(&self) {
+        lock(&self.receiver).released();
     }
 
     /// Waits until the program ends.
@@ -195,31 +193,10 @@ impl Root {
     }
 }
 
-/// See [`Foreground::watch`].
-struct Watch<'a> {
-    foreground: &'a Foreground,
-    progress: &'a mut dyn Progress,
-}
-
-impl Progress for Watch<'_> {
-    fn phase(&mut self, phase: Phase, bytes: Option<u64>) {
-        if phase == Phase::Release {
-            lock(&self.foreground.receiver).released();
-        }
-        self.progress.phase(phase, bytes);
-    }
-
-    fn advance(&mut self, bytes: u64) {
-        self.progress.advance(bytes);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Read;
     use std::process::{Child, Command, Stdio};
-
-    use dormouse_engine::NoProgress;
 
     use super::*;
 
@@ -236,14 +213,14 @@ mod tests {
     #[test]
     fn signals_go_to_the_program_and_its_status_comes_back() {
         let foreground = Foreground::begin(Persona::Dormouse).unwrap();
-        foreground.watch(&mut NoProgress).phase(Phase::Release, None);
+        foreground.released();
         let (_child, pid) = script("trap 'exit 9' USR1; echo; while :; do sleep 0.02; done");
         // The root is not known yet: the signal has to be kept.
         kill_process(getpid(), Signal::USR1).unwrap();
         assert_eq!(foreground.wait(Persona::Dormouse, pid).unwrap(), Done::Program(9));
 
         let foreground = Foreground::begin(Persona::Dormouse).unwrap();
-        foreground.watch(&mut NoProgress).phase(Phase::Release, None);
+        foreground.released();
         let (_child, pid) = script("echo; exec sleep 60");
         let soon = thread::spawn(|| {
             thread::sleep(std::time::Duration::from_millis(100));

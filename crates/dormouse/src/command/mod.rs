@@ -10,6 +10,7 @@ mod man;
 mod restore;
 mod show;
 mod stats;
+mod worker;
 
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -30,6 +31,8 @@ pub(crate) enum Done {
     Exit(Exit),
     /// With the status of the restored program.
     Program(u8),
+    /// With this exit code; the user has been told why.
+    Told(u8),
 }
 
 impl Done {
@@ -73,7 +76,7 @@ pub(crate) fn run(persona: Persona, work: Work) -> ExitCode {
         Ok(Done::Exit(exit)) => exit.code(persona),
         // CRIU does not tell how the program ended.
         Ok(Done::Program(_)) if persona == Persona::Criu => Exit::Success.code(persona),
-        Ok(Done::Program(status)) => ExitCode::from(status),
+        Ok(Done::Program(code) | Done::Told(code)) => ExitCode::from(code),
         Err(failure) => fail(persona, &failure),
     }
 }

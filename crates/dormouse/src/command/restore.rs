@@ -7,6 +7,7 @@ use std::process::Command;
 use dormouse_engine::RestoreOptions;
 
 use super::foreground::Foreground;
+use super::worker::{self, Outcome, Side};
 use super::{Done, engine, stats};
 use crate::args::Restore;
 use crate::failure::Failure;
@@ -28,13 +29,29 @@ pub(super) fn run(persona: Persona, restore: &Restore, work: &Path) -> Result<Do
         terminal::print(&plan.to_string()).map_err(Failure::Output)?;
         return Ok(Done::SUCCESS);
     }
-    if restore.restore_detached || !restore.exec.is_empty() {
+    if restore.restore_sibling {
+        // Its parent is to be ours, and the kernel makes nobody's grandchild.
         let mut bar = Bar::new("restore");
         engine::restore(&mut options, &mut bar)?;
         bar.finish();
-        if restore.display_stats {
-            stats::print_restore(work)?;
+        return finish(restore, work).map(|()| Done::SUCCESS);
+    }
+    let worker = match worker::split(&options.images)? {
+        Side::Command(worker) => worker,
+        Side::Worker(mut report) => {
+            options.sibling = true;
+            let mut bar = Bar::new("restore");
+            let restored = engine::restore(&mut options, &mut report.watch(&mut bar))?;
+            bar.finish();
+            report.restored(restored.root);
+            return Ok(Done::SUCCESS);
         }
+    };
+    if restore.restore_detached || !restore.exec.is_empty() {
+        if let Outcome::Failed(code) = worker.finish(|| ())? {
+            return Ok(Done::Told(code));
+        }
+        finish(restore, work)?;
         return match restore.exec.split_first() {
             None => Ok(Done::SUCCESS),
             Some((command, arguments)) => Err(Failure::Exec {
@@ -45,11 +62,16 @@ pub(super) fn run(persona: Persona, restore: &Restore, work: &Path) -> Result<Do
     }
 
     let foreground = Foreground::begin(persona)?;
-    let mut bar = Bar::new("restore");
-    let restored = engine::restore(&mut options, &mut foreground.watch(&mut bar))?;
-    bar.finish();
-    if restore.display_stats {
-        stats::print_restore(work)?;
+    match worker.finish(|| foreground.released())? {
+        Outcome::Failed(code) => Ok(Done::Told(code)),
+        Outcome::Restored(root) => {
+            finish(restore, work)?;
+            foreground.wait(persona, root)
+        }
     }
-    foreground.wait(persona, restored.root)
+}
+
+/// What remains to be told of a program that runs.
+fn finish(restore: &Restore, work: &Path) -> Result<(), Failure> {
+    if restore.display_stats { stats::print_restore(work) } else { Ok(()) }
 }

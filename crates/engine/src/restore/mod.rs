@@ -32,7 +32,7 @@ use world::World;
 /// A restored tree, which runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Restored {
-    /// Its root, a child of this process.
+    /// Its root, a child of this process, or as a sibling of its parent.
     pub root: HostPid,
 }
 
@@ -65,7 +65,8 @@ pub fn restore(
 
     progress.phase(Phase::Spawn, None);
     let root = checkpoint.processes[0].node.pid;
-    let mut world = World::begin(root, plan.room, plan.link).of(Phase::Spawn, host(root))?;
+    let mut world =
+        World::begin(root, options.sibling, (plan.room, plan.link)).of(Phase::Spawn, host(root))?;
     memory.make_objects(&checkpoint, &mut world, root).at(Phase::Memory)?;
     let forking = Instant::now();
     spawn(&mut world, root, &plan, (&mut memory, &mut cx))?;

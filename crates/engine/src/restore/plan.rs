@@ -44,14 +44,6 @@ impl Plan {
     /// Makes it, and checks what can be checked before anything is created.
     pub(super) fn make(checkpoint: &Checkpoint, options: &RestoreOptions) -> Result<Self, Error> {
         const PHASE: Phase = Phase::Plan;
-        if options.sibling {
-            return Err(Cause::Unsupported {
-                what: "--restore-sibling",
-                reason: "the tree is always a child of dormouse so far",
-                hint: "leave the option out",
-            })
-            .at(PHASE);
-        }
         // Zero stands for a group or session outside of this pid namespace.
         let own = ProcDir::of_self().and_then(|dir| dir.stat()).at(PHASE)?;
         let number = |pid: Option<HostPid>| pid.map_or(0, HostPid::as_raw);

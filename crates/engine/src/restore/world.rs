@@ -27,9 +27,15 @@ pub(crate) struct World {
 impl World {
     /// Makes the root: a fork of dormouse with nothing of dormouse in it.
     /// `room` is free in every process of the tree, `link` a descriptor
-    /// number that no fd table of the tree uses.
-    pub(crate) fn begin(root: NsPid, room: AddrRange, link: u32) -> Result<Self, Cause> {
-        let pid = match spawn_bare(&[root], CloneFlags::empty()) {
+    /// number that no fd table of the tree uses. As a `sibling` it is a child
+    /// of dormouse's parent.
+    pub(crate) fn begin(
+        root: NsPid,
+        sibling: bool,
+        (room, link): (AddrRange, u32),
+    ) -> Result<Self, Cause> {
+        let flags = if sibling { CloneFlags::PARENT } else { CloneFlags::empty() };
+        let pid = match spawn_bare(&[root], flags) {
             Err(clone::Error::PidTaken { .. }) => return Err(taken(root)),
             spawned => spawned?,
         };

@@ -2,8 +2,10 @@
 #![allow(unsafe_code)]
 
 mod args;
+mod heir;
 
 pub use args::{CloneArgs, CloneFlags};
+pub use heir::{Forked, Shield, fork, outlive_parent};
 
 use crate::pidfd::{self, PidFd};
 use crate::signal::SigSet;
@@ -45,11 +47,14 @@ pub enum Error {
 ///
 /// The child has a copy of this process's memory and fd table. It blocks all
 /// signals and has default actions for those this process handles (not for
-/// those it ignores). It gets SIGKILL when the calling *thread* ends
-/// (`PR_SET_PDEATHSIG`, which whoever takes it over has to undo); its end is
-/// told with SIGCHLD, and it has to be waited for. It runs in new namespaces
-/// of the kinds given, and has the numbers `pids`, the innermost first; with
-/// none the kernel chooses.
+/// those it ignores). It ends when the calling *thread* does, and gets SIGKILL
+/// when its parent ends (`PR_SET_PDEATHSIG`, which whoever takes it over has
+/// to undo); its end is told with SIGCHLD, and it has to be waited for. It
+/// runs in new namespaces of the kinds given, and has the numbers `pids`, the
+/// innermost first; with none the kernel chooses.
+///
+/// With [`CloneFlags::PARENT`] it is a child of this process's parent, and its
+/// end is told as that of this process will be.
 ///
 /// # Errors
 ///
@@ -57,13 +62,16 @@ pub enum Error {
 ///
 /// # Panics
 ///
-/// If `namespaces` has other flags than [`CloneFlags::NAMESPACES`].
-pub fn spawn_bare(pids: &[NsPid], namespaces: CloneFlags) -> Result<HostPid, Error> {
-    assert!(CloneFlags::NAMESPACES.contains(namespaces), "only namespaces: {namespaces:?}");
+/// If there are other flags than [`CloneFlags::NAMESPACES`] and
+/// [`CloneFlags::PARENT`].
+pub fn spawn_bare(pids: &[NsPid], flags: CloneFlags) -> Result<HostPid, Error> {
+    let known = CloneFlags::NAMESPACES | CloneFlags::PARENT;
+    assert!(known.contains(flags), "only namespaces and the parent: {flags:?}");
     let raw_pids: Vec<i32> = pids.iter().map(|pid| pid.as_raw()).collect();
+    let told = if flags.contains(CloneFlags::PARENT) { 0 } else { libc::SIGCHLD };
     let args = CloneArgs {
-        flags: (namespaces | CloneFlags::CLEAR_SIGHAND).bits(),
-        exit_signal: libc::SIGCHLD as u64,
+        flags: (flags | CloneFlags::CLEAR_SIGHAND).bits(),
+        exit_signal: told as u64,
         set_tid: if raw_pids.is_empty() { 0 } else { raw_pids.as_ptr().expose_provenance() as u64 },
         set_tid_size: raw_pids.len() as u64,
         ..CloneArgs::default()
@@ -94,7 +102,7 @@ pub fn spawn_bare(pids: &[NsPid], namespaces: CloneFlags) -> Result<HostPid, Err
             Ok(pid.expect("the kernel returns a pid"))
         }
         Err(Errno::EXIST) if !pids.is_empty() => Err(Error::PidTaken { pids: pids.into() }),
-        Err(source) => Err(Error::Clone { flags: namespaces, pids: pids.into(), source }),
+        Err(source) => Err(Error::Clone { flags, pids: pids.into(), source }),
     }
 }
 
@@ -132,15 +140,14 @@ fn set_mask(new: SigSet) -> SigSet {
     old
 }
 
-/// All that the child does. The parent may have ended before its end was
-/// made to be told: then its pidfd is readable.
+/// All that the child does: it waits for its maker's end, which makes the
+/// pidfd readable, whether or not that is its parent.
 ///
 /// # Safety
 ///
 /// For a process that has only this thread, and nothing to lose.
 unsafe fn bare_child(parent: RawFd) -> ! {
     let mut poll = libc::pollfd { fd: parent, events: libc::POLLIN, revents: 0 };
-    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: system calls only, which any thread may make at any time. They
     // write to `poll` and to the C library's `errno` of this thread.
     unsafe {
@@ -152,28 +159,22 @@ unsafe fn bare_child(parent: RawFd) -> ! {
             0 as libc::c_ulong,
             0 as libc::c_ulong,
         );
-        let ended = libc::syscall(
-            libc::SYS_ppoll,
-            &raw mut poll,
-            1 as libc::c_ulong,
-            &raw const now,
-            0 as libc::c_ulong,
-            0 as libc::c_ulong,
-        );
-        if told != 0 || ended != 0 {
+        if told != 0 {
             libc::_exit(1);
         }
         loop {
-            // pause(2), which not every architecture has: wait for no
-            // descriptor, without end.
-            libc::syscall(
+            // poll(2), which not every architecture has, without end.
+            let ended = libc::syscall(
                 libc::SYS_ppoll,
-                0 as libc::c_ulong,
-                0 as libc::c_ulong,
+                &raw mut poll,
+                1 as libc::c_ulong,
                 0 as libc::c_ulong,
                 0 as libc::c_ulong,
                 0 as libc::c_ulong,
             );
+            if ended > 0 {
+                libc::_exit(1);
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use dormouse_image::ImageName;
+use dormouse_kernel::clone::Shield;
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, chmodat, chownat, linkat,
     mkdirat, mknodat, open, symlinkat, utimensat,
@@ -108,6 +109,8 @@ impl Ghost {
     fn make_named(&self, users: &[User]) -> Result<Opened> {
         let names: BTreeSet<&Path> = users.iter().map(|user| user.name.as_path()).collect();
         let is_directory = self.inode.file_type() == FileType::Directory;
+        // One for all names.
+        let _shield = Shield::raise();
         let mut moments: BTreeMap<&Path, MomentaryName> = BTreeMap::new();
         for name in names {
             let first = moments.values().next().map(|moment| moment.path().to_owned());

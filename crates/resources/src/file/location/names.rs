@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
+use dormouse_kernel::clone::Shield;
 use rustix::fs::{AtFlags, CWD, Mode, linkat, mkdirat, unlinkat};
 use rustix::io::{self, Errno};
 
@@ -25,6 +26,8 @@ pub(super) struct MomentaryName {
     path: PathBuf,
     is_directory: bool,
     parents: Vec<PathBuf>,
+    /// Goes last: a command that is killed leaves no name behind.
+    _shield: Shield,
 }
 
 impl MomentaryName {
@@ -37,7 +40,8 @@ impl MomentaryName {
         mut make: impl FnMut(&Path) -> io::Result<T>,
     ) -> Result<(Self, T)> {
         // Owns what was made from here on, whatever happens.
-        let mut this = Self { path: PathBuf::new(), is_directory, parents: make_parents(name)? };
+        let mut this = make_parents(name)?;
+        this.is_directory = is_directory;
         let mut path = name.to_owned();
         for attempt in 1.. {
             match make(&path) {
@@ -90,7 +94,7 @@ fn beside(name: &Path, attempt: u32) -> PathBuf {
 }
 
 /// Makes the directories above `name` that are missing, uppermost first.
-fn make_parents(name: &Path) -> Result<Vec<PathBuf>> {
+fn make_parents(name: &Path) -> Result<MomentaryName> {
     let mut missing = Vec::new();
     for parent in name.ancestors().skip(1) {
         match rustix::fs::access(parent, rustix::fs::Access::EXISTS) {
@@ -100,10 +104,15 @@ fn make_parents(name: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     // Owns what was made, should one of them fail.
-    let mut made = MomentaryName { path: PathBuf::new(), is_directory: true, parents: Vec::new() };
+    let mut made = MomentaryName {
+        path: PathBuf::new(),
+        is_directory: true,
+        parents: Vec::new(),
+        _shield: Shield::raise(),
+    };
     while let Some(parent) = missing.pop() {
         mkdirat(CWD, &parent, Mode::RWXU).map_err(Error::kernel("mkdir", &parent))?;
         made.parents.push(parent);
     }
-    Ok(std::mem::take(&mut made.parents))
+    Ok(made)
 }
