@@ -101,6 +101,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::memory::locked::SCENARIO,
     &crate::memory::many_vmas::SCENARIO,
     &crate::memory::memfd::SCENARIO,
+    &crate::memory::no_vdso::SCENARIO,
     &crate::memory::places::SCENARIO,
     &crate::memory::protections::SCENARIO,
     &crate::memory::shared_anonymous::SCENARIO,

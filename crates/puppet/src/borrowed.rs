@@ -6,7 +6,8 @@
 //! was:
 //!
 //! 1. Code and [`Context`] are written where nothing is read or run: into the
-//!    padding behind the ELF image of the process's own vDSO. Nothing has
+//!    padding behind the ELF image of the process's own vDSO, or if it has
+//!    unmapped that, behind the code of a program or library. Nothing has
 //!    changed for the task so far.
 //! 2. All its registers change at once, to the entry of the code; its signal
 //!    mask only then, for the code's escape puts that back.
@@ -60,25 +61,53 @@ impl TrapSignal {
     }
 }
 
+/// The place behind the ELF image of a vDSO, if `needed` bytes are free there.
+fn behind_image(mem: &Mem, vdso: AddrRange, needed: u64) -> Result<Option<Addr>, Error> {
+    let mut header = [0; 64];
+    mem.read_exact(vdso.start(), &mut header)?;
+    let used = image_size(&header).next_multiple_of(16);
+    Ok((used + needed <= vdso.len()).then(|| vdso.start().checked_add(used)).flatten())
+}
+
+/// The last `needed` bytes of a mapping, if they are the zeros that fill the
+/// last page of a program's code, or what a tracer that was killed left there.
+fn at_the_end(mem: &Mem, mapping: AddrRange, needed: u64) -> Option<Addr> {
+    let offset = mapping.len().checked_sub(needed.next_multiple_of(16))?;
+    let start = mapping.start().checked_add(offset)?;
+    let mut bytes = vec![0xff; needed as usize];
+    // What cannot be read, such as what is behind the end of a file, is no place.
+    mem.read_exact(start, &mut bytes).ok()?;
+    let free = bytes.starts_with(CODE.bytes()) || bytes.iter().all(|&byte| byte == 0);
+    free.then_some(start)
+}
+
 impl Host {
-    /// Puts the code into the padding of the vDSO of the process.
+    /// Puts the code into the padding of the vDSO of the process; if there is
+    /// no vDSO, into that of another of the mappings given, which can be run
+    /// and are its own.
     ///
     /// # Errors
     ///
     /// [`Error::NoRoom`] if there is none or it is too small.
-    pub fn prepare(proc: &ProcDir, vdso: Option<AddrRange>) -> Result<Self, Error> {
+    pub fn prepare(
+        proc: &ProcDir,
+        vdso: Option<AddrRange>,
+        others: impl IntoIterator<Item = AddrRange>,
+    ) -> Result<Self, Error> {
         let process = proc.pid();
         let needed = CODE.bytes().len().next_multiple_of(16) + Context::SIZE;
-        let no_room = Error::NoRoom { task: process, needed };
-        let Some(vdso) = vdso else { return Err(no_room) };
         let mem = Mem::open(proc)?;
-        let mut header = [0; 64];
-        mem.read_exact(vdso.start(), &mut header)?;
-        let used = image_size(&header).next_multiple_of(16);
-        if used + needed as u64 > vdso.len() {
-            return Err(no_room);
+        let mut place = match vdso {
+            Some(vdso) => behind_image(&mem, vdso, needed as u64)?,
+            None => None,
+        };
+        for mapping in others {
+            if place.is_some() {
+                break;
+            }
+            place = at_the_end(&mem, mapping, needed as u64);
         }
-        let code = vdso.start().checked_add(used).expect("within the vDSO");
+        let Some(code) = place else { return Err(Error::NoRoom { task: process, needed }) };
         let mut original = vec![0; needed];
         mem.read_exact(code, &mut original)?;
         mem.write_exact(code, CODE.bytes())?;

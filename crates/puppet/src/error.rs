@@ -18,7 +18,10 @@ pub enum Error {
         source: Errno,
     },
     /// There is no place for the code in the task.
-    #[error("task {task} has no vDSO with {needed} bytes to spare, where dormouse could run code")]
+    #[error(
+        "task {task} has neither a vDSO nor a program with {needed} bytes to spare, where dormouse \
+         could run code"
+    )]
     NoRoom {
         /// The task.
         task: HostPid,

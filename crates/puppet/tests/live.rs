@@ -54,7 +54,7 @@ fn a_sleeper_answers_and_sleeps_on() {
     let maps = proc.maps().unwrap();
     let task = halt(sleeper.pid(), Options::empty());
     let before = (task.registers().unwrap(), task.xstate().unwrap(), task.sigmask().unwrap());
-    let host = Host::prepare(&proc, vdso(&proc)).unwrap();
+    let host = Host::prepare(&proc, vdso(&proc), []).unwrap();
     let status = proc.status().unwrap();
     let (task, pid) = host
         .borrow(task, &status, |puppet| {

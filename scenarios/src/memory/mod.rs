@@ -15,6 +15,7 @@ pub(crate) mod layout;
 pub(crate) mod locked;
 pub(crate) mod many_vmas;
 pub(crate) mod memfd;
+pub(crate) mod no_vdso;
 pub(crate) mod places;
 pub(crate) mod protections;
 pub(crate) mod shared_anonymous;

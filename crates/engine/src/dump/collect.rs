@@ -7,7 +7,7 @@ use dormouse_kernel::proc::{Entry, Status};
 use dormouse_kernel::ptrace::{Registers, Stopped};
 use dormouse_kernel::{Addr, HostPid, remote_memory};
 use dormouse_puppet::{Batch, Host, Interruption, Slot, interruption, remainder};
-use dormouse_resources::memory::{Backing, Dumpable, Mm};
+use dormouse_resources::memory::{Backing, Dumpable, Mm, ProtFlags, Vma};
 use dormouse_resources::task::{
     Cpu, IntervalTimers, PosixTimers, ProcessPending, ProcessState, Property, TaskProbe,
     ThreadClocks, ThreadPending, ThreadState,
@@ -85,7 +85,9 @@ fn collect_process(
     let pid = process.pid;
     let space = &census.spaces[&pid];
     let vdso = space.vmas.iter().find(|vma| vma.backing == Backing::Vdso).map(|vma| vma.range);
-    let host = Host::prepare(&process.proc, vdso)?;
+    let code = |vma: &&Vma| vma.prot.contains(ProtFlags::EXEC) && vma.is_private();
+    let code = space.vmas.iter().filter(code).map(|vma| vma.range);
+    let host = Host::prepare(&process.proc, vdso, code)?;
     let mut clocks = ThreadClocks::new(process.threads.len());
     let result = collect_threads(process, census, (&host, &mut clocks), calls).and_then(
         |(mut state, answers, mut threads)| {
