@@ -32,6 +32,7 @@ mod fs;
 mod memory;
 mod pipes;
 mod refusals;
+mod seccomp;
 mod signals;
 mod syscalls;
 mod sysv;

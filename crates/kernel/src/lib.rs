@@ -19,7 +19,6 @@ pub mod id;
 pub mod kcmp;
 pub mod pagemap;
 pub mod pidfd;
-pub mod posix_timer;
 pub mod proc;
 pub mod ptrace;
 pub mod remote_memory;

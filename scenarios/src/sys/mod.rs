@@ -2,6 +2,7 @@
 
 mod memory;
 mod process;
+mod seccomp;
 mod signal;
 mod timer;
 
@@ -9,6 +10,10 @@ pub(crate) use memory::{Area, PAGE, page_frames, present};
 pub(crate) use process::{
     CPath, Clone3, become_subreaper, begin, capture_status, clone3, close, credentials, dup2, exit,
     fork, gettid, is_subreaper, nap, parent, set_errno, state, wait_siginfo, wait_status,
+};
+pub(crate) use seccomp::{
+    KILL_PROCESS, LOG, NEW_LISTENER, TSYNC, USER_NOTIF, allow_only, bare_call, deny, error,
+    no_new_privs,
 };
 pub(crate) use signal::{
     Action, SigInfo, altstack, block, blocked, handle, kill, pending, queue, raise, rt_sigaction,

@@ -9,8 +9,8 @@ use dormouse_kernel::{Addr, HostPid, remote_memory};
 use dormouse_puppet::{Batch, Host, Interruption, Slot, interruption, remainder};
 use dormouse_resources::memory::{Backing, Dumpable, Mm, ProtFlags, Vma};
 use dormouse_resources::task::{
-    Cpu, IntervalTimers, PosixTimers, ProcessPending, ProcessState, Property, TaskProbe,
-    ThreadClocks, ThreadPending, ThreadState,
+    Cpu, Filters, IntervalTimers, PosixTimers, ProcessPending, ProcessState, Property, Seccomp,
+    TaskProbe, ThreadClocks, ThreadPending, ThreadState,
 };
 
 use super::enumerate::Census;
@@ -32,6 +32,8 @@ pub(crate) struct Thread {
     pub(crate) interrupted: Option<Interruption>,
     /// What was left of that call's time-out.
     pub(crate) time_left: Option<Duration>,
+    /// What keeps it from making calls.
+    pub(crate) seccomp: Seccomp,
     /// Everything else.
     pub(crate) state: ThreadState,
 }
@@ -56,18 +58,34 @@ type Calls<'a> = (&'a BTreeMap<HostPid, Wait>, &'a mut Option<RestartBlocks>);
 pub(crate) fn collect(
     frozen: &mut Frozen,
     census: &Census,
-) -> Result<BTreeMap<HostPid, Living>, Error> {
+) -> Result<(BTreeMap<HostPid, Living>, Filters), Error> {
     let mut read = BTreeMap::new();
+    let (seccomp, filters) = collect_seccomp(frozen, census)?;
     let mut blocks = None;
     let waits = std::mem::take(&mut frozen.waits);
     for process in frozen.processes.iter_mut().filter(|process| !process.is_zombie()) {
         let pid = process.pid;
         read.insert(
             pid,
-            collect_process(process, census, (&waits, &mut blocks)).of(Phase::Collect, pid)?,
+            collect_process(process, census, &seccomp, (&waits, &mut blocks))
+                .of(Phase::Collect, pid)?,
         );
     }
-    Ok(read)
+    Ok((read, filters))
+}
+
+/// What keeps threads from making calls. It does not hold for a puppet.
+fn collect_seccomp(
+    frozen: &Frozen,
+    census: &Census,
+) -> Result<(BTreeMap<HostPid, Seccomp>, Filters), Error> {
+    let (mut seccomp, mut filters) = (BTreeMap::new(), Filters::default());
+    for task in frozen.processes.iter().flat_map(|process| &process.threads) {
+        let tid = task.tid();
+        let mode = census.status[&tid].seccomp;
+        seccomp.insert(tid, filters.collect(task, mode).of(Phase::Collect, tid)?);
+    }
+    Ok((seccomp, filters))
 }
 
 /// What a process is asked about its address space.
@@ -80,6 +98,7 @@ struct MmAsked {
 fn collect_process(
     process: &mut Process,
     census: &Census,
+    seccomp: &BTreeMap<HostPid, Seccomp>,
     calls: Calls<'_>,
 ) -> Result<Living, Cause> {
     let pid = process.pid;
@@ -89,7 +108,7 @@ fn collect_process(
     let code = space.vmas.iter().filter(code).map(|vma| vma.range);
     let host = Host::prepare(&process.proc, vdso, code)?;
     let mut clocks = ThreadClocks::new(process.threads.len());
-    let result = collect_threads(process, census, (&host, &mut clocks), calls).and_then(
+    let result = collect_threads(process, census, (&host, &mut clocks, seccomp), calls).and_then(
         |(mut state, answers, mut threads)| {
             let timers = settle(process, census, (&host, &clocks), (&mut state, &mut threads))?;
             Ok((state, answers, threads, timers))
@@ -122,7 +141,7 @@ struct MmAnswers {
 fn collect_threads(
     process: &mut Process,
     census: &Census,
-    (host, clocks): (&Host, &mut ThreadClocks),
+    (host, clocks, seccomp): (&Host, &mut ThreadClocks, &BTreeMap<HostPid, Seccomp>),
     calls: Calls<'_>,
 ) -> Result<(ProcessState, MmAnswers, Vec<Thread>), Cause> {
     let (waits, blocks) = calls;
@@ -193,7 +212,8 @@ fn collect_threads(
                     interrupted_call(tid, registers, status, (waits, blocks));
                 of_process = of_process.or(leader);
                 let cpu = Cpu { registers, xstate };
-                threads.push(Thread { tid, cpu, interrupted, time_left, state });
+                let seccomp = seccomp[&tid];
+                threads.push(Thread { tid, cpu, interrupted, time_left, seccomp, state });
             }
         }
     }

@@ -10,7 +10,7 @@ use dormouse_image::store::NewDump;
 use dormouse_kernel::{HostPid, NsPid};
 use dormouse_resources::file::FdTableId;
 use dormouse_resources::memory::HOST_IPC;
-use dormouse_resources::task::{Life, TreeNode};
+use dormouse_resources::task::{Filters, Life, TreeNode};
 
 use super::collect::{Living, Thread};
 use super::enumerate::Census;
@@ -46,7 +46,7 @@ fn ns(pid: HostPid) -> NsPid {
 pub(super) fn encode(
     frozen: &Frozen,
     census: &Census,
-    read: &BTreeMap<HostPid, Living>,
+    (read, filters): (&BTreeMap<HostPid, Living>, &Filters),
     dump: &NewDump,
 ) -> Result<(), Error> {
     let tree: Vec<PstreeEntry> = frozen.processes.iter().map(|p| node(p).encode()).collect();
@@ -54,6 +54,9 @@ pub(super) fn encode(
     let segments = census.objects.segments().encode();
     if !segments.is_empty() {
         dump.put_all(ImageName::IpcShm(HOST_IPC), &segments).at(PHASE)?;
+    }
+    if let Some(entry) = filters.encode() {
+        dump.put_one(ImageName::Seccomp, &entry).at(PHASE)?;
     }
     for process in &frozen.processes {
         encode_process(process, census, read.get(&process.pid), dump).of(PHASE, process.pid)?;
@@ -142,8 +145,9 @@ fn encode_birth(process: &Process, tc: &mut TaskCoreEntry) {
 }
 
 fn encode_thread(thread: &Thread, core: &mut CoreEntry) {
-    let Thread { tid: _, cpu, interrupted, time_left, state } = thread;
+    let Thread { tid: _, cpu, interrupted, time_left, seccomp, state } = thread;
     cpu.encode(core);
+    seccomp.encode(core);
     state.encode(core);
     let of_thread = core.thread_core.get_or_insert_default();
     of_thread.interrupted = interrupted.map(dormouse_puppet::Interruption::code);

@@ -127,15 +127,7 @@ pub(crate) fn enumerate(frozen: &Frozen) -> Result<Census, Error> {
 
 /// State of a task that is refused before anything else is looked at.
 fn check_task(status: &Status) -> Result<(), Cause> {
-    use dormouse_kernel::proc::SeccompMode;
     let refuse = |what, reason, hint| Err(Cause::Unsupported { what, reason, hint });
-    if status.seccomp != SeccompMode::Disabled {
-        return refuse(
-            "a seccomp filter",
-            "filters are not saved yet",
-            "run the program without a sandbox",
-        );
-    }
     if status.ns_pid.len() > 1 {
         return refuse(
             "a pid namespace",

@@ -55,7 +55,7 @@ pub fn dump(options: &DumpOptions, progress: &mut dyn Progress) -> Result<DumpRe
     progress.phase(Phase::Enumerate, None);
     let mut census = enumerate::enumerate(&frozen)?;
     progress.phase(Phase::Collect, None);
-    let read = collect::collect(&mut frozen, &census)?;
+    let (read, filters) = collect::collect(&mut frozen, &census)?;
     let files = collect_files(options, &frozen, &mut census)?;
 
     let begun = Instant::now();
@@ -63,7 +63,7 @@ pub fn dump(options: &DumpOptions, progress: &mut dyn Progress) -> Result<DumpRe
     report.memory = begun.elapsed();
 
     progress.phase(Phase::Encode, None);
-    encode::encode(&frozen, &census, &read, &dump)?;
+    encode::encode(&frozen, &census, (&read, &filters), &dump)?;
     let undo = encode_files(&census, &files, &dump)?;
 
     progress.phase(Phase::Commit, None);

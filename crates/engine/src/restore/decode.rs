@@ -17,7 +17,8 @@ use dormouse_resources::memory::{
     Backing, HOST_IPC, PagesFiles, SavedMemory, SavedObject, Segments, ShmemId,
 };
 use dormouse_resources::task::{
-    Cpu, FsState, Life, PosixTimers, ProcessState, ThreadState, TreeNode, decode_tree,
+    Cpu, Filters, FsState, Life, PosixTimers, ProcessState, Seccomp, ThreadState, TreeNode,
+    decode_tree,
 };
 
 use crate::cause::{At, Cause};
@@ -38,6 +39,8 @@ pub(crate) struct Checkpoint {
     pub(crate) objects: BTreeMap<ShmemId, SavedObject>,
     /// System V segments that are attached.
     pub(crate) segments: Segments,
+    /// Seccomp filters.
+    pub(crate) filters: Filters,
     /// The contents of all memory.
     pub(crate) pages: Arc<PagesFiles>,
 }
@@ -87,6 +90,8 @@ pub(crate) struct Thread {
     pub(crate) interrupted: Option<Interruption>,
     /// What was left of that call's time-out.
     pub(crate) time_left: Option<Duration>,
+    /// What keeps it from making calls.
+    pub(crate) seccomp: Seccomp,
     /// Everything else.
     pub(crate) state: ThreadState,
     /// Its fd table.
@@ -139,13 +144,15 @@ pub(crate) fn decode(dir: &ImageDir) -> Result<Checkpoint, Error> {
     let mut source = ImageSource::open(dir).at(PHASE)?;
     let mut tables = BTreeMap::new();
     let mut pages = PagesFiles::new();
+    let filters = Filters::decode(dir).at(PHASE)?;
     let image = ImageName::IpcShm(HOST_IPC);
     let segments = dir.get_all::<IpcShmEntry>(image).at(PHASE)?;
     let segments = Segments::decode(image, &segments).at(PHASE)?;
     let mut processes: Vec<Process> = Vec::with_capacity(nodes.len());
     for node in nodes {
         let pid = host(node.pid);
-        let mut process = decode_process(dir, node, (&mut source, &mut pages)).of(PHASE, pid)?;
+        let mut process =
+            decode_process(dir, node, &filters, (&mut source, &mut pages)).of(PHASE, pid)?;
         if let Some(body) = &mut process.body {
             body.memory.find_segments(&segments).of(PHASE, pid)?;
         }
@@ -179,19 +186,20 @@ pub(crate) fn decode(dir: &ImageDir) -> Result<Checkpoint, Error> {
         }
     }
     // By-products of whoever made the dump.
-    let by_products = [ImageName::Seccomp, ImageName::TimeNs(0), ImageName::Cgroup];
+    let by_products = [ImageName::TimeNs(0), ImageName::Cgroup];
     for name in by_products {
         drop(dir.find_file(name).at(PHASE)?);
     }
     if let Some(name) = dir.unread().at(PHASE)?.into_iter().next() {
         return Err(Cause::Unread(name.to_string_lossy().into_owned())).at(PHASE);
     }
-    Ok(Checkpoint { processes, files, tables, objects, segments, pages: pages.into() })
+    Ok(Checkpoint { processes, files, tables, objects, segments, filters, pages: pages.into() })
 }
 
 fn decode_process(
     dir: &ImageDir,
     node: TreeNode,
+    filters: &Filters,
     (source, pages): (&mut ImageSource<'_>, &mut PagesFiles),
 ) -> Result<Process, Cause> {
     let pid = number(node.pid);
@@ -231,7 +239,7 @@ fn decode_process(
             own = dir.get_one::<CoreEntry>(ImageName::Core(number(tid)))?;
             &own
         };
-        threads.push(decode_thread(dir, tid, core, (&ids, process), source)?);
+        threads.push(decode_thread(dir, tid, core, filters, (&ids, process), source)?);
     }
     let state = ProcessState::decode(&core)?;
     for thread in &mut threads {
@@ -307,6 +315,7 @@ fn decode_thread(
     dir: &ImageDir,
     tid: NsPid,
     core: &CoreEntry,
+    filters: &Filters,
     (ids, process): (&TaskKobjIdsEntry, Directories),
     source: &mut ImageSource<'_>,
 ) -> Result<Thread, Cause> {
@@ -329,6 +338,7 @@ fn decode_thread(
         cpu: Cpu::decode(core)?,
         interrupted,
         time_left: extension.and_then(|thread| thread.time_left).map(Duration::from_nanos),
+        seccomp: Seccomp::decode(core, filters)?,
         state: ThreadState::decode(core)?,
         table: FdTableId::from_raw(table),
         directories,

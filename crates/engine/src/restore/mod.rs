@@ -18,7 +18,7 @@ use dormouse_kernel::{HostPid, NsPid};
 use dormouse_puppet::{Batch, Ending, Resumption};
 use dormouse_resources::file::{CreateCx, CreatedFiles, FillRank, LoadShared};
 use dormouse_resources::memory::ShmemId;
-use dormouse_resources::task::{Life, Numbering};
+use dormouse_resources::task::{Filters, Life, Numbering, Seccomp};
 use dormouse_resources::{self as resources};
 
 use crate::cause::{At, Cause};
@@ -65,8 +65,11 @@ pub fn restore(
 
     progress.phase(Phase::Spawn, None);
     let root = checkpoint.processes[0].node.pid;
+    let unfiltered = living(&checkpoint)
+        .any(|(_, body)| body.threads.iter().any(|thread| thread.seccomp != Seccomp::Off));
+    let place = (plan.room, plan.link);
     let mut world =
-        World::begin(root, options.sibling, (plan.room, plan.link)).of(Phase::Spawn, host(root))?;
+        World::begin(root, (options.sibling, unfiltered), place).of(Phase::Spawn, host(root))?;
     memory.make_objects(&checkpoint, &mut world, root).at(Phase::Memory)?;
     let forking = Instant::now();
     spawn(&mut world, root, &plan, (&mut memory, &mut cx))?;
@@ -93,7 +96,7 @@ pub fn restore(
     zombies(&mut world, &checkpoint)?;
     stops(&mut world, &checkpoint)?;
     for (process, body) in living(&checkpoint) {
-        states(&mut world, process, body, plan.numbering)?;
+        states(&mut world, process, body, (&checkpoint.filters, plan.numbering))?;
     }
     fill(&created, FillRank::Arm)?;
     drop(created);
@@ -382,7 +385,7 @@ fn states(
     world: &mut World,
     process: &Process,
     body: &Body,
-    numbering: Numbering,
+    (filters, numbering): (&Filters, Numbering),
 ) -> Result<(), Error> {
     const PHASE: Phase = Phase::Threads;
     let leader = process.node.pid;
@@ -390,8 +393,11 @@ fn states(
     for thread in body.threads.iter().rev() {
         world.puppet(thread.tid).avoid(expected).of(PHASE, host(thread.tid))?;
     }
+    let common = filter_all(world, filters, body).of(PHASE, host(leader))?;
     for thread in body.threads.iter().rev() {
         let mut batch = Batch::new();
+        // Puppets are not filtered, and may lose the right to be.
+        filters.apply(thread.seccomp, common, &mut batch);
         if thread.tid == leader {
             // Before signals that wait: it takes out some of its own.
             body.timers.apply(numbering, &mut batch);
@@ -410,6 +416,20 @@ fn states(
         world.run(thread.tid, batch).of(PHASE, host(thread.tid))?;
     }
     Ok(())
+}
+
+/// Puts the filters that all threads of a process have on all of them, and
+/// says how many that are.
+fn filter_all(world: &mut World, filters: &Filters, body: &Body) -> Result<usize, Cause> {
+    let [leader, _, ..] = body.threads.as_slice() else { return Ok(0) };
+    let seccomp: Vec<_> = body.threads.iter().map(|thread| thread.seccomp).collect();
+    let common = filters.in_common(&seccomp);
+    if common > 0 {
+        let mut batch = Batch::new();
+        filters.apply_to_all(leader.seccomp, common, &mut batch);
+        world.run(leader.tid, batch)?;
+    }
+    Ok(common)
 }
 
 /// Signals that will wait for a process or its threads, or that its timers

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use dormouse_kernel::posix_timer::number_can_be_chosen;
+use dormouse_kernel::features::Probe;
 use dormouse_kernel::proc::ProcDir;
 use dormouse_kernel::{Addr, AddrRange, HostPid, NsPid};
 use dormouse_resources::memory::Vma;
@@ -78,7 +78,11 @@ impl Plan {
 
 /// How the numbers of timers can be had, if all of them can.
 fn numbering(checkpoint: &Checkpoint) -> Result<Numbering, Error> {
-    let numbering = if number_can_be_chosen() { Numbering::Chosen } else { Numbering::Counted };
+    let numbering = if Probe::TimerRestoreIds.state().is_yes() {
+        Numbering::Chosen
+    } else {
+        Numbering::Counted
+    };
     for process in &checkpoint.processes {
         let Some(body) = &process.body else { continue };
         body.timers.check(numbering).of(Phase::Plan, host(process.node.pid))?;

@@ -28,10 +28,11 @@ impl World {
     /// Makes the root: a fork of dormouse with nothing of dormouse in it.
     /// `room` is free in every process of the tree, `link` a descriptor
     /// number that no fd table of the tree uses. As a `sibling` it is a child
-    /// of dormouse's parent.
+    /// of dormouse's parent. Seccomp filters will not hold for puppets if
+    /// `unfiltered`, which takes `CAP_SYS_ADMIN`.
     pub(crate) fn begin(
         root: NsPid,
-        sibling: bool,
+        (sibling, unfiltered): (bool, bool),
         (room, link): (AddrRange, u32),
     ) -> Result<Self, Cause> {
         let flags = if sibling { CloneFlags::PARENT } else { CloneFlags::empty() };
@@ -40,7 +41,9 @@ impl World {
             spawned => spawned?,
         };
         let mut world = Self { puppets: BTreeMap::new(), root, link: link.into() };
-        let task = match Running::seize(pid, Options::EXITKILL | Options::TRACESYSGOOD)?.halt()? {
+        let mut options = Options::EXITKILL | Options::TRACESYSGOOD;
+        options.set(Options::SUSPEND_SECCOMP, unfiltered);
+        let task = match Running::seize(pid, options)?.halt()? {
             Halt::Halted { task, .. } => task,
             Halt::Exited { .. } => return Err(dormouse_puppet::Error::Died(pid).into()),
         };

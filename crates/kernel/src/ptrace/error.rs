@@ -43,6 +43,10 @@ pub enum Request {
     GetRseq,
     /// `PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG`.
     GetSyscallUserDispatch,
+    /// `PTRACE_SECCOMP_GET_FILTER`.
+    GetSeccompFilter,
+    /// `PTRACE_SECCOMP_GET_METADATA`.
+    GetSeccompMetadata,
     /// `wait4(2)`.
     Wait,
 }
@@ -68,6 +72,8 @@ impl fmt::Display for Request {
             Self::PeekSiginfo => "PTRACE_PEEKSIGINFO",
             Self::GetRseq => "PTRACE_GET_RSEQ_CONFIGURATION",
             Self::GetSyscallUserDispatch => "PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG",
+            Self::GetSeccompFilter => "PTRACE_SECCOMP_GET_FILTER",
+            Self::GetSeccompMetadata => "PTRACE_SECCOMP_GET_METADATA",
             Self::Wait => "wait4",
         })
     }

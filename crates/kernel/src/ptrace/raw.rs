@@ -205,6 +205,34 @@ pub(super) fn syscall_user_dispatch(tid: HostPid) -> Result<SudConfig, Error> {
     unsafe { sized(GET_SUD_CONFIG, Request::GetSyscallUserDispatch, tid) }
 }
 
+const PTRACE_SECCOMP_GET_FILTER: libc::c_uint = 0x420c;
+const PTRACE_SECCOMP_GET_METADATA: libc::c_uint = 0x420d;
+/// `BPF_MAXINSNS`, of `struct sock_filter` with eight bytes each.
+const MOST_INSTRUCTIONS: usize = 4096;
+
+/// The instructions of a seccomp filter; `ENOENT` if the task has fewer.
+pub(super) fn seccomp_filter(tid: HostPid, index: usize) -> Result<Vec<u8>, Error> {
+    let mut program = vec![0_u8; MOST_INSTRUCTIONS * 8];
+    let data = program.as_mut_ptr().cast();
+    // SAFETY: the request writes the instructions of one filter, of which the
+    // kernel takes no more than there is room for.
+    let count =
+        unsafe { ptrace(PTRACE_SECCOMP_GET_FILTER, Request::GetSeccompFilter, tid, index, data) }?;
+    program.truncate(usize::try_from(count).unwrap_or(0) * 8);
+    Ok(program)
+}
+
+/// `SECCOMP_FILTER_FLAG_*` of a seccomp filter, as far as the kernel tells.
+pub(super) fn seccomp_flags(tid: HostPid, index: usize) -> Result<u64, Error> {
+    // `struct seccomp_metadata`: which filter, and its flags.
+    let mut metadata = [index as u64, 0];
+    let data = metadata.as_mut_ptr().cast();
+    let size = size_of_val(&metadata);
+    // SAFETY: the request reads and writes as many bytes as `addr` says.
+    unsafe { ptrace(PTRACE_SECCOMP_GET_METADATA, Request::GetSeccompMetadata, tid, size, data) }?;
+    Ok(metadata[1])
+}
+
 /// `wait4(2)` for one task, of any kind of parent. `None` if `hang` is not
 /// set and nothing has happened.
 pub(super) fn wait(tid: HostPid, hang: bool) -> Result<Option<i32>, Error> {

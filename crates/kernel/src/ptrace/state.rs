@@ -5,6 +5,7 @@ use super::raw;
 use super::registers::Registers;
 use super::task::Stopped;
 use crate::Addr;
+use crate::Errno;
 use crate::signal::{SigInfo, SigSet};
 
 /// One of the two queues of signals that a task takes from.
@@ -170,6 +171,20 @@ impl Stopped {
             len: config.len,
         };
         Ok((config.mode != 0).then_some(dispatch))
+    }
+
+    /// The `index`th seccomp filter of the thread, the oldest first: its
+    /// instructions, and `SECCOMP_FILTER_FLAG_*` as far as the kernel tells.
+    ///
+    /// # Errors
+    ///
+    /// `EACCES` without `CAP_SYS_ADMIN`, or if the caller has filters itself.
+    pub fn seccomp_filter(&self, index: usize) -> Result<Option<(Vec<u8>, u64)>, Error> {
+        match raw::seccomp_filter(self.tid(), index) {
+            Ok(program) => Ok(Some((program, raw::seccomp_flags(self.tid(), index)?))),
+            Err(Error::Refused { source: Errno::NOENT, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// What goes with an event, see [`Event`](super::Event).

@@ -19,9 +19,6 @@ use std::time::Duration;
 
 use dormouse_image::proto::core::CoreEntry;
 use dormouse_image::proto::timer::PosixTimerEntry;
-use dormouse_kernel::posix_timer::{
-    PR_TIMER_CREATE_RESTORE_IDS, PR_TIMER_CREATE_RESTORE_IDS_OFF, PR_TIMER_CREATE_RESTORE_IDS_ON,
-};
 use dormouse_kernel::proc::{PosixTimer, TimerNotify};
 use dormouse_kernel::signal::{SigSet, Signal};
 use dormouse_kernel::{HostPid, NsPid};
@@ -71,6 +68,9 @@ pub enum Numbering {
 #[derive(Debug)]
 pub struct TimersAsked(Vec<(OutSlot, Slot)>);
 
+/// `PR_TIMER_CREATE_RESTORE_IDS` of `prctl(2)`: `timer_create(2)` takes the
+/// number that its third argument points to.
+const PR_TIMER_CREATE_RESTORE_IDS: i32 = 77;
 const NAME: &str = "POSIX timers";
 const ITIMERSPEC: usize = 32;
 const SIGEVENT: usize = 64;
@@ -228,7 +228,7 @@ impl PosixTimers {
                 );
             }
         };
-        choose(batch, PR_TIMER_CREATE_RESTORE_IDS_ON);
+        choose(batch, 1);
         let mut next = 0;
         for timer in &self.0 {
             if numbering == Numbering::Counted {
@@ -237,7 +237,7 @@ impl PosixTimers {
             next = timer.id + 1;
             timer.create(batch);
         }
-        choose(batch, PR_TIMER_CREATE_RESTORE_IDS_OFF);
+        choose(batch, 0);
         for timer in &self.0 {
             timer.start(batch);
         }

@@ -26,10 +26,8 @@ const NAMESPACES: Answer = NotYet("namespaces are not saved");
 const NETWORK: Answer = NotYet("network namespaces are not saved");
 const PIDFDS: Answer = NotYet("pidfds are not saved");
 const RPC: Answer = NotYet("CRIU's RPC is not spoken");
-const SECCOMP: Answer = NotYet("seccomp filters are not saved");
 const SECURITY: Answer = NotYet("security profiles are not saved");
 const SOCKETS: Answer = NotYet("sockets are not saved");
-const TIMERS: Answer = NotYet("timers are not saved");
 
 /// Every feature of CRIU 4.2 (`feature_list` in `criu/cr-check.c`).
 const FEATURES: &[(&str, Answer)] = &[
@@ -64,15 +62,15 @@ const FEATURES: &[(&str, Answer)] = &[
     ("pagemap_scan", Answer::Probe(Probe::PagemapScan)),
     ("pagemap_scan_guard_pages", Answer::Probe(Probe::GuardPages)),
     ("pidfd_store", RPC),
-    ("seccomp_filters", SECCOMP),
-    ("seccomp_suspend", SECCOMP),
+    ("seccomp_filters", Answer::Probe(Probe::SeccompGetFilter)),
+    ("seccomp_suspend", Answer::Probe(Probe::SuspendSeccomp)),
     ("sk_ns", SOCKETS),
     ("sk_unix_file", SOCKETS),
     ("sockopt_buf_lock", SOCKETS),
     ("tcp_half_closed", SOCKETS),
     ("timens", NAMESPACES),
-    ("timer_cr_ids", TIMERS),
-    ("timerfd", TIMERS),
+    ("timer_cr_ids", Answer::Probe(Probe::TimerRestoreIds)),
+    ("timerfd", NotYet("timerfds are not saved")),
     ("tun", NotYet("tun devices are not saved")),
     ("tun_ns", NotYet("tun devices are not saved")),
     ("uffd", LAZY),
