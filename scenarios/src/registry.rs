@@ -99,6 +99,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::memory::growsdown::SCENARIO,
     &crate::memory::layout::SCENARIO,
     &crate::memory::locked::SCENARIO,
+    &crate::memory::locked_future::SCENARIO,
     &crate::memory::many_vmas::SCENARIO,
     &crate::memory::memfd::SCENARIO,
     &crate::memory::no_vdso::SCENARIO,

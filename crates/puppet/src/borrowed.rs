@@ -222,6 +222,12 @@ impl Borrowed<'_> {
         &self.registers
     }
 
+    /// Memory that it has mapped for batches: as `mmap(2)` maps memory in this process.
+    #[must_use]
+    pub fn room(&self) -> Option<AddrRange> {
+        self.room
+    }
+
     /// Its signal mask, as it was and will be again.
     #[must_use]
     pub fn mask(&self) -> SigSet {

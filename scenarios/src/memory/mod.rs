@@ -13,6 +13,7 @@ pub(crate) mod file_shared;
 pub(crate) mod growsdown;
 pub(crate) mod layout;
 pub(crate) mod locked;
+pub(crate) mod locked_future;
 pub(crate) mod many_vmas;
 pub(crate) mod memfd;
 pub(crate) mod no_vdso;

@@ -7,7 +7,7 @@ use dormouse_kernel::proc::{Entry, Status};
 use dormouse_kernel::ptrace::{Registers, Stopped};
 use dormouse_kernel::{Addr, HostPid, remote_memory};
 use dormouse_puppet::{Batch, Host, Interruption, Slot, interruption, remainder};
-use dormouse_resources::memory::{Backing, Dumpable, Mm, ProtFlags, Vma};
+use dormouse_resources::memory::{Backing, Dumpable, Mm, Outlook, OutlookAsked, ProtFlags, Vma};
 use dormouse_resources::task::{
     Cpu, Filters, IntervalTimers, PosixTimers, ProcessPending, ProcessState, Property, Seccomp,
     TaskProbe, ThreadClocks, ThreadPending, ThreadState,
@@ -93,6 +93,7 @@ struct MmAsked {
     brk: Slot,
     dumpable: Slot,
     thp: Slot,
+    outlook: Option<OutlookAsked>,
 }
 
 fn collect_process(
@@ -126,6 +127,7 @@ fn collect_process(
         exe: census.executables[&pid],
         dumpable: Dumpable::from_raw(answers.dumpable).unwrap_or(Dumpable::No),
         thp_disabled: answers.thp_disabled,
+        outlook: answers.outlook,
         vmas: space.vmas.clone(),
         guards: space.guards.clone(),
     };
@@ -136,6 +138,7 @@ struct MmAnswers {
     brk: u64,
     dumpable: i32,
     thp_disabled: bool,
+    outlook: Outlook,
 }
 
 fn collect_threads(
@@ -160,6 +163,7 @@ fn collect_threads(
         let dir = process.proc.task(tid)?;
         let (task, result) = host.borrow(task, status, |puppet| {
             let mut batch = Batch::new();
+            let fresh = puppet.room();
             let before = clocks.look(&timers, &mut batch);
             let asked = ThreadState::ask(&mut batch);
             let leader = (tid == process.pid).then(|| {
@@ -170,6 +174,7 @@ fn collect_threads(
                         libc::SYS_prctl,
                         [libc::PR_GET_THP_DISABLE.into(), 0.into(), 0.into(), 0.into(), 0.into()],
                     ),
+                    outlook: fresh.map(|fresh| Outlook::ask(&mut batch, fresh)),
                 };
                 (ProcessState::ask(&mut batch), mm)
             });
@@ -199,6 +204,10 @@ fn collect_threads(
                         brk: replies.value(&mm.brk),
                         dumpable: replies.value(&mm.dumpable) as i32,
                         thp_disabled: replies.value(&mm.thp) != 0,
+                        outlook: mm
+                            .outlook
+                            .map(|asked| Outlook::collect(&replies, &asked))
+                            .unwrap_or_default(),
                     },
                 )),
             };

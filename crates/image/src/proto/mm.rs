@@ -41,6 +41,12 @@ pub struct MmEntry {
     pub aios: Vec<AioRingEntry>,
     #[prost(bool, optional, tag = "17")]
     pub thp_disabled: Option<bool>,
+    /// Dormouse: what is mapped from now on is locked: `MCL_FUTURE`, with `MCL_ONFAULT` or not.
+    #[prost(uint32, optional, tag = "20000")]
+    pub future_locks: Option<u32>,
+    /// Dormouse: `PR_GET_MEMORY_MERGE`.
+    #[prost(bool, optional, tag = "20001")]
+    pub merge: Option<bool>,
 }
 
 /// One mapping (`vma_entry`), in ascending order.

@@ -8,6 +8,7 @@ use dormouse_puppet::Batch;
 
 use super::encode;
 use super::error::{Error, MappingProblem, Result};
+use super::outlook::Outlook;
 use super::vma::{Backing, Vma};
 use crate::file::FileId;
 
@@ -26,6 +27,8 @@ pub struct Mm {
     pub dumpable: Dumpable,
     /// `PR_GET_THP_DISABLE`.
     pub thp_disabled: bool,
+    /// What becomes of memory mapped from now on.
+    pub outlook: Outlook,
     /// All mappings, in ascending order.
     pub vmas: Vec<Vma>,
     /// Guard pages (`MADV_GUARD_INSTALL`), in ascending order, none touching.
@@ -74,9 +77,9 @@ impl Mm {
     /// The message of `mm-PID.img`.
     #[must_use]
     pub fn encode(&self) -> MmEntry {
-        let Self { layout, brk, auxv, exe, dumpable, thp_disabled, vmas, guards } = self;
+        let Self { layout, brk, auxv, exe, dumpable, thp_disabled, outlook, vmas, guards } = self;
         let MemoryLayout { code, data, start_brk, start_stack, args, env } = *layout;
-        MmEntry {
+        let mut entry = MmEntry {
             mm_start_code: code.0.as_raw(),
             mm_end_code: code.1.as_raw(),
             mm_start_data: data.0.as_raw(),
@@ -99,7 +102,11 @@ impl Mm {
             // Rings are refused when mappings are recognised.
             aios: Vec::new(),
             thp_disabled: Some(*thp_disabled),
-        }
+            future_locks: None,
+            merge: None,
+        };
+        outlook.encode(&mut entry);
+        entry
     }
 
     /// Reads the message of `mm-PID.img` back, and judges it: bounds, order and kinds of all
@@ -148,6 +155,7 @@ impl Mm {
             exe: FileId::from_raw(entry.exe_file_id),
             dumpable,
             thp_disabled: entry.thp_disabled.unwrap_or(false),
+            outlook: Outlook::decode(entry).map_err(corrupt(0))?,
             vmas,
             guards,
         })

@@ -13,8 +13,7 @@
 //! System V segments are in the room `segment`.
 //!
 //! **Not preserved**: NUMA policies; which pages are swapped out, huge, locked by somebody else's
-//! pin, or zeros that were written; `MCL_FUTURE`. Everything else is kept, or refused with an
-//! [`Obstacle`].
+//! pin, or zeros that were written. Everything else is kept, or refused with an [`Obstacle`].
 //!
 //! **Kernel needed**: 6.7 (`PAGEMAP_SCAN`); 6.16 to know guard pages; `CAP_SYS_ADMIN`, or
 //! `CAP_CHECKPOINT_RESTORE` without pages in common.
@@ -70,6 +69,7 @@ mod error;
 mod fill;
 mod layout;
 mod mm;
+mod outlook;
 mod page_dump;
 mod planner;
 mod recognise;
@@ -90,6 +90,7 @@ mod workers;
 pub use error::{Error, MappingProblem, Obstacle, Result};
 pub use fill::Filling;
 pub use mm::{Dumpable, Mm};
+pub use outlook::{Outlook, OutlookAsked};
 pub use page_dump::{DumpedPages, DumpedProcess, PageDump};
 pub use recognise::{Enumerated, Mappings, Uprobes};
 pub use restore_plan::{PlannedPages, RestorePlan, RestoredProcess};

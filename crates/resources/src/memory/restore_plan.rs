@@ -241,6 +241,8 @@ impl<'a> RestorePlan<'a> {
     pub fn finish(&self, process: usize, puppet: &mut Bare) -> Result<()> {
         let mut runner = Runner::new(puppet, NoFiles);
         runner.steps(&self.processes[process].finish)?;
+        let outlook = self.processes[process].mm.outlook;
+        runner.also(false, |batch, _| outlook.set(batch))?;
         runner.finish()
     }
 }

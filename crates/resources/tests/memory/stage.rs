@@ -18,8 +18,8 @@ use dormouse_puppet::{Arg, Bare, Batch};
 use dormouse_resources::file::FileId;
 use dormouse_resources::memory::{
     Dumpable, DumpedPages, DumpedProcess, Enumerated, Error, KernelVdso, MapFiles, MapSource,
-    Mappings, Mm, PageDump, PagesFiles, RestorePlan, RestoredProcess, SavedMemory, SavedObject,
-    SharedMemory, SharedObjects, Uprobes,
+    Mappings, Mm, Outlook, PageDump, PagesFiles, RestorePlan, RestoredProcess, SavedMemory,
+    SavedObject, SharedMemory, SharedObjects, Uprobes,
 };
 
 pub(crate) const READ: i32 = libc::PROT_READ;
@@ -174,6 +174,7 @@ pub(crate) fn dump(puppets: &mut [&mut Bare], open: &Open, dir: &Path) -> (Image
             exe: EXE,
             dumpable: Dumpable::Yes,
             thp_disabled: false,
+            outlook: Outlook::default(),
             vmas,
             guards,
         };

@@ -21,6 +21,7 @@ fn mm(vmas: Vec<Vma>, guards: Vec<AddrRange>) -> Mm {
         exe: FileId::from_raw(5),
         dumpable: Dumpable::Yes,
         thp_disabled: true,
+        outlook: Outlook::default(),
         vmas,
         guards,
     }

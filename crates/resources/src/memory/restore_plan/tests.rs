@@ -10,6 +10,7 @@ use crate::file::FileId;
 use crate::memory::compare::inheritable;
 use crate::memory::contents::{ContentRun, PageSource};
 use crate::memory::mm::Dumpable;
+use crate::memory::outlook::Outlook;
 use crate::memory::samples::{self, anonymous, pages};
 
 fn room() -> AddrRange {
@@ -39,6 +40,7 @@ fn memory(exe: u32, vmas: Vec<Vma>, sources: &BTreeMap<u64, PageSource>) -> Save
             exe: FileId::from_raw(exe),
             dumpable: Dumpable::Yes,
             thp_disabled: false,
+            outlook: Outlook::default(),
             vmas,
             guards: Vec::new(),
         },

@@ -1,5 +1,6 @@
 use super::*;
 use crate::memory::mm::Dumpable;
+use crate::memory::outlook::Outlook;
 use crate::memory::samples::{anonymous, pages};
 use crate::memory::{Advice, Vma};
 
@@ -30,6 +31,7 @@ fn mm(data: Option<u64>, code: Option<u64>) -> Mm {
         exe: crate::file::FileId::from_raw(1),
         dumpable: Dumpable::Yes,
         thp_disabled: false,
+        outlook: Outlook::default(),
         vmas: data.into_iter().chain(code).collect(),
         guards: Vec::new(),
     }
