@@ -39,6 +39,7 @@ mod sysv;
 mod threads;
 mod timers;
 mod tree;
+mod tty;
 pub mod workloads;
 
 pub use context::Context;

@@ -30,6 +30,7 @@ pub mod signal;
 pub mod sock_diag;
 pub mod socket;
 mod sys;
+pub mod terminal;
 
 #[cfg(test)]
 extern crate self as dormouse_kernel;

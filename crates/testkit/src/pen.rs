@@ -57,6 +57,11 @@ pub enum PenError {
     },
 }
 
+/// Pseudo terminals are numbered for each mount of their file system: a test that
+/// restores number 3 must not meet another that has it.
+const OWN_TERMINALS: &str =
+    "mount -t devpts -o newinstance,ptmxmode=0666,mode=0620 devpts /dev/pts && exec \"$0\"";
+
 /// Runs the named test in a pen of its own.
 ///
 /// # Errors
@@ -81,6 +86,9 @@ pub fn run(test: &str, limit: Duration) -> Result<(), PenError> {
             "--propagation",
             "private",
             "--",
+            "sh",
+            "-c",
+            OWN_TERMINALS,
         ])
         .arg(exe)
         .env(TEST, test)

@@ -16,8 +16,8 @@ pub(crate) use seccomp::{
     no_new_privs,
 };
 pub(crate) use signal::{
-    Action, SigInfo, altstack, block, blocked, handle, kill, pending, queue, raise, rt_sigaction,
-    set_altstack, sigset, take_signal,
+    Action, SigInfo, altstack, block, blocked, default, handle, ignore, kill, pending, queue,
+    raise, rt_sigaction, set_altstack, sigset, take_signal,
 };
 pub(crate) use timer::{
     Ask, Expected, itimer, set_itimer, timer_create, timer_delete, timer_left, timer_overrun,

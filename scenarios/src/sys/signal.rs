@@ -63,6 +63,16 @@ pub(crate) fn handle(
         .expect("sigaction");
 }
 
+/// Ignores the signal.
+pub(crate) fn ignore(signal: i32) {
+    rt_sigaction(signal, Some(&Action { handler: libc::SIG_IGN, ..Action::default() }));
+}
+
+/// Leaves the signal to the kernel.
+pub(crate) fn default(signal: i32) {
+    rt_sigaction(signal, Some(&Action::default()));
+}
+
 fn procmask(how: i32, mask: Option<u64>) -> u64 {
     let mut old = 0u64;
     let new = mask.as_ref().map_or(ptr::null(), ptr::from_ref);

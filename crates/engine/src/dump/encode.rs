@@ -15,6 +15,7 @@ use dormouse_resources::task::{Filters, Life, TreeNode};
 use super::collect::{Living, Thread};
 use super::enumerate::Census;
 use super::freeze::{Frozen, Process};
+use super::terminals;
 use crate::cause::{At, Cause};
 use crate::{Error, Phase};
 
@@ -58,8 +59,11 @@ pub(super) fn encode(
     if let Some(entry) = filters.encode() {
         dump.put_one(ImageName::Seccomp, &entry).at(PHASE)?;
     }
+    let without = terminals::without(frozen);
     for process in &frozen.processes {
-        encode_process(process, census, read.get(&process.pid), dump).of(PHASE, process.pid)?;
+        let lacks = without.contains(&process.pid);
+        encode_process((process, lacks), census, read.get(&process.pid), dump)
+            .of(PHASE, process.pid)?;
     }
     Ok(())
 }
@@ -76,7 +80,7 @@ fn node(process: &Process) -> TreeNode {
 }
 
 fn encode_process(
-    process: &Process,
+    (process, without_terminal): (&Process, bool),
     census: &Census,
     living: Option<&Living>,
     dump: &NewDump,
@@ -84,6 +88,9 @@ fn encode_process(
     let pid = image_pid(process.pid);
     let mut core = CoreEntry { mtype: Machine::X8664.into(), ..CoreEntry::default() };
     encode_birth(process, core.tc.get_or_insert_default());
+    if without_terminal {
+        core.tc.get_or_insert_default().without_terminal = Some(true);
+    }
     let Some(living) = living else {
         let status = process.stat.exit_code.cast_unsigned();
         Life::Zombie { status }.encode(&mut core);

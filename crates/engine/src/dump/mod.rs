@@ -7,6 +7,7 @@ pub(crate) mod freeze;
 mod interrupted;
 mod restart_block;
 mod sharing;
+mod terminals;
 mod waits;
 
 use std::cell::RefCell;
@@ -125,8 +126,13 @@ fn collect_files(
         |pid: HostPid| pids.contains(&pid).then(|| NsPid::from_raw(pid.as_raw())).flatten();
     let shared = Shared(RefCell::new(&mut census.objects));
     let index = std::mem::take(&mut census.index);
-    let choices = CollectOptions { ghost_limit: options.ghost_limit, link_remap: false };
-    let cx = CollectCx::new(choices, (&census.probes, &census.tables), index, &ns_pid, &shared);
+    let choices = CollectOptions {
+        ghost_limit: options.ghost_limit,
+        link_remap: false,
+        shell_job: options.shell_job,
+    };
+    let cx = CollectCx::new(choices, (&census.probes, &census.tables), index, &ns_pid, &shared)
+        .with_controlled(terminals::controlled(frozen));
     let mut files = BTreeMap::new();
     for (&id, probe) in &census.probes {
         use dormouse_resources::file::Holder;
@@ -136,6 +142,7 @@ fn collect_files(
         };
         files.insert(id, File::collect(&cx, probe).of_fd(PHASE, task, fd)?);
     }
+    terminals::check(frozen, &files)?;
     Ok(files)
 }
 

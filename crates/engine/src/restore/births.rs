@@ -92,7 +92,7 @@ impl Births {
     }
 }
 
-fn stand_in(maker: NsPid, pid: NsPid) -> Birth {
+pub(super) fn stand_in(maker: NsPid, pid: NsPid) -> Birth {
     let exit_signal = Some(Signal::CHLD);
     Birth { maker, task: pid, process: pid, flags: CloneFlags::empty(), exit_signal }
 }

@@ -54,6 +54,8 @@ pub(crate) struct Process {
     pub(crate) life: Life,
     /// If it is stopped, whether its parent has been told already.
     pub(crate) stop_seen: bool,
+    /// Whether it has given up the terminal that controls its session.
+    pub(crate) without_terminal: bool,
     /// What tells its parent of its end.
     pub(crate) exit_signal: Option<Signal>,
     /// The thread of its parent that it is a child of, if not the leader.
@@ -208,11 +210,22 @@ fn decode_process(
     let name = core.tc.as_ref().map(|tc| tc.comm.clone()).unwrap_or_default();
     let name = String::from_utf8_lossy(&name).into_owned();
     let stop_seen = core.tc.as_ref().and_then(|tc| tc.stop_seen).unwrap_or(false);
+    let without_terminal = core.tc.as_ref().and_then(|tc| tc.without_terminal).unwrap_or(false);
     let (exit_signal, parent_thread) = decode_birth(pid, &core)?;
     if let Life::Zombie { .. } = life {
         // CRIU writes them for zombies as well, and nothing in them counts.
         drop(dir.find_file(ImageName::Ids(pid))?);
-        return Ok(Process { node, life, stop_seen, exit_signal, parent_thread, name, body: None });
+        let body = None;
+        return Ok(Process {
+            node,
+            life,
+            stop_seen,
+            without_terminal,
+            exit_signal,
+            parent_thread,
+            name,
+            body,
+        });
     }
     let ids: TaskKobjIdsEntry = dir.get_one(ImageName::Ids(pid))?;
     let image = ImageName::Mm(pid);
@@ -247,7 +260,7 @@ fn decode_process(
     }
     let timers = PosixTimers::decode(&core, &node.threads)?;
     let body = Some(Body { state, timers, memory, mapped, threads });
-    Ok(Process { node, life, stop_seen, exit_signal, parent_thread, name, body })
+    Ok(Process { node, life, stop_seen, without_terminal, exit_signal, parent_thread, name, body })
 }
 
 /// What ties a process to its parent: the signal that tells of its end, and

@@ -5,6 +5,7 @@ mod decode;
 mod memory;
 mod plan;
 pub(crate) mod spawn_plan;
+mod terminals;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,7 @@ use decode::{Body, Checkpoint, Process, host};
 use memory::Memory;
 pub use plan::Plan;
 use spawn_plan::Step;
+use terminals::Terminals;
 use world::World;
 
 /// A restored tree, which runs.
@@ -59,7 +61,8 @@ pub fn restore(
 
     progress.phase(Phase::Create, None);
     let stored = Stored(&checkpoint);
-    let mut cx = CreateCx::new(&checkpoint.files, &dir, &stored);
+    let mut cx = CreateCx::new(&checkpoint.files, &dir, &stored)
+        .with_outer_terminal(terminals::outer(options.shell_job));
     let created = cx.create_all().at(Phase::Create)?;
     fill(&created, FillRank::Fresh)?;
 
@@ -72,7 +75,8 @@ pub fn restore(
         World::begin(root, (options.sibling, unfiltered), place).of(Phase::Spawn, host(root))?;
     memory.make_objects(&checkpoint, &mut world, root).at(Phase::Memory)?;
     let forking = Instant::now();
-    spawn(&mut world, root, &plan, (&mut memory, &mut cx))?;
+    let terminals = Terminals::new(&checkpoint, &created);
+    spawn(&mut world, root, &plan, (&mut memory, &mut cx), &terminals)?;
     let forking = forking.elapsed();
 
     let pages = memory.pages();
@@ -93,6 +97,8 @@ pub fn restore(
 
     progress.phase(Phase::Threads, None);
     groups(&mut world, &plan)?;
+    terminals::arrange(&mut world, &checkpoint, &terminals, options.shell_job)?;
+    let_go_of_link(&mut world, &checkpoint)?;
     zombies(&mut world, &checkpoint)?;
     stops(&mut world, &checkpoint)?;
     for (process, body) in living(&checkpoint) {
@@ -153,6 +159,7 @@ fn spawn(
     root: NsPid,
     plan: &Plan,
     (memory, cx): (&mut Memory<'_>, &mut CreateCx<'_>),
+    terminals: &Terminals<'_>,
 ) -> Result<(), Error> {
     let make = |world: &mut World, process: NsPid| {
         for (maker, births) in plan.births.of(process) {
@@ -172,7 +179,9 @@ fn spawn(
             Step::SetSid(leader) => {
                 let mut batch = Batch::new();
                 batch.call(libc::SYS_setsid, []);
-                world.run(pid(leader), batch).of(Phase::Spawn, host(pid(leader)))?;
+                let leader = pid(leader);
+                world.run(leader, batch).of(Phase::Spawn, host(leader))?;
+                terminals::take(world, leader, terminals).of(Phase::Spawn, host(leader))?;
             }
             Step::SetPgid { .. } | Step::Dismiss { .. } => {}
         }
@@ -265,8 +274,7 @@ fn install(
     Ok(())
 }
 
-/// Working and root directories, umasks; and the last use of the link to
-/// dormouse.
+/// Working and root directories, umasks.
 fn directories(
     world: &mut World,
     checkpoint: &Checkpoint,
@@ -279,9 +287,8 @@ fn directories(
         source,
     });
     let own_root = own_root.at(PHASE)?;
-    let (mut done, mut tables) = (BTreeSet::new(), BTreeMap::new());
+    let mut done = BTreeSet::new();
     for thread in living(checkpoint).flat_map(|(_, body)| &body.threads) {
-        tables.entry(thread.table).or_insert(thread.tid);
         if !done.insert(thread.directories.number) {
             continue;
         }
@@ -309,10 +316,19 @@ fn directories(
         }
         world.run(thread.tid, batch).of(PHASE, of)?;
     }
+    Ok(())
+}
+
+/// Closes the link to dormouse in every fd table.
+fn let_go_of_link(world: &mut World, checkpoint: &Checkpoint) -> Result<(), Error> {
+    let mut tables = BTreeMap::new();
+    for thread in living(checkpoint).flat_map(|(_, body)| &body.threads) {
+        tables.entry(thread.table).or_insert(thread.tid);
+    }
     for task in tables.into_values() {
         let mut batch = Batch::new();
         batch.call(libc::SYS_close, [world.link().into()]);
-        world.run(task, batch).of(PHASE, host(task))?;
+        world.run(task, batch).of(Phase::Threads, host(task))?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use dormouse_kernel::signal::Signal;
 use dormouse_kernel::{AddrRange, NsPid};
 use dormouse_puppet::{Arg, Bare, Batch, Slot};
 
-use super::births::Birth;
+use super::births::{self, Birth};
 use super::decode::host;
 use crate::cause::Cause;
 
@@ -98,6 +98,11 @@ impl World {
     /// The descriptor that leads to dormouse.
     pub(crate) fn link(&self) -> u64 {
         self.link
+    }
+
+    /// Has `maker` make a child that stands for a process that has ended.
+    pub(crate) fn stand_in(&mut self, maker: NsPid, pid: NsPid) -> Result<(), Cause> {
+        self.multiply(maker, &[births::stand_in(maker, pid)])
     }
 
     /// Has `maker` make tasks, all in one batch.

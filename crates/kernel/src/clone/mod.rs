@@ -122,7 +122,7 @@ fn own_thread() -> Result<PidFd, Error> {
 
 /// Sets the signal mask of the calling thread, in full: the C library's
 /// functions leave out the two signals that it uses itself.
-fn set_mask(new: SigSet) -> SigSet {
+pub(crate) fn set_mask(new: SigSet) -> SigSet {
     let mut old = SigSet::EMPTY;
     // SAFETY: both sets are the kernel's eight bytes. Blocking the C library's
     // own signals for a moment only delays what other threads ask of this

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 
 use dormouse_kernel::{HostPid, NsPid};
 
-use super::{FdTable, FileId, FileIndex, Probe};
+use super::{Controlled, FdTable, FileId, FileIndex, Probe};
 use crate::Result;
 
 /// What a user can choose about the reading of files.
@@ -20,11 +20,14 @@ pub struct CollectOptions {
     /// A file that has lost the name it was opened by, but has another, may
     /// get a hard link beside the lost one (`--link-remap`).
     pub link_remap: bool,
+    /// A terminal whose other end is outside of the tree will be the one that
+    /// the restore is started on (`--shell-job`).
+    pub shell_job: bool,
 }
 
 impl Default for CollectOptions {
     fn default() -> Self {
-        Self { ghost_limit: 1 << 20, link_remap: false }
+        Self { ghost_limit: 1 << 20, link_remap: false, shell_job: false }
     }
 }
 
@@ -54,6 +57,7 @@ pub struct CollectCx<'a> {
     index: RefCell<FileIndex>,
     parts: RefCell<BTreeMap<TypeId, Box<dyn Any>>>,
     inodes: Cell<u32>,
+    controlled: Controlled,
 }
 
 impl<'a> CollectCx<'a> {
@@ -78,7 +82,19 @@ impl<'a> CollectCx<'a> {
             index: RefCell::new(index),
             parts: RefCell::default(),
             inodes: Cell::new(1),
+            controlled: Controlled::new(),
         }
+    }
+
+    /// With the sessions that have a controlling terminal.
+    #[must_use]
+    pub fn with_controlled(self, controlled: Controlled) -> Self {
+        Self { controlled, ..self }
+    }
+
+    /// The sessions that have a controlling terminal.
+    pub(crate) fn controlled(&self) -> &Controlled {
+        &self.controlled
     }
 
     /// A number for an entry of `files.img` that stands for no file of the

@@ -11,7 +11,7 @@ use dormouse_kernel::{HostPid, NsPid};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::{File, FileId, FillRank};
+use super::{Control, File, FileId, FillRank, Terminal};
 use crate::{Error, Result};
 
 /// The number of a file that is known to exist: decoding hands it out and
@@ -61,6 +61,24 @@ impl Files {
     /// mapped or executed.
     pub fn descriptions(&self) -> impl Iterator<Item = (FileId, &File)> {
         self.iter().filter(|(id, _)| self.described.contains(id))
+    }
+
+    /// The terminals that control sessions, by the session, each by a file that
+    /// is open on it; a master controls as its slave does.
+    #[must_use]
+    pub fn controlling(&self) -> BTreeMap<NsPid, (FileRef, Control)> {
+        let control = |(id, file): (_, &File)| {
+            let control = file.as_terminal()?.control()?;
+            Some((control.session, (FileRef(id), control)))
+        };
+        self.descriptions().filter_map(control).collect()
+    }
+
+    /// A file on a terminal whose other end is not among the images.
+    #[must_use]
+    pub fn inherited_terminal(&self) -> Option<FileRef> {
+        let inherited = |file: &File| file.as_terminal().is_some_and(Terminal::is_inherited);
+        self.descriptions().find(|(_, file)| inherited(file)).map(|(id, _)| FileRef(id))
     }
 
     /// Takes away the hard links that the dump made for files which had lost
@@ -139,6 +157,7 @@ pub struct CreateCx<'a> {
     pub(crate) images: &'a ImageDir,
     /// Where the contents of memfds come from.
     pub shared: &'a dyn LoadShared,
+    outer_terminal: Option<OwnedFd>,
     stashes: BTreeMap<TypeId, Box<dyn AnyStash>>,
 }
 
@@ -146,12 +165,23 @@ impl<'a> CreateCx<'a> {
     /// Creates `files`, which were decoded from `images`.
     #[must_use]
     pub fn new(files: &'a Files, images: &'a ImageDir, shared: &'a dyn LoadShared) -> Self {
-        Self { files, images, shared, stashes: BTreeMap::new() }
+        Self { files, images, shared, outer_terminal: None, stashes: BTreeMap::new() }
     }
 
     /// All files.
     pub(crate) fn files(&self) -> &'a Files {
         self.files
+    }
+
+    /// With the terminal that stands for those whose other end is not among the
+    /// images (`--shell-job`).
+    #[must_use]
+    pub fn with_outer_terminal(self, terminal: Option<OwnedFd>) -> Self {
+        Self { outer_terminal: terminal, ..self }
+    }
+
+    pub(crate) fn outer_terminal(&self) -> Option<BorrowedFd<'_>> {
+        self.outer_terminal.as_ref().map(AsFd::as_fd)
     }
 
     /// What the files of one kind keep at hand.

@@ -45,6 +45,7 @@ mod socket_options;
 mod source;
 mod status;
 mod table;
+mod tty;
 mod undo;
 
 pub use collect::{CollectCx, CollectOptions, SaveShared};
@@ -62,4 +63,5 @@ pub use sink::ImageSink;
 pub use source::{ImageSource, Use};
 pub use status::Status;
 pub use table::{Descriptor, FdTable};
+pub use tty::{Control, Controlled, Terminal};
 pub use undo::UndoLog;

@@ -44,9 +44,6 @@ macro_rules! refusals {
 }
 
 refusals! {
-    /// An open terminal, a console, a serial line.
-    Terminal: "a terminal", "terminals are not saved yet",
-        "start the program with its input and output redirected to files";
     /// A socket, of whatever family.
     Socket: "a socket", "sockets are not saved yet",
         "checkpoint the program while it has no socket open";
@@ -161,7 +158,6 @@ impl Refusal {
     fn character_device(probe: &Probe) -> Self {
         let device = probe.device();
         match (device.major, device.minor) {
-            (4 | 5 | 136..=143 | 204 | 229, _) => Self::Terminal,
             (10, 200) => Self::Tun,
             _ => Self::CharacterDevice,
         }

@@ -138,6 +138,8 @@ registry! {
         Eventfd(super::eventfd::Eventfd),
         /// An epoll.
         Epoll(super::epoll::Epoll),
+        /// A terminal.
+        Terminal(super::tty::Terminal),
     }
     refused {
         Undefined => Undefined,
@@ -146,7 +148,6 @@ registry! {
         Inotify => Inotify,
         SignalFd => Signalfd,
         PacketSk => Socket,
-        Tty => Terminal,
         Fanotify => Fanotify,
         NetlinkSk => Socket,
         Ns => Namespace,
@@ -155,5 +156,16 @@ registry! {
         TimerFd => Timerfd,
         BpfMap => Bpf,
         PidFd => Pidfd,
+    }
+}
+
+impl File {
+    /// The terminal it is, if it is one.
+    #[must_use]
+    pub fn as_terminal(&self) -> Option<&super::tty::Terminal> {
+        match self {
+            Self::Terminal(terminal) => Some(terminal),
+            _ => None,
+        }
     }
 }

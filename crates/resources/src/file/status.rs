@@ -184,6 +184,12 @@ impl Status {
         !self.is_path_only() && self.flags & OFlags::ACCMODE != OFlags::WRONLY
     }
 
+    /// Whether it can be written to.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        !self.is_path_only() && self.flags & OFlags::ACCMODE != OFlags::RDONLY
+    }
+
     /// Gives `file` the flags that can be changed.
     pub(crate) fn apply(&self, object: &'static str, file: BorrowedFd<'_>) -> Result<()> {
         if self.is_path_only() {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::OwnedFd;
 
-use dormouse_image::proto::files::FileEntry;
+use dormouse_image::proto::files::{FdType, FileEntry};
 use dormouse_image::{ImageDir, ImageName};
 use dormouse_resources::Error;
 use dormouse_resources::file::{File, Refusal, SUPPORTED};
@@ -65,7 +65,9 @@ fn images_of_restored_files_are_the_same() {
         eprintln!("skipped: epolls cannot be read here");
         return;
     }
-    let zoo = zoo();
+    let mut zoo = zoo();
+    // Terminals come back under their numbers, which these still have.
+    zoo.files.retain(|(.., fate)| *fate != Fate::Claimed(FdType::Tty));
     let (first, shared) = dump(claimed(&zoo.files));
     let restored = first.restore(&shared, &[]).unwrap();
     let again = claimed(&zoo.files).map(|file| restored.of(file));

@@ -86,6 +86,8 @@ pub(crate) fn zoo() -> Zoo {
     let (reg, pipe) = (Claimed(FdType::Reg), Claimed(FdType::Pipe));
     let network = |family, kind| socket(family, kind, None).unwrap();
     let terminal = rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR).unwrap();
+    dormouse_kernel::terminal::set_locked(&terminal, false).unwrap();
+    let slave = dormouse_kernel::terminal::open_slave(&terminal, OFlags::RDWR).unwrap();
 
     let mut files = vec![
         ("a file", opened("plain", OFlags::RDWR), reg),
@@ -113,7 +115,8 @@ pub(crate) fn zoo() -> Zoo {
         ("an eventfd", watched, Claimed(FdType::EventFd)),
         ("a semaphore", eventfd(3, EventfdFlags::SEMAPHORE).unwrap(), Claimed(FdType::EventFd)),
         ("an epoll", epoll, Claimed(FdType::EventPoll)),
-        ("a terminal", terminal, Refused(Refusal::Terminal)),
+        ("a terminal's slave", slave, Claimed(FdType::Tty)),
+        ("a terminal", terminal, Claimed(FdType::Tty)),
         ("a Unix stream", stream.into(), Refused(Refusal::Socket)),
         ("a datagram", UnixDatagram::unbound().unwrap().into(), Refused(Refusal::Socket)),
         ("TCP", network(AddressFamily::INET, SocketType::STREAM), Refused(Refusal::Socket)),

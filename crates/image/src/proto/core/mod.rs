@@ -119,6 +119,10 @@ pub struct TaskCoreEntry {
     /// means that it is still to be told.
     #[prost(bool, optional, tag = "20003")]
     pub stop_seen: Option<bool>,
+    /// Dormouse: whether the process has given up the terminal that controls its session
+    /// (`TIOCNOTTY`), or was forked before the session had one.
+    #[prost(bool, optional, tag = "20010")]
+    pub without_terminal: Option<bool>,
 }
 
 /// What every thread has (`thread_core_entry`).

@@ -32,6 +32,9 @@ pub struct TtyFileEntry {
     /// File id of the path it is opened by.
     #[prost(uint32, optional, tag = "6")]
     pub regf_id: Option<u32>,
+    /// Dormouse: of `/dev/tty`, the number of the device behind it, kernel encoding.
+    #[prost(uint32, optional, tag = "20000")]
+    pub real_rdev: Option<u32>,
 }
 
 /// An entry of `tty-info.img` (`tty_info_entry`): one terminal end.
@@ -75,6 +78,17 @@ pub struct TtyInfoEntry {
     pub uid: Option<u32>,
     #[prost(uint32, optional, tag = "15")]
     pub gid: Option<u32>,
+    /// Dormouse: of a master, that slaves have been open and none is any more: a reader sees a
+    /// hang-up.
+    #[prost(bool, optional, tag = "20000")]
+    pub slaves_closed: Option<bool>,
+    /// Dormouse: of a master, owner, group and `st_mode` of its slave's inode.
+    #[prost(uint32, optional, tag = "20001")]
+    pub slave_uid: Option<u32>,
+    #[prost(uint32, optional, tag = "20002")]
+    pub slave_gid: Option<u32>,
+    #[prost(uint32, optional, tag = "20003")]
+    pub slave_mode: Option<u32>,
 }
 
 /// `tty_pty_entry`.
@@ -126,4 +140,10 @@ pub struct TtyDataEntry {
     pub tty_id: u32,
     #[prost(bytes = "vec", required, tag = "2")]
     pub data: Vec<u8>,
+    /// Dormouse: where in `data` a line ends that is read as a whole.
+    #[prost(uint32, repeated, packed = "false", tag = "20000")]
+    pub line_ends: Vec<u32>,
+    /// Dormouse: what follows `data` and has not been through the line discipline.
+    #[prost(bytes = "vec", optional, tag = "20001")]
+    pub waiting: Option<Vec<u8>>,
 }

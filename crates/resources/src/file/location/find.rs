@@ -155,7 +155,7 @@ fn deleted_name(link: &Path) -> Option<&Path> {
     Some(Path::new(OsStr::from_bytes(name)))
 }
 
-fn without_suffix(link: &Path) -> &Path {
+pub(super) fn without_suffix(link: &Path) -> &Path {
     deleted_name(link).unwrap_or(link)
 }
 

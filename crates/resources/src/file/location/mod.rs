@@ -112,6 +112,18 @@ impl Location {
         Ok(Self { name, reach, mode: Some(probe.stat.st_mode), size })
     }
 
+    /// Where a device is that the kernel names itself, and that is not looked
+    /// for: it may have no name any more.
+    pub(crate) fn of_device(probe: &Probe) -> Self {
+        let name = find::without_suffix(&probe.link).to_owned();
+        Self { name, reach: Reach::Name, mode: Some(probe.stat.st_mode), size: None }
+    }
+
+    /// `st_mode`, if it is known.
+    pub(crate) fn mode(&self) -> Option<u32> {
+        self.mode
+    }
+
     /// Writes the entry of the file, opened as `status` and at offset `pos`.
     pub(crate) fn encode(
         &self,

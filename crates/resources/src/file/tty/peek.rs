@@ -1,0 +1,215 @@
+//! Reading what is in a pseudo terminal, without taking it out.
+//!
+//! No system call does that, so this reads the kernel's own structures: the
+//! buffer of the line discipline (`struct n_tty_data`), and what waits for room
+//! in it (`struct tty_buffer`).
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use epoll_interest::kernel_memory::{Address, Btf, BtfError, KernelMemory, ReadError};
+
+use super::queue::{Queue, ROOM};
+
+/// Why it cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PeekError {
+    /// The kernel was built without type information, or sysfs is not mounted.
+    #[error("cannot read {BTF}")]
+    TypeInformation(#[source] std::io::Error),
+    /// It is not of the form known here.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    /// It takes `CAP_BPF` and `CAP_PERFMON`.
+    #[error("cannot load a program that reads kernel memory")]
+    Program(#[source] std::io::Error),
+    /// Nothing is where it should be.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// It was never twice the same.
+    #[error("what is in a terminal never stood still")]
+    Restless,
+}
+
+const BTF: &str = "/sys/kernel/btf/vmlinux";
+/// How often it is read until it is twice the same.
+const ATTEMPTS: usize = 64;
+/// Bytes read at one address.
+const PIECE: usize = 256;
+/// More than there are buffers in the chain of a terminal.
+const MOST_BUFFERS: usize = 4096;
+
+/// Offsets in bytes.
+#[derive(Clone, Copy)]
+struct Layout {
+    task_files: usize,
+    files_table: usize,
+    table_array: usize,
+    file_private: usize,
+    private_tty: usize,
+    discipline: usize,
+    link: usize,
+    port: usize,
+    first_buffer: usize,
+    buffer_next: usize,
+    buffer_end: usize,
+    buffer_begin: usize,
+    buffer_bytes: usize,
+    head: usize,
+    tail: usize,
+    ends: usize,
+    bytes: usize,
+}
+
+/// What reads it.
+pub(super) struct Peek {
+    memory: KernelMemory,
+    layout: Layout,
+}
+
+fn layout() -> Result<Layout, PeekError> {
+    let bytes = std::fs::read(BTF).map_err(PeekError::TypeInformation)?;
+    let btf = Btf::parse(&bytes)?;
+    let tty = btf.structure("tty_struct")?;
+    let port = btf.structure("tty_port")?;
+    let (buffers, head) = port.member("buf")?;
+    let buffer = btf.structure("tty_buffer")?;
+    let discipline = btf.structure("n_tty_data")?;
+    Ok(Layout {
+        task_files: btf.structure("task_struct")?.offset("files")?,
+        files_table: btf.structure("files_struct")?.offset("fdt")?,
+        table_array: btf.structure("fdtable")?.offset("fd")?,
+        file_private: btf.structure("file")?.offset("private_data")?,
+        private_tty: btf.structure("tty_file_private")?.offset("tty")?,
+        discipline: tty.offset("disc_data")?,
+        link: tty.offset("link")?,
+        port: tty.offset("port")?,
+        first_buffer: buffers + head.offset("head")?,
+        buffer_next: buffer.offset("next")?,
+        buffer_end: buffer.offset("commit")?,
+        buffer_begin: buffer.offset("read")?,
+        buffer_bytes: buffer.offset("data")?,
+        head: discipline.offset("read_head")?,
+        tail: discipline.offset("read_tail")?,
+        ends: discipline.offset("read_flags")?,
+        bytes: discipline.offset("read_buf")?,
+    })
+}
+
+impl Peek {
+    pub(super) fn open() -> Result<Self, PeekError> {
+        let layout = layout()?;
+        let memory = KernelMemory::open().map_err(PeekError::Program)?;
+        Ok(Self { memory, layout })
+    }
+
+    /// What the slave of `master` can read, and what the master can. The slave
+    /// reads in lines if it `is_canonical`.
+    pub(super) fn both(
+        &mut self,
+        master: BorrowedFd<'_>,
+        is_canonical: bool,
+    ) -> Result<(Queue, Queue), PeekError> {
+        let mut last = None;
+        for _ in 0..ATTEMPTS {
+            let now = self.try_both(master, is_canonical);
+            match now {
+                Ok(now) if last.as_ref() == Some(&now) => return Ok(now),
+                Ok(now) => last = Some(now),
+                Err(PeekError::Read(ReadError::Fault)) => last = None,
+                Err(error) => return Err(error),
+            }
+            // The kernel's workers may be moving it.
+            std::thread::sleep(std::time::Duration::from_micros(200));
+        }
+        Err(PeekError::Restless)
+    }
+
+    fn try_both(
+        &mut self,
+        master: BorrowedFd<'_>,
+        is_canonical: bool,
+    ) -> Result<(Queue, Queue), PeekError> {
+        let Layout { link, .. } = self.layout;
+        let master = self.terminal(master)?;
+        let slave = self.memory.word(master + link as u64)?;
+        Ok((self.queue(slave, is_canonical)?, self.queue(master, false)?))
+    }
+
+    /// The `struct tty_struct` behind a descriptor of this process.
+    fn terminal(&mut self, file: BorrowedFd<'_>) -> Result<Address, PeekError> {
+        let Self { memory, layout } = self;
+        let task = memory.current_task()?;
+        let files = memory.word(task + layout.task_files as u64)?;
+        let table = memory.word(files + layout.files_table as u64)?;
+        let array = memory.word(table + layout.table_array as u64)?;
+        let slot = array + 8 * u64::from(file.as_raw_fd().unsigned_abs());
+        let file = memory.word(slot)?;
+        let private = memory.word(file + layout.file_private as u64)?;
+        Ok(memory.word(private + layout.private_tty as u64)?)
+    }
+
+    fn queue(&mut self, terminal: Address, is_canonical: bool) -> Result<Queue, PeekError> {
+        let Self { memory, layout } = self;
+        let discipline = memory.word(terminal + layout.discipline as u64)?;
+        let head = memory.word(discipline + layout.head as u64)? as usize;
+        let tail = memory.word(discipline + layout.tail as u64)? as usize;
+        let len = head.wrapping_sub(tail);
+        if len > ROOM {
+            return Err(PeekError::Read(ReadError::Fault));
+        }
+        let (mut ready, mut ends) = (Vec::new(), Vec::new());
+        if len > 0 {
+            let bytes = bytes(memory, discipline + layout.bytes as u64, ROOM)?;
+            let marks = bytes_of_marks(memory, discipline + layout.ends as u64)?;
+            for at in 0..len {
+                let place = tail.wrapping_add(at) % ROOM;
+                ready.push(bytes[place]);
+                if is_canonical && marks[place / 8] >> (place % 8) & 1 == 1 {
+                    ends.push(at as u32);
+                }
+            }
+        }
+        Ok(Queue { ready, ends, waiting: self.waiting(terminal)? })
+    }
+
+    /// The chain of buffers of the terminal's port, oldest first.
+    fn waiting(&mut self, terminal: Address) -> Result<Vec<u8>, PeekError> {
+        let Self { memory, layout } = self;
+        let port = memory.word(terminal + layout.port as u64)?;
+        let mut buffer = memory.word(port + layout.first_buffer as u64)?;
+        let mut waiting = Vec::new();
+        for _ in 0..MOST_BUFFERS {
+            if buffer == 0 {
+                break;
+            }
+            let number = |memory: &mut KernelMemory, at: usize| {
+                memory.word(buffer + at as u64).map(|word| word as u32 as usize)
+            };
+            let begin = number(memory, layout.buffer_begin)?;
+            let end = number(memory, layout.buffer_end)?;
+            if begin < end {
+                let at = buffer + (layout.buffer_bytes + begin) as u64;
+                waiting.extend(bytes(memory, at, end - begin)?);
+            }
+            buffer = memory.word(buffer + layout.buffer_next as u64)?;
+        }
+        Ok(waiting)
+    }
+}
+
+/// So many bytes, read in pieces.
+fn bytes(memory: &mut KernelMemory, at: Address, len: usize) -> Result<Vec<u8>, PeekError> {
+    let mut read = Vec::with_capacity(len);
+    while read.len() < len {
+        let piece = (len - read.len()).min(PIECE);
+        read.extend(memory.read(&[at + read.len() as u64], piece)?);
+    }
+    Ok(read)
+}
+
+/// One bit for each byte; the words of a bitmap are in the processor's order,
+/// which for single bytes is this only where that is little-endian.
+fn bytes_of_marks(memory: &mut KernelMemory, at: Address) -> Result<Vec<u8>, PeekError> {
+    const _: () = assert!(cfg!(target_endian = "little"));
+    bytes(memory, at, ROOM / 8)
+}
