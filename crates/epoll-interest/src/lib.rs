@@ -84,6 +84,8 @@ pub use inspect::{BtfError, FileKey, InspectError, Inspection, Inspector, SetUpE
 /// What the inspector is made of: reading kernel memory, by the kernel's own
 /// type information, and nothing but reading.
 pub mod kernel_memory {
-    pub use crate::inspect::{Address, Btf, BtfError, KernelMemory, ReadError, Struct};
+    pub use crate::inspect::{
+        Address, Btf, BtfError, KernelMemory, ReadError, Struct, TypeInformation,
+    };
 }
 pub use interest::{Interest, Item};

@@ -17,7 +17,7 @@ use std::time::Duration;
 use dormouse_kernel::HostPid;
 use dormouse_kernel::ptrace::Registers;
 use dormouse_puppet::TimeOut;
-use epoll_interest::kernel_memory::{Address, Btf, BtfError, KernelMemory, ReadError};
+use epoll_interest::kernel_memory::{Address, BtfError, KernelMemory, ReadError, TypeInformation};
 use rustix::time::{ClockId, clock_gettime};
 use tracing::warn;
 
@@ -48,7 +48,7 @@ struct RestartBlock {
 /// Why they cannot be read.
 #[derive(Debug, thiserror::Error)]
 enum Unreadable {
-    #[error("cannot read {BTF}")]
+    #[error("cannot read the kernel's type information")]
     TypeInformation(#[source] std::io::Error),
     #[error(transparent)]
     Btf(#[from] BtfError),
@@ -57,8 +57,6 @@ enum Unreadable {
     #[error(transparent)]
     Read(#[from] ReadError),
 }
-
-const BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// Offsets in bytes.
 struct Layout {
@@ -79,8 +77,8 @@ struct Layout {
 
 impl Layout {
     fn read() -> Result<Self, Unreadable> {
-        let bytes = std::fs::read(BTF).map_err(Unreadable::TypeInformation)?;
-        let btf = Btf::parse(&bytes)?;
+        let types = TypeInformation::open().map_err(Unreadable::TypeInformation)?;
+        let btf = types.parse()?;
         let task = btf.structure("task_struct")?;
         let pid = btf.structure("pid")?;
         let number = btf.structure("upid")?;

@@ -30,8 +30,11 @@ pub enum BtfError {
 /// The structures of a kernel. Parsed from `/sys/kernel/btf/vmlinux`.
 pub struct Btf<'a> {
     strings: &'a [u8],
-    /// Indexed by type id; id 0 is void.
-    types: Vec<Type<'a>>,
+    records: &'a [u8],
+    /// Where the record of each type starts, by type id less one: 0 is void.
+    starts: Vec<u32>,
+    /// The ids of the structures, few among all types.
+    structures: Vec<u32>,
 }
 
 #[derive(Clone, Copy)]
@@ -43,7 +46,18 @@ struct Type<'a> {
     members: &'a [u8],
 }
 
-impl Type<'_> {
+impl<'a> Type<'a> {
+    /// The record that starts at byte `at`, and where the next one does.
+    fn measure(records: &'a [u8], at: usize) -> Result<(Self, usize), BtfError> {
+        let head: [u8; 12] = array(records, at)?;
+        let field = |at: usize| u32::from_le_bytes(std::array::from_fn(|byte| head[at + byte]));
+        let (name, info, size) = (field(0), field(4), field(8));
+        let tail = at + head.len();
+        let next = tail + tail_length((info >> 24) & 0x1f, (info & 0xffff) as usize)?;
+        let members = records.get(tail..next).ok_or(BtfError::Malformed(tail))?;
+        Ok((Self { name, info, size, members }, next))
+    }
+
     fn kind(&self) -> u32 {
         (self.info >> 24) & 0x1f
     }
@@ -72,19 +86,23 @@ impl<'a> Btf<'a> {
             bytes.get(start..end).ok_or(BtfError::Malformed(start))
         };
         let (records, strings) = (section(8)?, section(16)?);
-        let mut types = vec![Type { name: 0, info: 0, size: 0, members: &[] }];
+        let (mut starts, mut structures) = (Vec::new(), Vec::new());
         let mut at = 0;
         while at < records.len() {
-            let (name, info, size) =
-                (word(records, at)?, word(records, at + 4)?, word(records, at + 8)?);
-            at += 12;
-            let kind = (info >> 24) & 0x1f;
-            let length = tail_length(kind, (info & 0xffff) as usize)?;
-            let tail = records.get(at..at + length).ok_or(BtfError::Malformed(at))?;
-            at += length;
-            types.push(Type { name, info, size, members: tail });
+            let (kind, next) = Type::measure(records, at)?;
+            starts.push(at as u32);
+            if kind.kind() == KIND_STRUCT {
+                structures.push(starts.len() as u32);
+            }
+            at = next;
         }
-        Ok(Self { strings, types })
+        Ok(Self { strings, records, starts, structures })
+    }
+
+    fn type_of(&self, id: u32) -> Option<Type<'a>> {
+        let &start = self.starts.get(id.checked_sub(1)? as usize)?;
+        // All records were measured when they were parsed.
+        Type::measure(self.records, start as usize).ok().map(|(kind, _)| kind)
     }
 
     /// The structure called `name`.
@@ -93,11 +111,9 @@ impl<'a> Btf<'a> {
     ///
     /// [`BtfError::NoStruct`].
     pub fn structure(&self, name: &'static str) -> Result<Struct<'_>, BtfError> {
-        let found = self
-            .types
-            .iter()
-            .find(|kind| kind.kind() == KIND_STRUCT && self.is_called(kind.name, name));
-        found.map(|&kind| Struct { btf: self, name, kind }).ok_or(BtfError::NoStruct(name))
+        let mut structures = self.structures.iter().filter_map(|&id| self.type_of(id));
+        let found = structures.find(|kind| self.is_called(kind.name, name));
+        found.map(|kind| Struct { btf: self, name, kind }).ok_or(BtfError::NoStruct(name))
     }
 
     fn is_called(&self, at: u32, name: &str) -> bool {
@@ -111,12 +127,12 @@ impl<'a> Btf<'a> {
             if self.is_called(member.name, name) {
                 return Some((member.bytes, member.type_id));
             }
-            let inner = self.types.get(member.type_id as usize)?;
+            let inner = self.type_of(member.type_id)?;
             let aggregate = matches!(inner.kind(), KIND_STRUCT | KIND_UNION);
             if !aggregate || !self.is_called(member.name, "") {
                 return None;
             }
-            let (offset, type_id) = self.member(*inner, name)?;
+            let (offset, type_id) = self.member(inner, name)?;
             Some((member.bytes + offset, type_id))
         })
     }
@@ -154,7 +170,7 @@ impl Struct<'_> {
     pub fn member(&self, member: &'static str) -> Result<(usize, Self), BtfError> {
         let missing = BtfError::NoMember(self.name, member);
         let (offset, type_id) = self.btf.member(self.kind, member).ok_or(missing)?;
-        let kind = self.btf.types.get(type_id as usize).copied();
+        let kind = self.btf.type_of(type_id);
         let kind = kind.filter(|kind| kind.kind() == KIND_STRUCT).ok_or(missing)?;
         Ok((offset, Struct { btf: self.btf, name: member, kind }))
     }

@@ -29,8 +29,7 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    pub(super) fn new(btf: &[u8]) -> Result<Self, BtfError> {
-        let btf = Btf::parse(btf)?;
+    pub(super) fn new(btf: &Btf<'_>) -> Result<Self, BtfError> {
         let epoll = btf.structure("eventpoll")?;
         let item = btf.structure("epitem")?;
         let key = btf.structure("epoll_filefd")?;

@@ -38,7 +38,8 @@ pub enum ReadError {
 /// The kernel's memory, to be read.
 pub struct KernelMemory {
     few: Reader,
-    many: Reader,
+    /// Loaded when it is needed: its verification takes milliseconds.
+    many: Option<Reader>,
 }
 
 impl KernelMemory {
@@ -48,7 +49,7 @@ impl KernelMemory {
     ///
     /// It takes `CAP_BPF` and `CAP_PERFMON`.
     pub fn open() -> io::Result<Self> {
-        Ok(Self { few: Reader::open(FEW)?, many: Reader::open(MANY)? })
+        Ok(Self { few: Reader::open(FEW)?, many: None })
     }
 
     /// The address of the calling thread's `struct task_struct`.
@@ -74,7 +75,11 @@ impl KernelMemory {
         assert!(len <= MAX_LEN, "no structure read here is longer");
         let mut bytes = Vec::with_capacity(addresses.len() * len);
         let Self { few, many } = self;
-        let reader = if addresses.len() <= FEW { few } else { many };
+        let reader = match many {
+            _ if addresses.len() <= FEW => few,
+            Some(many) => many,
+            None => many.insert(Reader::open(MANY).map_err(ReadError::Run)?),
+        };
         for some in addresses.chunks(reader.slots) {
             reader.read(some, len, &mut bytes)?;
         }

@@ -12,6 +12,7 @@ mod bpf;
 mod btf;
 mod layout;
 mod memory;
+mod type_information;
 mod walk;
 
 use std::fmt;
@@ -23,6 +24,7 @@ use thiserror::Error;
 
 pub use btf::{Btf, BtfError, Struct};
 pub use memory::{Address, KernelMemory, ReadError};
+pub use type_information::TypeInformation;
 
 use crate::event::FdNumber;
 use crate::fdinfo::{self, Entry};
@@ -61,7 +63,7 @@ pub struct Inspection {
 pub enum SetUpError {
     /// `/sys/kernel/btf/vmlinux` cannot be read: the kernel was built without
     /// `CONFIG_DEBUG_INFO_BTF`, or sysfs is not mounted.
-    #[error("cannot read the kernel's type information in {BTF}")]
+    #[error("cannot read the kernel's type information in {}", type_information::PATH)]
     TypeInformation(#[source] io::Error),
     /// The type information is not of the form known here.
     #[error(transparent)]
@@ -99,8 +101,6 @@ pub enum InspectError {
     Restless(FdNumber),
 }
 
-const BTF: &str = "/sys/kernel/btf/vmlinux";
-
 /// Reads interest lists. Setting one up costs some tens of milliseconds; after
 /// that, reading costs some hundreds of nanoseconds an item.
 ///
@@ -125,8 +125,8 @@ impl Inspector {
     /// # Errors
     /// [`SetUpError`] says what the system lacks.
     pub fn new() -> Result<Self, SetUpError> {
-        let btf = std::fs::read(BTF).map_err(SetUpError::TypeInformation)?;
-        let layout = Layout::new(&btf)?;
+        let types = TypeInformation::open().map_err(SetUpError::TypeInformation)?;
+        let layout = Layout::new(&types.parse()?)?;
         let memory = KernelMemory::open().map_err(SetUpError::Program)?;
         let mut inspector = Self { memory, layout, epoll_operations: 0 };
         let own = epoll::create(epoll::CreateFlags::CLOEXEC)

@@ -8,6 +8,8 @@
 //!   apart
 
 use std::arch::x86_64::__cpuid_count;
+use std::ops::Range;
+use std::sync::LazyLock;
 
 use dormouse_image::proto::core::x86::{
     UserX86FpregsEntry, UserX86RegsEntry, UserX86RegsMode, UserX86XsaveEntry, XsaveComponentEntry,
@@ -32,15 +34,25 @@ const LEGACY: usize = 512;
 /// Where the first extended component may start.
 const EXTENDED: usize = 576;
 
-/// Offset and size in bytes of an extended component of the XSAVE area on
-/// this processor (CPUID leaf 13), if it has it and ptrace shows it.
-fn component(index: u32) -> Option<std::ops::Range<usize>> {
-    let leaf = __cpuid_count(13, index);
-    let supervisor = leaf.ecx & 1 != 0;
-    (leaf.eax != 0 && !supervisor).then(|| {
-        let start = leaf.ebx as usize;
-        start..start + leaf.eax as usize
+/// Where the extended components lie in the XSAVE area on this processor
+/// (CPUID leaf 13), by number, as far as it has them and ptrace shows them.
+/// Asked once: a virtual machine is left for every answer.
+static COMPONENTS: LazyLock<[Option<Range<usize>>; 64]> = LazyLock::new(|| {
+    let leaf = __cpuid_count(13, 0);
+    let had = u64::from(leaf.edx) << 32 | u64::from(leaf.eax);
+    std::array::from_fn(|index| {
+        let extended = index >= 2 && had & 1 << index != 0;
+        let leaf = extended.then(|| __cpuid_count(13, index as u32))?;
+        let supervisor = leaf.ecx & 1 != 0;
+        (leaf.eax != 0 && !supervisor).then(|| {
+            let start = leaf.ebx as usize;
+            start..start + leaf.eax as usize
+        })
     })
+});
+
+fn component(index: u32) -> Option<Range<usize>> {
+    COMPONENTS.get(index as usize)?.clone()
 }
 
 /// Numbers of the components that CRIU has fields for.
@@ -107,11 +119,11 @@ impl Cpu {
     fn encode_xstate(&self) -> UserX86FpregsEntry {
         let area = &self.xstate;
         let u16_at = |at: usize| u32::from(u16::from_ne_bytes([area[at], area[at + 1]]));
-        let words32 = |range: std::ops::Range<usize>| -> Vec<u32> {
+        let words32 = |range: Range<usize>| -> Vec<u32> {
             let (words, _) = area[range].as_chunks::<4>();
             words.iter().map(|word| u32::from_ne_bytes(*word)).collect()
         };
-        let words64 = |range: std::ops::Range<usize>| -> Vec<u64> {
+        let words64 = |range: Range<usize>| -> Vec<u64> {
             let (words, _) = area[range].as_chunks::<8>();
             words.iter().map(|word| u64::from_ne_bytes(*word)).collect()
         };
@@ -202,7 +214,7 @@ fn decode_xstate(entry: &UserX86FpregsEntry) -> Result<Vec<u8>> {
     const OBJECT: &str = "floating-point registers";
     let size = __cpuid_count(13, 0).ebx as usize;
     let mut area = vec![0; size.max(EXTENDED)];
-    let mut put = |range: std::ops::Range<usize>, bytes: &[u8]| {
+    let mut put = |range: Range<usize>, bytes: &[u8]| {
         if bytes.len() != range.len() {
             return Err(corrupt_core(OBJECT, "a component of the wrong size"));
         }
