@@ -29,6 +29,7 @@ mod creds;
 mod epoll;
 mod files;
 mod fs;
+mod locks;
 mod memory;
 mod pipes;
 mod refusals;

@@ -39,6 +39,12 @@ pub struct DumpOptions {
     /// The largest unlinked file whose contents are stored, in bytes
     /// (`--ghost-limit`).
     pub ghost_limit: u64,
+    /// A file that has lost the name it was opened by, but has another, is given
+    /// a hard link, which the restore takes away again (`--link-remap`).
+    pub link_remap: bool,
+    /// Locks of files and leases are saved (`--file-locks`); otherwise a tree
+    /// that holds some is refused.
+    pub file_locks: bool,
 }
 
 impl DumpOptions {
@@ -53,6 +59,8 @@ impl DumpOptions {
             shell_job: false,
             timeout: Duration::from_secs(10),
             ghost_limit: 1 << 20,
+            link_remap: false,
+            file_locks: false,
         }
     }
 }

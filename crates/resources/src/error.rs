@@ -128,6 +128,12 @@ pub enum Change {
 }
 
 impl Error {
+    /// Whether a call was to wait, and was told not to.
+    #[must_use]
+    pub fn is_would_block(&self) -> bool {
+        matches!(self, Self::Kernel { source: Errno::AGAIN, .. })
+    }
+
     /// For `map_err`: the named call failed on `subject`.
     pub(crate) fn kernel(
         call: &'static str,

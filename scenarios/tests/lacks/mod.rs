@@ -4,9 +4,7 @@
 /// test that is skipped for it; `*` stands for all. What has `::` in it is a part of the names of
 /// tests.
 pub(crate) const LACKS: &[(&str, &str)] = &[
-    ("locks", "file locks are not dumped yet"),
     ("sockets", "sockets are not dumped yet"),
-    ("files::unlinked_linked::", "a file with another hard link takes --link-remap"),
     ("signals::stopped::root::killed_dump", "the way back of a stopped task takes a SIGCONT"),
     ("syscalls::epoll_wait_timeout::", WHOLE_TIME_OUT),
     ("syscalls::epoll_pwait_timeout::", WHOLE_TIME_OUT),

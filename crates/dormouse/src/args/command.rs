@@ -140,6 +140,13 @@ pub(crate) struct Dump {
     /// The largest unlinked file whose contents are saved; K, M and G are units
     #[arg(long, value_name = "SIZE", default_value = "1M", value_parser = values::size)]
     pub(crate) ghost_limit: u64,
+    /// Save an unlinked file that has another name, which is not known, by giving it a hard link
+    /// until the restore
+    #[arg(long)]
+    pub(crate) link_remap: bool,
+    /// Save locks of files and leases
+    #[arg(short = 'l', long)]
+    pub(crate) file_locks: bool,
     #[command(flatten)]
     pub(crate) directories: Directories,
     #[command(flatten)]
@@ -181,6 +188,10 @@ pub(crate) struct Restore {
     /// Restore a program that was dumped with --shell-job
     #[arg(short = 'j', long)]
     pub(crate) shell_job: bool,
+    /// Accepted for CRIU's sake: locks and leases that were saved always come back
+    #[arg(short = 'l', long)]
+    #[allow(dead_code)]
+    file_locks: bool,
     /// Write the pid of the root to this file, which must not exist
     #[arg(long, value_name = "FILE")]
     pub(crate) pidfile: Option<PathBuf>,

@@ -141,8 +141,8 @@ pub(crate) const OPTIONS: &[CriuOption] = &[
     value("external", EXTERNAL),
     switch("extra", Implemented),
     value("feature", Implemented),
-    switch("file-locks", Concerns("file locks")).letter('l'),
-    value("file-validation", Refused("how files are validated cannot be chosen"))
+    switch("file-locks", Implemented).letter('l'),
+    value("file-validation", Only(&["filesize"], "sizes and modes of files are compared"))
         .one_of(&["buildid", "filesize"]),
     switch("force-irmap", WATCHES),
     value("freeze-cgroup", Refused("tasks are stopped by ptrace, not by a cgroup freezer")),
@@ -157,7 +157,7 @@ pub(crate) const OPTIONS: &[CriuOption] = &[
     flag("leave-running", Implemented).letter('R'),
     flag("leave-stopped", Implemented).letter('s'),
     value("libdir", Refused("there are no plugins")).letter('L'),
-    switch("link-remap", Concerns("unlinked files that have other names")),
+    switch("link-remap", Implemented),
     value("log-file", Implemented).letter('o'),
     switch("log-pid", Method("restored tasks write no log of their own")),
     value("lsm-mount-context", Refused("mounts are not restored")),

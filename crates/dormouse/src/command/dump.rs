@@ -21,6 +21,8 @@ pub(super) fn run(dump: &Dump, work: &Path) -> Result<Done, Failure> {
         shell_job: dump.shell_job,
         timeout: dump.timeout,
         ghost_limit: dump.ghost_limit,
+        link_remap: dump.link_remap,
+        file_locks: dump.file_locks,
         ..DumpOptions::new(dump.root(), dump.images())
     };
     let mut bar = Bar::new("dump");

@@ -10,7 +10,7 @@ use dormouse_kernel::pidfd::PidFd;
 use dormouse_kernel::proc::{Entry, ProcDir, Status};
 use dormouse_kernel::{FdNum, HostPid};
 use dormouse_resources::file::{
-    self, Descriptor, FdTable, FileId, FileIndex, Identity, Mounts, Probe, Sighting,
+    self, Descriptor, FdTable, FileId, FileIndex, Identity, Locks, Mounts, Probe, Sighting,
 };
 use dormouse_resources::memory::{Enumerated, MappedFile, Mappings, SharedObjects, Uprobes};
 use dormouse_resources::task::FsState;
@@ -39,6 +39,8 @@ pub(crate) struct Census {
     pub(crate) tables: Vec<FdTable<FileId>>,
     /// Directories and umask, by their number.
     pub(crate) directories: Vec<FsState>,
+    /// Locks of files.
+    pub(crate) locks: Locks,
     /// Every file.
     pub(crate) probes: BTreeMap<FileId, Probe>,
     /// What told the files apart.
@@ -117,6 +119,7 @@ pub(crate) fn enumerate(frozen: &Frozen) -> Result<Census, Error> {
         handlers,
         tables,
         directories,
+        locks: lister.locks,
         probes: lister.probes,
         index: lister.index,
         spaces,
@@ -152,6 +155,7 @@ fn task_dir(frozen: &Frozen, tid: HostPid) -> Result<ProcDir, Cause> {
 struct Lister {
     index: FileIndex,
     mounts: Mounts,
+    locks: Locks,
     probes: BTreeMap<FileId, Probe>,
     links: BTreeMap<(u64, u64, PathBuf), FileId>,
 }
@@ -161,7 +165,7 @@ impl Lister {
         let root = &frozen.processes[0];
         let mounts = Mounts::read(&root.proc).of(Phase::Enumerate, root.pid)?;
         let (probes, links) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { index: FileIndex::new(), mounts, probes, links })
+        Ok(Self { index: FileIndex::new(), locks: Locks::default(), mounts, probes, links })
     }
 
     /// The fd table that task `owner` uses.
@@ -190,6 +194,7 @@ impl Lister {
         let sighting = Sighting::of_fd(dir, fd)?;
         let close_on_exec = sighting.info.flags.contains(OFlags::CLOEXEC);
         let identity = self.index.identify((owner, fd), &sighting, file::compare)?;
+        self.locks.add(owner, fd, (identity.id(), &sighting))?;
         if let Identity::New(id) = identity {
             let probe = Probe::of_fd(id, (dir, pidfd), fd, sighting, &self.mounts)?;
             self.probes.insert(id, probe);

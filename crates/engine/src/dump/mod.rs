@@ -19,7 +19,7 @@ use dormouse_image::store::NewDump;
 use dormouse_kernel::{Addr, HostPid, NsPid};
 use dormouse_resources as resources;
 use dormouse_resources::file::{
-    CollectCx, CollectOptions, File, FileId, ImageSink, SaveShared, UndoLog,
+    CollectCx, CollectOptions, File, FileId, ImageSink, Locks, SaveShared, UndoLog,
 };
 use dormouse_resources::memory::{DumpedPages, DumpedProcess, PageDump, SharedObjects};
 
@@ -128,7 +128,7 @@ fn collect_files(
     let index = std::mem::take(&mut census.index);
     let choices = CollectOptions {
         ghost_limit: options.ghost_limit,
-        link_remap: false,
+        link_remap: options.link_remap,
         shell_job: options.shell_job,
     };
     let cx = CollectCx::new(choices, (&census.probes, &census.tables), index, &ns_pid, &shared)
@@ -143,7 +143,22 @@ fn collect_files(
         files.insert(id, File::collect(&cx, probe).of_fd(PHASE, task, fd)?);
     }
     terminals::check(frozen, &files)?;
+    check_locks(options, &census.locks)?;
     Ok(files)
+}
+
+/// Locks are only saved if that is asked for, as CRIU has it: others than the
+/// tree may rely on what a lock stands for.
+fn check_locks(options: &DumpOptions, locks: &Locks) -> Result<(), Error> {
+    match locks.first().filter(|_| !options.file_locks) {
+        None => Ok(()),
+        Some((task, fd)) => Err(Cause::Unsupported {
+            what: "a locked file",
+            reason: "saving locks and leases was not asked for",
+            hint: "use --file-locks to have them saved",
+        })
+        .of_fd(Phase::Collect, task, Some(fd)),
+    }
 }
 
 fn encode_files(
@@ -159,6 +174,7 @@ fn encode_files(
     for (number, table) in census.tables.iter().enumerate() {
         table.encode(encode::table_id(number), files, dump).at(PHASE)?;
     }
+    census.locks.encode(dump).at(PHASE)?;
     sink.finish().at(PHASE)
 }
 

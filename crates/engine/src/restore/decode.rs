@@ -12,7 +12,9 @@ use dormouse_image::{ImageDir, ImageName};
 use dormouse_kernel::signal::{SigInfo, Signal};
 use dormouse_kernel::{HostPid, NsPid};
 use dormouse_puppet::Interruption;
-use dormouse_resources::file::{FdTable, FdTableId, FileId, FileRef, Files, ImageSource, Use};
+use dormouse_resources::file::{
+    FdTable, FdTableId, FileId, FileRef, Files, ImageSource, Lock, Use,
+};
 use dormouse_resources::memory::{
     Backing, HOST_IPC, PagesFiles, SavedMemory, SavedObject, Segments, ShmemId,
 };
@@ -35,6 +37,8 @@ pub(crate) struct Checkpoint {
     pub(crate) files: Files,
     /// Every fd table.
     pub(crate) tables: BTreeMap<FdTableId, FdTable>,
+    /// Locks, each with the file it is on.
+    pub(crate) locks: Vec<(Lock, FileRef)>,
     /// Every shared memory object, be it mapped or the inode of a memfd.
     pub(crate) objects: BTreeMap<ShmemId, SavedObject>,
     /// System V segments that are attached.
@@ -125,7 +129,7 @@ pub(crate) struct Directories {
     pub(crate) root: FileRef,
 }
 
-fn contradiction(image: ImageName, reason: &'static str) -> Cause {
+pub(super) fn contradiction(image: ImageName, reason: &'static str) -> Cause {
     Cause::Contradiction { image, reason }
 }
 
@@ -176,6 +180,8 @@ pub(crate) fn decode(dir: &ImageDir) -> Result<Checkpoint, Error> {
         }
         processes.push(process);
     }
+    let locks = Lock::decode_all(dir).at(PHASE)?;
+    let locks = super::locks::find(locks, &processes, &tables).at(PHASE)?;
     let files = source.finish().at(PHASE)?;
     if processes[0].body.is_none() {
         return Err(contradiction(ImageName::PsTree, "the root is a zombie")).at(PHASE);
@@ -195,7 +201,16 @@ pub(crate) fn decode(dir: &ImageDir) -> Result<Checkpoint, Error> {
     if let Some(name) = dir.unread().at(PHASE)?.into_iter().next() {
         return Err(Cause::Unread(name.to_string_lossy().into_owned())).at(PHASE);
     }
-    Ok(Checkpoint { processes, files, tables, objects, segments, filters, pages: pages.into() })
+    Ok(Checkpoint {
+        processes,
+        files,
+        tables,
+        locks,
+        objects,
+        segments,
+        filters,
+        pages: pages.into(),
+    })
 }
 
 fn decode_process(

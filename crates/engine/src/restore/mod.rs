@@ -2,6 +2,7 @@
 
 mod births;
 mod decode;
+mod locks;
 mod memory;
 mod plan;
 pub(crate) mod spawn_plan;
@@ -99,6 +100,7 @@ pub fn restore(
     groups(&mut world, &plan)?;
     terminals::arrange(&mut world, &checkpoint, &terminals, options.shell_job)?;
     let_go_of_link(&mut world, &checkpoint)?;
+    locks::take(&mut world, &checkpoint, &created)?;
     zombies(&mut world, &checkpoint)?;
     stops(&mut world, &checkpoint)?;
     for (process, body) in living(&checkpoint) {
@@ -124,6 +126,7 @@ pub fn restore(
     let work = options.work.as_ref().unwrap_or(&options.images);
     stats::write_restore(work, (forking, begun.elapsed()), pages).at(Phase::Release)?;
     segments.keep().at(Phase::Release)?;
+    checkpoint.files.remove_links().at(Phase::Release)?;
     progress.phase(Phase::Release, None);
     release(&checkpoint, options, ready)?;
     Ok(Restored { root: host(root) })

@@ -260,6 +260,15 @@ impl<'a> CreatedFiles<'a> {
         self.created.get(&file.0).expect("a referenced description is created").as_fd()
     }
 
+    /// A new open file description on the inode of one of them.
+    ///
+    /// # Errors
+    /// What `open(2)` says; it does not wait.
+    pub fn open_again(&self, file: FileRef, access: OFlags) -> Result<OwnedFd> {
+        super::probe::reopen(self.get(file), access | OFlags::NONBLOCK)
+            .map_err(Error::kernel("open", "/proc/self/fd"))
+    }
+
     /// All of them, by number.
     pub fn iter(&self) -> impl Iterator<Item = (FileId, BorrowedFd<'_>)> {
         self.created.iter().map(|(&id, file)| (id, file.as_fd()))

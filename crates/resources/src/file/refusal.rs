@@ -7,8 +7,8 @@ use dormouse_image::ImageName;
 use rustix::fs::FileType;
 
 use super::{FileId, FsMagic, Probe};
+use crate::Error;
 use crate::corrupt::corrupt;
-use crate::{Error, Result};
 
 macro_rules! refusals {
     ($( $(#[$doc:meta])* $name:ident: $object:literal, $reason:literal, $hint:literal; )*) => {
@@ -177,19 +177,6 @@ impl Refusal {
         let (object, reason, hint) = (self.object(), self.reason(), self.hint());
         Error::Unsupported { object, detail, reason, hint }
     }
-}
-
-/// Locks and leases would be lost.
-pub(super) fn no_locks(probe: &Probe) -> Result<()> {
-    if probe.info.locks.is_empty() {
-        return Ok(());
-    }
-    Err(Error::Unsupported {
-        object: "a locked file",
-        detail: probe.link.clone().into(),
-        reason: "locks and leases are not saved yet",
-        hint: "checkpoint the program while it holds no lock",
-    })
 }
 
 /// An entry of `files.img` with a tag that CRIU does not have.

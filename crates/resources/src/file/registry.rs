@@ -62,7 +62,6 @@ macro_rules! registry {
             /// No room claims it, it has state that cannot be saved, or the
             /// kernel does not tell.
             pub fn collect(cx: &CollectCx<'_>, probe: &Probe) -> Result<Self> {
-                refusal::no_locks(probe)?;
                 $( if <$room>::claims(probe) {
                     debug_assert_eq!(Self::claims(probe).count(), 1, "{probe:?}");
                     return <$room>::collect(cx, probe).map(Self::$kind);

@@ -168,11 +168,3 @@ fn what_cannot_be_saved_is_named() {
         assert!(error.contains("/dev/mem"), "{error}");
     }
 }
-
-#[test]
-fn a_locked_file_is_refused() {
-    let file = tempfile::tempfile().unwrap();
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
-    let error = round_trip(&[file.as_fd()]).map(drop).unwrap_err().to_string();
-    assert!(error.starts_with("a locked file"), "{error}");
-}

@@ -43,6 +43,9 @@ pub struct RegFileEntry {
     pub checksum_config: Option<u32>,
     #[prost(uint32, optional, tag = "14")]
     pub checksum_parameter: Option<u32>,
+    /// Dormouse: the path it was opened by, which it has lost; `name` is another of its names.
+    #[prost(bytes = "vec", optional, tag = "20000")]
+    pub lost_name: Option<Vec<u8>>,
 }
 
 /// How a file without a path is reached (`remap_type`).

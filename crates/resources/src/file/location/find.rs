@@ -70,7 +70,7 @@ pub(super) fn find(cx: &CollectCx<'_>, probe: &Probe) -> Result<(PathBuf, Reach)
         return ghost(cx, probe, name);
     }
     if let Some(sibling) = sibling(name, &probe.stat)? {
-        return Ok((sibling, Reach::Name));
+        return Ok((sibling, Reach::OtherName { lost: name.to_owned() }));
     }
     // On overlayfs a file of a lower layer still counts the name it has lost.
     // Whether that is so, only making a link tells.

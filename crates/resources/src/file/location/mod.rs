@@ -58,6 +58,11 @@ pub(crate) struct Location {
 enum Reach {
     /// By its name.
     Name,
+    /// By its name, which is not the one it was opened by. That it has lost.
+    OtherName {
+        /// The one it has lost.
+        lost: PathBuf,
+    },
     /// It has no name at all.
     Ghost(Rc<Ghost>),
     /// It has lost its name, but has others.
@@ -133,8 +138,13 @@ impl Location {
         images: &mut ImageSink<'_>,
     ) -> Result<()> {
         let Self { name, reach, mode, size } = self;
+        let mut lost_name = None;
         let ghost = match reach {
             Reach::Name => None,
+            Reach::OtherName { lost } => {
+                lost_name = Some(lost.as_os_str().as_bytes().to_vec());
+                None
+            }
             Reach::Ghost(ghost) => Some(ghost),
             Reach::Link(link) => {
                 let ghost = link.make(images)?;
@@ -150,7 +160,8 @@ impl Location {
             images.part::<RemapSink>().add(id, Remap::Ghost(ghost.id()));
             ghost.encode(images)?;
         }
-        let entry = RegFileEntry { size: *size, mode: *mode, ..reg_entry(id, status, pos, name) };
+        let entry = reg_entry(id, status, pos, name);
+        let entry = RegFileEntry { size: *size, mode: *mode, lost_name, ..entry };
         put(images, id, entry);
         Ok(())
     }
@@ -167,6 +178,11 @@ impl Location {
             return Err(wrong("it has no reg_file_entry"));
         };
         let RegFileEntry { id: own_id, flags, pos, fown, name, mnt_id, size, ext, mode, .. } = reg;
+        let lost = match reg.lost_name.as_deref().map(path) {
+            None => None,
+            Some(Some(lost)) => Some(lost),
+            Some(None) => return Err(wrong("the name it has lost is no absolute path")),
+        };
         if *own_id != id.as_raw() {
             return Err(wrong("its two numbers differ"));
         }
@@ -191,7 +207,7 @@ impl Location {
         }
         let status = Status::decode("file", id, *flags, fown)?;
         let reach = match images.part::<RemapSource>()?.take(id) {
-            None => Reach::Name,
+            None => lost.map_or(Reach::Name, |lost| Reach::OtherName { lost }),
             Some(Remap::Ghost(ghost)) => {
                 let dir = images.dir();
                 let ghost = images.part::<RemapSource>()?.ghost(ghost, dir)?;

@@ -27,20 +27,24 @@ impl Location {
         match &self.reach {
             Reach::Ghost(ghost) => ghost.open(id, &self.name, flags, cx),
             Reach::Name => self.open_as(&self.name, flags),
-            Reach::Link(link) => {
-                let make = |name: &Path| linkat(CWD, &link.path, CWD, name, AtFlags::empty());
-                let (name, ()) = match MomentaryName::make(&self.name, false, "linkat", make) {
-                    Err(Error::Kernel { source: Errno::NOENT, .. }) => {
-                        let path = link.path.clone();
-                        return Err(Error::Changed { path, change: Change::Missing });
-                    }
-                    made => made?,
-                };
-                let file = self.open_as(name.path(), flags)?;
-                name.remove()?;
-                Ok(file)
-            }
+            Reach::Link(link) => self.open_linked(&link.path, &self.name, flags),
+            Reach::OtherName { lost } => self.open_linked(&self.name, lost, flags),
         }
+    }
+
+    /// Opens the file that is at `path` by the name that it has lost.
+    fn open_linked(&self, path: &Path, lost: &Path, flags: OFlags) -> Result<OwnedFd> {
+        let make = |name: &Path| linkat(CWD, path, CWD, name, AtFlags::empty());
+        let (name, ()) = match MomentaryName::make(lost, false, "linkat", make) {
+            Err(Error::Kernel { source: Errno::NOENT, .. }) => {
+                let path = path.to_owned();
+                return Err(Error::Changed { path, change: Change::Missing });
+            }
+            made => made?,
+        };
+        let file = self.open_as(name.path(), flags)?;
+        name.remove()?;
+        Ok(file)
     }
 
     /// Opens the file by this name, and checks that it is what it was.
