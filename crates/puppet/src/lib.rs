@@ -28,4 +28,5 @@ pub use bare::{Bare, Ending};
 pub use batch::{Arg, Batch, Data, OutSlot, Replies, Slot};
 pub use borrowed::{Borrowed, Host, TrapSignal};
 pub use error::{Args, Error, Syscall};
+pub use resume::call_with;
 pub use resumption::{Interruption, Resumption, TimeOut, interruption, remainder};

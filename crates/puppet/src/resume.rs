@@ -14,7 +14,7 @@
 use std::time::Duration;
 
 use dormouse_kernel::ptrace::Registers;
-use dormouse_kernel::{Addr, remote_memory};
+use dormouse_kernel::{Addr, HostPid, remote_memory};
 
 use crate::resumption::{Interruption, Resumption, TimeOut, is_resumable, remainder};
 use crate::{Bare, Error};
@@ -55,20 +55,10 @@ impl Bare {
                 Ok(interruption.interrupted_again(again))
             }
             Interruption::RestartBlock => Ok(*again),
-            Interruption::Interrupted => {
-                let mut args = arguments(again);
-                let Some(left) = time_left else { return Ok(*again) };
-                let at = Addr::from_raw(again.rsp.saturating_sub(BELOW_STACK) & !15);
-                let shortened = match shorten(number, &mut args, left, at) {
-                    None => false,
-                    Some(TimeOut::Millis(_)) => true,
-                    // Without memory there, the time-out stays as it is.
-                    Some(TimeOut::Timespec(_)) => {
-                        remote_memory::write_exact(self.tid(), at, &timespec(left)).is_ok()
-                    }
-                };
-                Ok(if shortened { with_arguments(again, args) } else { *again })
-            }
+            Interruption::Interrupted => Ok(match time_left {
+                Some(left) => call_with(self.tid(), again, left),
+                None => *again,
+            }),
             Interruption::RestartSys
             | Interruption::RestartNoIntr
             | Interruption::RestartNoHand => Ok(interruption.interrupted_again(again)),
@@ -83,6 +73,21 @@ impl Bare {
         remote_memory::read_exact(self.tid(), at, &mut bytes).ok()?;
         Some((at, bytes))
     }
+}
+
+/// Registers that make the call of `again`, one that is not restarted, with
+/// the time that is left. They change only where the time-out was passed.
+#[must_use]
+pub fn call_with(task: HostPid, again: &Registers, left: Duration) -> Registers {
+    let mut args = arguments(again);
+    let at = Addr::from_raw(again.rsp.saturating_sub(BELOW_STACK) & !15);
+    let shortened = match shorten(again.rax.cast_signed(), &mut args, left, at) {
+        None => false,
+        Some(TimeOut::Millis(_)) => true,
+        // Without memory there, the time-out stays as it is.
+        Some(TimeOut::Timespec(_)) => remote_memory::write_exact(task, at, &timespec(left)).is_ok(),
+    };
+    if shortened { with_arguments(again, args) } else { *again }
 }
 
 fn arguments(registers: &Registers) -> [u64; 6] {

@@ -193,6 +193,13 @@ impl TimeOut {
         };
         finite.then_some(found)
     }
+
+    /// The same, if an interruption makes the kernel forget what is left of
+    /// it: that of a call that is not restarted.
+    #[must_use]
+    pub fn forgotten(number: i64, args: &[u64; 6]) -> Option<Self> {
+        Self::of(number, args).filter(|_| !is_resumable(number))
+    }
 }
 
 /// The calls that `restart_syscall(2)` resumes (whoever sets

@@ -6,10 +6,4 @@
 pub(crate) const LACKS: &[(&str, &str)] = &[
     ("sockets", "sockets are not dumped yet"),
     ("signals::stopped::root::killed_dump", "the way back of a stopped task takes a SIGCONT"),
-    ("syscalls::epoll_wait_timeout::", WHOLE_TIME_OUT),
-    ("syscalls::epoll_pwait_timeout::", WHOLE_TIME_OUT),
-    ("syscalls::epoll_pwait2_timeout::", WHOLE_TIME_OUT),
-    ("syscalls::sigtimedwait_timeout::", WHOLE_TIME_OUT),
 ];
-
-const WHOLE_TIME_OUT: &str = "the kernel forgets what is left of the time-out";

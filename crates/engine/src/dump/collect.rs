@@ -17,6 +17,7 @@ use super::enumerate::Census;
 use super::freeze::{Frozen, Process};
 use super::interrupted::awaits_signal;
 use super::restart_block::{Remembered, RestartBlocks};
+use super::sleepers::Deadline;
 use super::waits::Wait;
 use crate::cause::{At, Cause};
 use crate::{Error, Phase};
@@ -51,8 +52,15 @@ pub(crate) struct Living {
     pub(crate) threads: Vec<Thread>,
 }
 
-/// What is known of interrupted calls: from before, and in the kernel.
-type Calls<'a> = (&'a BTreeMap<HostPid, Wait>, &'a mut Option<RestartBlocks>);
+/// What is known of interrupted calls.
+struct Calls {
+    /// From before.
+    waits: BTreeMap<HostPid, Wait>,
+    /// Likewise, of those that are made again already.
+    deadlines: BTreeMap<HostPid, Deadline>,
+    /// In the kernel, when somebody has asked.
+    blocks: Option<RestartBlocks>,
+}
 
 /// Reads all processes; zombies are left out.
 pub(crate) fn collect(
@@ -61,14 +69,16 @@ pub(crate) fn collect(
 ) -> Result<(BTreeMap<HostPid, Living>, Filters), Error> {
     let mut read = BTreeMap::new();
     let (seccomp, filters) = collect_seccomp(frozen, census)?;
-    let mut blocks = None;
-    let waits = std::mem::take(&mut frozen.waits);
+    let mut calls = Calls {
+        waits: std::mem::take(&mut frozen.waits),
+        deadlines: frozen.deadlines.clone(),
+        blocks: None,
+    };
     for process in frozen.processes.iter_mut().filter(|process| !process.is_zombie()) {
         let pid = process.pid;
         read.insert(
             pid,
-            collect_process(process, census, &seccomp, (&waits, &mut blocks))
-                .of(Phase::Collect, pid)?,
+            collect_process(process, census, &seccomp, &mut calls).of(Phase::Collect, pid)?,
         );
     }
     Ok((read, filters))
@@ -100,7 +110,7 @@ fn collect_process(
     process: &mut Process,
     census: &Census,
     seccomp: &BTreeMap<HostPid, Seccomp>,
-    calls: Calls<'_>,
+    calls: &mut Calls,
 ) -> Result<Living, Cause> {
     let pid = process.pid;
     let space = &census.spaces[&pid];
@@ -145,9 +155,8 @@ fn collect_threads(
     process: &mut Process,
     census: &Census,
     (host, clocks, seccomp): (&Host, &mut ThreadClocks, &BTreeMap<HostPid, Seccomp>),
-    calls: Calls<'_>,
+    calls: &mut Calls,
 ) -> Result<(ProcessState, MmAnswers, Vec<Thread>), Cause> {
-    let (waits, blocks) = calls;
     let timers = process.proc.timers()?;
     let mut of_process = None;
     let mut threads = Vec::new();
@@ -218,7 +227,7 @@ fn collect_threads(
             Err(error) => failure = Some(error),
             Ok((state, registers, xstate, leader)) => {
                 let (interrupted, time_left, registers) =
-                    interrupted_call(tid, registers, status, (waits, blocks));
+                    interrupted_call(tid, registers, status, calls);
                 of_process = of_process.or(leader);
                 let cpu = Cpu { registers, xstate };
                 let seccomp = seccomp[&tid];
@@ -287,8 +296,11 @@ fn interrupted_call(
     tid: HostPid,
     registers: Registers,
     status: &Status,
-    (waits, blocks): Calls<'_>,
+    Calls { waits, deadlines, blocks }: &mut Calls,
 ) -> (Option<Interruption>, Option<Duration>, Registers) {
+    if let Some(deadline) = deadlines.get(&tid) {
+        return (Some(Interruption::Interrupted), Some(deadline.left()), registers);
+    }
     let Some(interrupted) = interruption(&registers, awaits_signal(status)) else {
         return (None, None, registers);
     };

@@ -8,12 +8,14 @@ use dormouse_kernel::HostPid;
 use dormouse_kernel::proc::{self, ProcDir, Stat, TaskState};
 use dormouse_kernel::ptrace::{self, Halt, Options, Running, Stop, Stopped};
 use dormouse_kernel::signal::Signal;
+use dormouse_puppet::call_with;
 use rustix::process::{Pid, kill_process};
 
 use super::waits::Wait;
 use tracing::{debug, debug_span};
 
 use super::interrupted;
+use super::sleepers::{Deadline, Sleepers};
 
 /// Every task of a tree, stopped. Dropping it lets all of them run on; only
 /// [`kill`](Self::kill) and [`leave_stopped`](Self::leave_stopped) do
@@ -24,6 +26,8 @@ pub(crate) struct Frozen {
     pub(crate) processes: Vec<Process>,
     /// What tasks were waiting for.
     pub(crate) waits: BTreeMap<HostPid, Wait>,
+    /// Until when those that make their call again were waiting.
+    pub(super) deadlines: BTreeMap<HostPid, Deadline>,
 }
 
 /// A process with all its threads stopped, or a zombie.
@@ -118,6 +122,8 @@ pub(crate) fn freeze(root: HostPid, timeout: std::time::Duration) -> Result<Froz
 
 #[derive(Default)]
 struct Freezer {
+    sleepers: Option<Sleepers>,
+    deadlines: BTreeMap<HostPid, Deadline>,
     tasks: BTreeMap<HostPid, Stopped>,
     zombies: BTreeSet<HostPid>,
     /// The process and the thread that each process is a child of.
@@ -192,11 +198,7 @@ impl Freezer {
                 tids.iter().copied().filter(|tid| !self.tasks.contains_key(tid)).collect();
             for tid in new {
                 match self.seize(pid, tid, tids.len()) {
-                    Ok(Some(mut task)) => {
-                        // A death shows when it is waited for.
-                        let _ = task.interrupt();
-                        running.push(task);
-                    }
+                    Ok(Some(task)) => running.push(task),
                     Ok(None) => {}
                     Err(error) => {
                         // Those on their way are stopped before they are let go.
@@ -209,6 +211,11 @@ impl Freezer {
                 return Ok(news);
             }
             news = true;
+            self.note_deadlines(&running);
+            for task in &mut running {
+                // A death shows when it is waited for.
+                let _ = task.interrupt();
+            }
             self.halt(pid, running)?;
         }
     }
@@ -251,6 +258,22 @@ impl Freezer {
         Err(refused.into())
     }
 
+    /// Notes until when tasks wait that are about to be stopped, as far as the
+    /// kernel would forget it.
+    fn note_deadlines(&mut self, running: &[Running]) {
+        let forgets = |tid: &HostPid| self.waits.get(tid).is_some_and(Wait::forgets_time_out);
+        let wanted: BTreeSet<_> = running.iter().map(Running::tid).filter(forgets).collect();
+        if wanted.is_empty() {
+            return;
+        }
+        if self.sleepers.is_none() {
+            self.sleepers = Sleepers::open();
+        }
+        if let Some(sleepers) = &mut self.sleepers {
+            self.deadlines.extend(sleepers.deadlines(wanted));
+        }
+    }
+
     fn halt(&mut self, pid: HostPid, running: Vec<Running>) -> Result<(), Error> {
         for task in running {
             let tid = task.tid();
@@ -262,10 +285,14 @@ impl Freezer {
                     self.tasks.insert(tid, task);
                     let members = self.members.entry(pid).or_default();
                     members.push(tid);
-                    hidden.map_err(|error| match error {
+                    let again = hidden.map_err(|error| match error {
                         interrupted::Error::Proc(error) => Error::Proc(error),
                         interrupted::Error::Ptrace(error) => Error::Ptrace(error),
                     })?;
+                    let wait = self.waits.get(&tid).zip(again);
+                    if !wait.is_some_and(|(wait, again)| wait.is_made_again(&again)) {
+                        self.deadlines.remove(&tid);
+                    }
                 }
                 Halt::Exited { .. } => debug!(%tid, "ended"),
             }
@@ -279,7 +306,11 @@ impl Freezer {
         root: HostPid,
         mut tasks: BTreeMap<HostPid, Stopped>,
     ) -> Result<Frozen, Error> {
-        let mut frozen = Frozen { processes: Vec::new(), waits: std::mem::take(&mut self.waits) };
+        let mut frozen = Frozen {
+            processes: Vec::new(),
+            waits: std::mem::take(&mut self.waits),
+            deadlines: std::mem::take(&mut self.deadlines),
+        };
         let mut children: BTreeMap<HostPid, Vec<HostPid>> = BTreeMap::new();
         for (&child, &(parent, _)) in &self.parents {
             children.entry(parent).or_default().push(child);
@@ -402,10 +433,21 @@ fn signal(pid: HostPid, signal: rustix::process::Signal) {
     }
 }
 
+/// Gives a task, in a call that it makes again, the time that is left for it.
+fn shorten(task: &mut Stopped, deadline: Deadline) {
+    if let Ok(again) = task.registers() {
+        // Should this fail, it takes the whole of the time.
+        let _ = task.set_registers(&call_with(task.tid(), &again, deadline.left()));
+    }
+}
+
 impl Drop for Frozen {
     fn drop(&mut self) {
         for process in self.processes.drain(..).rev() {
-            for task in process.threads.into_iter().rev() {
+            for mut task in process.threads.into_iter().rev() {
+                if let Some(&deadline) = self.deadlines.get(&task.tid()) {
+                    shorten(&mut task, deadline);
+                }
                 release(task);
             }
         }

@@ -1,7 +1,7 @@
 //! Calls that a stop would end with `EINTR` although no signal came.
 
 use dormouse_kernel::proc::{self, Status};
-use dormouse_kernel::ptrace::{self, Stopped};
+use dormouse_kernel::ptrace::{self, Registers, Stopped};
 use dormouse_kernel::signal::{SigSet, Signal};
 use dormouse_puppet::{Interruption, interruption};
 
@@ -9,22 +9,25 @@ use dormouse_puppet::{Interruption, interruption};
 /// whatever way it comes to that: let go, or because dormouse has died.
 ///
 /// Calls that answer with one of the kernel's own codes are left alone: the
-/// kernel makes those again by itself.
+/// kernel makes those again by itself. Gives the registers of one that makes
+/// its call again.
 pub(super) fn hide(
     task: &mut Stopped,
     status: impl FnOnce() -> Result<Status, proc::Error>,
-) -> Result<(), Error> {
+) -> Result<Option<Registers>, Error> {
     let registers = match task.registers() {
         // 32-bit code is refused later, by name.
-        Err(ptrace::Error::Ia32 { .. }) => return Ok(()),
+        Err(ptrace::Error::Ia32 { .. }) => return Ok(None),
         registers => registers?,
     };
     if interruption(&registers, false) == Some(Interruption::Interrupted)
         && !awaits_signal(&status()?)
     {
-        task.set_registers(&Interruption::call_again(&registers))?;
+        let again = Interruption::call_again(&registers);
+        task.set_registers(&again)?;
+        return Ok(Some(again));
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Why a task could not be looked at.

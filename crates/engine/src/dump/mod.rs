@@ -7,7 +7,9 @@ pub(crate) mod freeze;
 mod interrupted;
 mod restart_block;
 mod sharing;
+mod sleepers;
 mod terminals;
+mod traced;
 mod waits;
 
 use std::cell::RefCell;

@@ -17,9 +17,10 @@ use std::time::Duration;
 use dormouse_kernel::HostPid;
 use dormouse_kernel::ptrace::Registers;
 use dormouse_puppet::TimeOut;
-use epoll_interest::kernel_memory::{Address, BtfError, KernelMemory, ReadError, TypeInformation};
+use epoll_interest::kernel_memory::{Address, KernelMemory};
 use rustix::time::{ClockId, clock_gettime};
-use tracing::warn;
+
+use super::traced::{self, Traced, Unreadable, word};
 
 /// The call that the kernel would resume, and with how much time.
 #[derive(Clone, Copy, Debug)]
@@ -45,28 +46,9 @@ struct RestartBlock {
     futex: u64,
 }
 
-/// Why they cannot be read.
-#[derive(Debug, thiserror::Error)]
-enum Unreadable {
-    #[error("cannot read the kernel's type information")]
-    TypeInformation(#[source] std::io::Error),
-    #[error(transparent)]
-    Btf(#[from] BtfError),
-    #[error("cannot load a program that reads kernel memory")]
-    Program(#[source] std::io::Error),
-    #[error(transparent)]
-    Read(#[from] ReadError),
-}
-
 /// Offsets in bytes.
 struct Layout {
-    ptraced: usize,
-    entry: usize,
-    pid: usize,
-    pid_level: usize,
-    pid_numbers: usize,
-    number_size: usize,
-    number: usize,
+    traced: Traced,
     block: usize,
     resumes: usize,
     nanosleep_clock: usize,
@@ -77,11 +59,9 @@ struct Layout {
 
 impl Layout {
     fn read() -> Result<Self, Unreadable> {
-        let types = TypeInformation::open().map_err(Unreadable::TypeInformation)?;
+        let types = traced::types()?;
         let btf = types.parse()?;
         let task = btf.structure("task_struct")?;
-        let pid = btf.structure("pid")?;
-        let number = btf.structure("upid")?;
         let block = btf.structure("restart_block")?;
         let (nanosleep_at, nanosleep) = block.member("nanosleep")?;
         let (poll_at, poll) = block.member("poll")?;
@@ -89,13 +69,7 @@ impl Layout {
         // Up to Linux 6.18 two members, afterwards a structure of the two.
         let until = poll.offset("tv_sec").or_else(|_| poll.offset("end_time"))?;
         Ok(Self {
-            ptraced: task.offset("ptraced")?,
-            entry: task.offset("ptrace_entry")?,
-            pid: task.offset("thread_pid")?,
-            pid_level: pid.offset("level")?,
-            pid_numbers: pid.offset("numbers")?,
-            number_size: number.size(),
-            number: number.offset("nr")?,
+            traced: Traced::new(&btf)?,
             block: task.offset("restart_block")?,
             resumes: block.offset("fn")?,
             nanosleep_clock: nanosleep_at + nanosleep.offset("clockid")?,
@@ -109,55 +83,37 @@ impl Layout {
 /// More than any `struct restart_block` takes, in bytes.
 const BLOCK: usize = 64;
 
-fn word(bytes: &[u8], at: usize) -> u64 {
-    bytes.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_ne_bytes)
-}
-
 impl RestartBlocks {
     /// Reads them; none if the kernel does not let us.
     pub(super) fn read() -> Self {
         match Self::try_read() {
             Ok(blocks) => blocks,
             Err(error) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                warn!(%error, cause, "time-outs of interrupted calls begin anew");
+                error.tell();
                 Self::default()
             }
         }
     }
 
-    /// Walks `ptraced` of the calling thread, which nobody else changes.
     fn try_read() -> Result<Self, Unreadable> {
         let layout = Layout::read()?;
         let mut memory = KernelMemory::open().map_err(Unreadable::Program)?;
-        let own = memory.current_task()?;
-        // Numbers are those of this thread's own pid namespace.
-        let own_pid = memory.word(own + layout.pid as u64)?;
-        let level = memory.word(own_pid + layout.pid_level as u64)? as u32 as usize;
-        let number = layout.pid_numbers + level * layout.number_size + layout.number;
-        let head = own + layout.ptraced as u64;
         let mut blocks = BTreeMap::new();
-        let mut node = memory.word(head)?;
-        while node != head {
-            let task = node - layout.entry as u64;
-            let pid = memory.word(task + layout.pid as u64)?;
-            let pid = memory.word(pid + number as u64)? as u32;
+        layout.traced.each(&mut memory, |memory, tid, task| {
             let bytes = memory.read(&[task + layout.block as u64], BLOCK)?;
-            if let Some(pid) = HostPid::from_raw(pid.cast_signed()) {
-                let poll = word(&bytes, layout.poll).saturating_mul(1_000_000_000);
-                blocks.insert(
-                    pid,
-                    RestartBlock {
-                        resumes: word(&bytes, layout.resumes),
-                        nanosleep: word(&bytes, layout.nanosleep),
-                        nanosleep_clock: word(&bytes, layout.nanosleep_clock) as u32,
-                        poll: poll.saturating_add(word(&bytes, layout.poll + 8)),
-                        futex: word(&bytes, layout.futex),
-                    },
-                );
-            }
-            node = memory.word(node)?;
-        }
+            let poll = word(&bytes, layout.poll).saturating_mul(1_000_000_000);
+            blocks.insert(
+                tid,
+                RestartBlock {
+                    resumes: word(&bytes, layout.resumes),
+                    nanosleep: word(&bytes, layout.nanosleep),
+                    nanosleep_clock: word(&bytes, layout.nanosleep_clock) as u32,
+                    poll: poll.saturating_add(word(&bytes, layout.poll + 8)),
+                    futex: word(&bytes, layout.futex),
+                },
+            );
+            Ok(true)
+        })?;
         Ok(Self(blocks))
     }
 

@@ -1,14 +1,15 @@
 //! What a task waits for, looked at before it is stopped.
 //!
 //! Being stopped ends a sleep, and then the kernel writes to the program's
-//! memory how much was left of it.
+//! memory how much was left of it. Other calls forget it: see
+//! [`super::sleepers`].
 //!
 //! - Truth from: `/proc/PID/task/TID/syscall`
 
 use dormouse_kernel::proc::{BlockedIn, ProcDir};
 use dormouse_kernel::ptrace::Registers;
 use dormouse_kernel::{Addr, HostPid, remote_memory};
-use dormouse_puppet::remainder;
+use dormouse_puppet::{TimeOut, remainder};
 
 /// `struct timespec`, in bytes.
 const TIMESPEC: usize = 16;
@@ -33,6 +34,16 @@ impl Wait {
         let places = calls.into_iter().filter_map(|call| remainder(call, &args));
         let remainders = places.filter_map(|at| Some((at, read(tid, at)?))).collect();
         Some(Self { number, args, remainders })
+    }
+
+    /// Whether the kernel forgets its time-out when it is interrupted.
+    pub(super) fn forgets_time_out(&self) -> bool {
+        TimeOut::forgotten(self.number.cast_signed(), &self.args).is_some()
+    }
+
+    /// Whether this is the call that a task with these registers makes again.
+    pub(super) fn is_made_again(&self, registers: &Registers) -> bool {
+        self.is(&Registers { orig_rax: registers.rax, ..*registers })
     }
 
     /// Whether this is the call that a task with these registers was

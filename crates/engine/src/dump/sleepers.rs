@@ -1,0 +1,203 @@
+//! The time-outs of calls that forget them when they are interrupted.
+//!
+//! Whoever waits in one of these has a timer on its kernel stack. A stop ends
+//! the wait, and the timer with it: so the stack is read before.
+//!
+//! - Kernel object: `struct hrtimer_sleeper`
+//! - Truth from: `ep_poll` in `fs/eventpoll.c`, `do_sigtimedwait` in
+//!   `kernel/signal.c`, `__do_semtimedop` in `ipc/sem.c`, `read_events` in
+//!   `fs/aio.c`; `schedule_hrtimeout_range_clock` in
+//!   `kernel/time/sleep_timeout.c`. All count the monotonic clock.
+//! - Without `CAP_BPF` and `CAP_PERFMON`, or without type information: these
+//!   calls take the whole of their time again; so they do if dormouse is killed
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use dormouse_kernel::HostPid;
+use epoll_interest::kernel_memory::{Address, KernelMemory, ReadError};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::traced::{self, Traced, Unreadable, word};
+
+/// Reads the stacks of tasks that this thread has just begun to trace.
+pub(super) struct Sleepers {
+    memory: KernelMemory,
+    layout: Layout,
+}
+
+/// Offsets in bytes.
+struct Layout {
+    traced: Traced,
+    stack: usize,
+    stack_pointer: usize,
+    function: usize,
+    earliest: usize,
+    latest: usize,
+    base: usize,
+    task: usize,
+    size: usize,
+}
+
+/// `THREAD_SIZE` of x86_64, in bytes.
+const STACK: u64 = 16 << 10;
+/// What is read at one address, in bytes.
+const PIECE: u64 = 256;
+/// Where the kernel's own code is mapped from.
+const KERNEL_TEXT: Address = 0xffff_ffff_8000_0000;
+/// Where the kernel's half of all addresses begins.
+const KERNEL: Address = 0xffff_8000_0000_0000;
+
+impl Layout {
+    fn read() -> Result<Self, Unreadable> {
+        let types = traced::types()?;
+        let btf = types.parse()?;
+        let task = btf.structure("task_struct")?;
+        let sleeper = btf.structure("hrtimer_sleeper")?;
+        let (timer_at, timer) = sleeper.member("timer")?;
+        let (node_at, node) = timer.member("node")?;
+        let (thread_at, thread) = task.member("thread")?;
+        Ok(Self {
+            traced: Traced::new(&btf)?,
+            stack: task.offset("stack")?,
+            stack_pointer: thread_at + thread.offset("sp")?,
+            function: timer_at + timer.offset("function")?,
+            earliest: timer_at + timer.offset("_softexpires")?,
+            latest: timer_at + node_at + node.offset("expires")?,
+            base: timer_at + timer.offset("base")?,
+            task: sleeper.offset("task")?,
+            size: sleeper.size(),
+        })
+    }
+
+    /// The moment at which the timer goes off that a task has on its stack,
+    /// in nanoseconds of the monotonic clock.
+    fn moment(&self, stack: &[u8], task: Address, now: u64) -> Option<u64> {
+        let starts = (0..stack.len().saturating_sub(self.size - 1)).step_by(8);
+        let mut moments = starts.filter_map(|start| {
+            let timer = &stack[start..];
+            let (earliest, latest) = (word(timer, self.earliest), word(timer, self.latest));
+            let is_timer = word(timer, self.task) == task
+                && word(timer, self.function) >= KERNEL_TEXT
+                && word(timer, self.base) >= KERNEL
+                && (earliest..i64::MAX as u64).contains(&latest)
+                && latest > now;
+            is_timer.then_some(earliest)
+        });
+        // More than one is none: nobody could tell which.
+        moments.next().filter(|_| moments.next().is_none())
+    }
+}
+
+fn monotonic() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec.cast_unsigned().saturating_mul(1_000_000_000).saturating_add(now.tv_nsec as u64)
+}
+
+/// A moment at which a time-out is over, in nanoseconds of the monotonic clock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadline(u64);
+
+impl Deadline {
+    /// How long it is until then.
+    pub(super) fn left(self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(monotonic()))
+    }
+}
+
+impl Sleepers {
+    /// Gets ready to read them; tells if it cannot.
+    pub(super) fn open() -> Option<Self> {
+        let open = || {
+            let layout = Layout::read()?;
+            let memory = KernelMemory::open().map_err(Unreadable::Program)?;
+            Ok(Self { memory, layout })
+        };
+        open().inspect_err(Unreadable::tell).ok()
+    }
+
+    /// Until when each of `wanted` waits, as far as that can be told.
+    pub(super) fn deadlines(
+        &mut self,
+        mut wanted: BTreeSet<HostPid>,
+    ) -> BTreeMap<HostPid, Deadline> {
+        let mut found = BTreeMap::new();
+        let Self { memory, layout } = self;
+        let now = monotonic();
+        let walked = layout.traced.each(memory, |memory, tid, task| {
+            if wanted.remove(&tid) {
+                // One that has gone on meanwhile has another stack by now.
+                if let Ok(stack) = live_stack(memory, layout, task)
+                    && let Some(moment) = layout.moment(&stack, task, now)
+                {
+                    found.insert(tid, Deadline(moment));
+                }
+            }
+            Ok(!wanted.is_empty())
+        });
+        if let Err(error) = walked {
+            Unreadable::from(error).tell();
+        }
+        found
+    }
+}
+
+/// The part of a sleeping task's kernel stack that is in use.
+fn live_stack(
+    memory: &mut KernelMemory,
+    layout: &Layout,
+    task: Address,
+) -> Result<Vec<u8>, ReadError> {
+    let bottom = memory.word(task + layout.stack as u64)?;
+    let pointer = memory.word(task + layout.stack_pointer as u64)?;
+    if !(bottom..bottom + STACK).contains(&pointer) {
+        return Ok(Vec::new());
+    }
+    let skipped = (pointer - bottom) / PIECE * PIECE;
+    let pieces: Vec<_> =
+        (skipped..STACK).step_by(PIECE as usize).map(|offset| bottom + offset).collect();
+    let mut stack = memory.read(&pieces, PIECE as usize)?;
+    stack.drain(..(pointer - bottom - skipped) as usize / 8 * 8);
+    Ok(stack)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TASK: Address = 0xffff_8880_0000_1000;
+    const NOW: u64 = 5_000;
+
+    fn layout() -> Option<Layout> {
+        Layout::read().ok()
+    }
+
+    fn put(stack: &mut [u8], at: usize, value: u64) {
+        stack[at..at + 8].copy_from_slice(&value.to_ne_bytes());
+    }
+
+    fn stack_with(layout: &Layout, starts: &[usize], latest: u64) -> Vec<u8> {
+        let mut stack = vec![0; 2048];
+        for &start in starts {
+            put(&mut stack, start + layout.task, TASK);
+            put(&mut stack, start + layout.function, KERNEL_TEXT + 0x1234);
+            put(&mut stack, start + layout.base, TASK + 64);
+            put(&mut stack, start + layout.earliest, latest - 1);
+            put(&mut stack, start + layout.latest, latest);
+        }
+        stack
+    }
+
+    #[test]
+    fn a_timer_is_found_by_what_it_is_made_of() {
+        let Some(layout) = layout() else { return };
+        let moment = |stack: &[u8]| layout.moment(stack, TASK, NOW);
+        assert_eq!(moment(&stack_with(&layout, &[512], 9_000)), Some(8_999));
+        assert_eq!(moment(&stack_with(&layout, &[512], 4_000)), None, "it is over");
+        assert_eq!(moment(&stack_with(&layout, &[512, 1024], 9_000)), None, "which of two?");
+        assert_eq!(moment(&stack_with(&layout, &[], 9_000)), None);
+        let mut other = stack_with(&layout, &[512], 9_000);
+        put(&mut other, 512 + layout.task, TASK + 8);
+        assert_eq!(moment(&other), None, "somebody else's");
+    }
+}

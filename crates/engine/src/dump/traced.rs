@@ -1,0 +1,103 @@
+//! The tasks that this thread traces, in the kernel's own memory.
+//!
+//! - Kernel object: `task_struct.ptraced`
+//! - Truth from: `include/linux/sched.h`, `__ptrace_link` in
+//!   `kernel/ptrace.c`: who was traced last comes first
+
+use dormouse_kernel::HostPid;
+use epoll_interest::kernel_memory::{
+    Address, Btf, BtfError, KernelMemory, ReadError, TypeInformation,
+};
+use tracing::warn;
+
+/// Why they cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unreadable {
+    /// The kernel does not describe its structures.
+    #[error("cannot read the kernel's type information")]
+    TypeInformation(#[source] std::io::Error),
+    /// They are not as expected.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    /// Privileges are missing.
+    #[error("cannot load a program that reads kernel memory")]
+    Program(#[source] std::io::Error),
+    /// Memory is not as expected.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+impl Unreadable {
+    /// Says what comes of it.
+    pub(super) fn tell(&self) {
+        let cause = std::error::Error::source(self).map(ToString::to_string);
+        warn!(error = %self, cause, "time-outs of interrupted calls begin anew");
+    }
+}
+
+/// The kernel's description of its structures.
+pub(super) fn types() -> Result<TypeInformation, Unreadable> {
+    TypeInformation::open().map_err(Unreadable::TypeInformation)
+}
+
+/// Offsets in bytes.
+pub(super) struct Traced {
+    ptraced: usize,
+    entry: usize,
+    pid: usize,
+    pid_level: usize,
+    pid_numbers: usize,
+    number_size: usize,
+    number: usize,
+}
+
+impl Traced {
+    /// Looks them up.
+    pub(super) fn new(btf: &Btf<'_>) -> Result<Self, BtfError> {
+        let task = btf.structure("task_struct")?;
+        let pid = btf.structure("pid")?;
+        let number = btf.structure("upid")?;
+        Ok(Self {
+            ptraced: task.offset("ptraced")?,
+            entry: task.offset("ptrace_entry")?,
+            pid: task.offset("thread_pid")?,
+            pid_level: pid.offset("level")?,
+            pid_numbers: pid.offset("numbers")?,
+            number_size: number.size(),
+            number: number.offset("nr")?,
+        })
+    }
+
+    /// Calls `visit` for each task, with its number and address, until it
+    /// gives `false`. Nobody else changes the list.
+    pub(super) fn each(
+        &self,
+        memory: &mut KernelMemory,
+        mut visit: impl FnMut(&mut KernelMemory, HostPid, Address) -> Result<bool, ReadError>,
+    ) -> Result<(), ReadError> {
+        let own = memory.current_task()?;
+        // Numbers are those of this thread's own pid namespace.
+        let own_pid = memory.word(own + self.pid as u64)?;
+        let level = memory.word(own_pid + self.pid_level as u64)? as u32 as usize;
+        let number = self.pid_numbers + level * self.number_size + self.number;
+        let head = own + self.ptraced as u64;
+        let mut node = memory.word(head)?;
+        while node != head {
+            let task = node - self.entry as u64;
+            let pid = memory.word(task + self.pid as u64)?;
+            let pid = memory.word(pid + number as u64)? as u32;
+            if let Some(pid) = HostPid::from_raw(pid.cast_signed())
+                && !visit(memory, pid, task)?
+            {
+                break;
+            }
+            node = memory.word(node)?;
+        }
+        Ok(())
+    }
+}
+
+/// The word at an offset, or zero beyond the end.
+pub(super) fn word(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_ne_bytes)
+}
