@@ -42,6 +42,7 @@ mod timers;
 mod tree;
 mod tty;
 pub mod workloads;
+pub mod worlds;
 
 pub use context::Context;
 pub use facts::{Scenario, User, Users};

@@ -1,5 +1,5 @@
 //! `dormouse-scenario NAME STATE_DIR [ordinary]`, `--list`, `--probe PID...`, `--exec PROGRAM ARG...`,
-//! `--workload NAME SIZE STATE_DIR`, `--limit NAME SIZE STATE_DIR`.
+//! `--worlds DIR`, `--workload NAME SIZE STATE_DIR`, `--limit NAME SIZE STATE_DIR`.
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -23,6 +23,10 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        ["--worlds", dir] => {
+            dormouse_scenarios::worlds::run(Path::new(dir));
+            ExitCode::SUCCESS
+        }
         ["--exec", program, ref args @ ..] => {
             dormouse_scenarios::begin(User::Root);
             let error = Command::new(program).args(args).exec();

@@ -3,8 +3,6 @@
 use std::process::ExitCode;
 
 mod epoll;
-mod epoll_bench;
-mod epoll_target;
 mod interop;
 
 fn main() -> ExitCode {
@@ -15,10 +13,6 @@ fn main() -> ExitCode {
         ["interop-table"] => told(interop::table()),
         ["epoll", ref options @ ..] => told(epoll::run(options)),
         ["epoll-table"] => told(epoll::table()),
-        ["epoll-bench", ref options @ ..] => told(epoll_bench::run(options)),
-        ["epoll-target", kind, items, files, out] => {
-            told(epoll_target::run(kind, items, files, out))
-        }
         // The first process of a pen is this program without arguments.
         [] if dormouse_testkit::pen::inside().is_some() => told(interop::table()),
         _ => usage(),
@@ -33,6 +27,6 @@ fn told<E: std::fmt::Display>(result: Result<ExitCode, E>) -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: xtask (interop | epoll | epoll-bench) [--criu PATH]");
+    eprintln!("usage: xtask (interop | epoll) [--criu PATH]");
     ExitCode::FAILURE
 }

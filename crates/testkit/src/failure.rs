@@ -91,7 +91,7 @@ fn list(differences: &[Difference]) -> String {
 }
 
 /// Attaches operation and path to an I/O error.
-pub(crate) fn io_failure(
+pub fn io_failure(
     operation: &'static str,
     path: impl AsRef<Path>,
 ) -> impl FnOnce(io::Error) -> Failure {
