@@ -1,6 +1,6 @@
 //! Real programs, frozen and brought back while they work. See `dormouse_testkit::program`.
 //!
-//! `DORMOUSE_FREEZES=10` freezes each ten times instead of three.
+//! `DORMOUSE_FREEZES=3` freezes each three times instead of ten.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -222,6 +222,169 @@ step(1);
 "#,
         )],
         script: "exec node work.js",
+        ..PLAIN
+    },
+    // Dozens of processes one below the other, each with a zombie, some in sessions of their own.
+    Program {
+        name: "deep_tree",
+        tools: &["gcc"],
+        files: &[(
+            "deep.c",
+            r#"
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { DEPTH = 24, ROUNDS = 4000000 };
+
+static unsigned long work(unsigned long x)
+{
+    for (int i = 0; i < ROUNDS; i++)
+        x = x * 6364136223846793005ul + 1442695040888963407ul;
+    return x;
+}
+
+/* A zombie, a child that goes deeper, and work of its own; the sum goes up by a pipe. */
+static unsigned long level(int depth)
+{
+    int up[2], status;
+    unsigned long below = 0;
+    pid_t zombie = fork();
+    if (zombie == 0)
+        _exit(depth + 1);
+    if (pipe(up))
+        exit(90);
+    pid_t child = -1;
+    if (depth < DEPTH && (child = fork()) == 0) {
+        if (depth % 6 == 0)
+            setsid();
+        unsigned long sum = level(depth + 1);
+        _exit(write(up[1], &sum, sizeof sum) != sizeof sum);
+    }
+    unsigned long own = work(depth) ^ work(depth + 100);
+    if (child > 0) {
+        if (read(up[0], &below, sizeof below) != sizeof below)
+            exit(91);
+        if (waitpid(child, &status, 0) != child || status != 0)
+            exit(92);
+    }
+    close(up[0]);
+    close(up[1]);
+    if (waitpid(zombie, &status, 0) != zombie || WEXITSTATUS(status) != depth + 1)
+        exit(93);
+    return own + below * 31;
+}
+
+int main(void)
+{
+    for (int i = 0; i < 8; i++) {
+        printf("%d %lu\n", i, level(1));
+        fflush(stdout);
+    }
+    return 0;
+}
+"#,
+        )],
+        prepare: "gcc -O2 -o deep deep.c",
+        script: "exec ./deep",
+        ..PLAIN
+    },
+    // A scheduler of its own with as many threads as it likes, a collector beside the program,
+    // signals that interrupt it at any time.
+    Program {
+        name: "go",
+        tools: &["go"],
+        files: &[(
+            "work.go",
+            r#"
+package main
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+)
+
+type node struct {
+	left, right *node
+	value       uint64
+}
+
+func grow(depth int, seed uint64) *node {
+	if depth == 0 {
+		return nil
+	}
+	seed = seed*6364136223846793005 + 1442695040888963407
+	return &node{grow(depth-1, seed), grow(depth-1, seed^0x9e3779b97f4a7c15), seed >> 33}
+}
+
+func (n *node) sum() uint64 {
+	if n == nil {
+		return 0
+	}
+	return n.value + n.left.sum()*3 + n.right.sum()*5
+}
+
+func main() {
+	ticks := 0
+	ticker := time.NewTicker(5 * time.Millisecond)
+	stop := make(chan struct{})
+	var clock sync.WaitGroup
+	clock.Add(1)
+	go func() {
+		defer clock.Done()
+		for {
+			select {
+			case <-ticker.C:
+				ticks++
+			case <-stop:
+				return
+			}
+		}
+	}()
+	jobs, results := make(chan int), make(chan string)
+	for worker := 0; worker < 8; worker++ {
+		go func() {
+			for job := range jobs {
+				digest := sha256.Sum256([]byte(fmt.Sprint(job)))
+				for i := 0; i < 15000; i++ {
+					digest = sha256.Sum256(digest[:])
+				}
+				results <- fmt.Sprintf("%03d %x %d", job, digest[:8], grow(14, uint64(job)).sum())
+			}
+		}()
+	}
+	const count = 900
+	go func() {
+		for job := 0; job < count; job++ {
+			jobs <- job
+		}
+		close(jobs)
+	}()
+	lines := make([]string, count)
+	for i := 0; i < count; i++ {
+		line := <-results
+		var job int
+		fmt.Sscanf(line, "%d", &job)
+		lines[job] = line
+	}
+	close(stop)
+	clock.Wait()
+	if ticks == 0 {
+		fmt.Fprintln(os.Stderr, "no timer fired")
+		os.Exit(1)
+	}
+	for _, line := range lines {
+		fmt.Println(line)
+	}
+}
+"#,
+        )],
+        prepare: "GOCACHE=$PWD/.cache GO111MODULE=off go build -o work work.go",
+        script: "exec ./work",
         ..PLAIN
     },
 ];

@@ -36,7 +36,7 @@ pub struct Program {
 }
 
 /// How often a program is frozen unless `DORMOUSE_FREEZES` says otherwise.
-const FREEZES: u32 = 3;
+const FREEZES: u32 = 10;
 
 /// How long a program may take.
 const LIMIT: Duration = Duration::from_secs(100);
