@@ -32,6 +32,7 @@ pub struct Program {
     pub prepare: &'static str,
     /// The program itself: the script of a shell, which is the root of the tree. It runs for some
     /// seconds, and its standard output is the result.
+    /// `EXAMPLES` is where cargo has put the examples of this package.
     pub script: &'static str,
 }
 
@@ -136,6 +137,7 @@ impl Program {
             command
                 .args(["-c", script])
                 .env_clear()
+                .env("EXAMPLES", scenario.with_file_name("examples"))
                 .envs([("PATH", "/usr/bin:/bin"), ("HOME", "/nonexistent"), ("LANG", "C.UTF-8")])
                 .current_dir(dir)
                 .stdin(Stdio::null())
