@@ -27,10 +27,12 @@ pub mod robust_list;
 pub mod sched;
 pub mod shm;
 pub mod signal;
+pub mod signalfd;
 pub mod sock_diag;
 pub mod socket;
 mod sys;
 pub mod terminal;
+pub mod timerfd;
 
 #[cfg(test)]
 extern crate self as dormouse_kernel;

@@ -7,6 +7,7 @@ use crate::handle::{self, handle_of, open_by_handle};
 use crate::sys::check;
 use rustix::event::epoll;
 use rustix::fs::{Mode, OFlags};
+use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
@@ -48,6 +49,11 @@ pub(super) fn close_range() -> State {
     // SAFETY: no descriptor has so high a number (the limit is below
     // i32::MAX), so none is closed.
     State::of(check(unsafe { libc::syscall(libc::SYS_close_range, u32::MAX, u32::MAX, 0) }))
+}
+
+pub(super) fn timerfd_ticks() -> State {
+    let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC);
+    State::of(timer.and_then(|timer| crate::timerfd::set_ticks(timer, 1)))
 }
 
 pub(super) fn file_handles() -> State {

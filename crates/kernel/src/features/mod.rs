@@ -200,6 +200,8 @@ probes! {
     EpollParams: "EPIOCSPARAMS", "keep an epoll's busy-poll parameters", optional,
         files::epoll_params;
     CloseRange: "close_range", "strip a new task of its descriptors", needed, files::close_range;
+    TimerfdTicks: "TFD_IOC_SET_TICKS", "keep expirations of timerfds", optional,
+        files::timerfd_ticks;
     FileHandles: "open_by_handle_at", "find what inotify and fanotify watch", optional,
         files::file_handles;
     IoUring: "io_uring", "tasks that use it may run here", optional, files::io_uring;

@@ -40,12 +40,14 @@ mod probe;
 mod refusal;
 mod registry;
 mod sighting;
+mod signalfd;
 mod sink;
 #[allow(dead_code, reason = "the rooms of sockets come next")]
 mod socket_options;
 mod source;
 mod status;
 mod table;
+mod timerfd;
 mod tty;
 mod undo;
 

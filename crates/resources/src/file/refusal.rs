@@ -47,12 +47,6 @@ refusals! {
     /// A socket, of whatever family.
     Socket: "a socket", "sockets are not saved yet",
         "checkpoint the program while it has no socket open";
-    /// `timerfd_create(2)`.
-    Timerfd: "a timerfd", "timerfds are not saved yet",
-        "checkpoint the program while it has none open";
-    /// `signalfd(2)`.
-    Signalfd: "a signalfd", "signalfds are not saved yet",
-        "checkpoint the program while it has none open";
     /// `inotify(7)`.
     Inotify: "an inotify", "inotify watches are not saved yet",
         "checkpoint the program while it has none open";
@@ -141,8 +135,6 @@ impl Refusal {
 
     fn anonymous(probe: &Probe) -> Self {
         match probe.anonymous_inode() {
-            Some("timerfd") => Self::Timerfd,
-            Some("signalfd") => Self::Signalfd,
             Some("inotify") => Self::Inotify,
             Some("fanotify") => Self::Fanotify,
             Some("pidfd") => Self::Pidfd,

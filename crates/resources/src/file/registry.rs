@@ -135,6 +135,10 @@ registry! {
         Memfd(super::memfd::Memfd),
         /// An eventfd.
         Eventfd(super::eventfd::Eventfd),
+        /// A timerfd.
+        Timerfd(super::timerfd::Timerfd),
+        /// A signalfd.
+        Signalfd(super::signalfd::Signalfd),
         /// An epoll.
         Epoll(super::epoll::Epoll),
         /// A terminal.
@@ -145,14 +149,12 @@ registry! {
         InetSk => Socket,
         UnixSk => Socket,
         Inotify => Inotify,
-        SignalFd => Signalfd,
         PacketSk => Socket,
         Fanotify => Fanotify,
         NetlinkSk => Socket,
         Ns => Namespace,
         Tun => Tun,
         Ext => External,
-        TimerFd => Timerfd,
         BpfMap => Bpf,
         PidFd => Pidfd,
     }

@@ -6,6 +6,8 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 
 use dormouse_image::proto::files::FdType;
+use dormouse_kernel::signal::{SigSet, Signal};
+use dormouse_kernel::signalfd::signalfd;
 use dormouse_resources::file::Refusal;
 use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::fs::{
@@ -35,7 +37,6 @@ pub(crate) struct Zoo {
 /// Kinds that take a device, a privilege or a program that is not here.
 pub(crate) const ABSENT: &[Refusal] = &[
     Refusal::Fanotify,
-    Refusal::Signalfd,
     Refusal::MessageQueue,
     Refusal::IoUring,
     Refusal::Userfaultfd,
@@ -125,7 +126,12 @@ pub(crate) fn zoo() -> Zoo {
         (
             "a timerfd",
             timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::empty()).unwrap(),
-            Refused(Refusal::Timerfd),
+            Claimed(FdType::TimerFd),
+        ),
+        (
+            "a signalfd",
+            signalfd(SigSet::EMPTY.with(Signal::USR1)).unwrap(),
+            Claimed(FdType::SignalFd),
         ),
         (
             "an inotify",

@@ -70,7 +70,7 @@ const FEATURES: &[(&str, Answer)] = &[
     ("tcp_half_closed", SOCKETS),
     ("timens", NAMESPACES),
     ("timer_cr_ids", Answer::Probe(Probe::TimerRestoreIds)),
-    ("timerfd", NotYet("timerfds are not saved")),
+    ("timerfd", Answer::Probe(Probe::TimerfdTicks)),
     ("tun", NotYet("tun devices are not saved")),
     ("tun_ns", NotYet("tun devices are not saved")),
     ("uffd", LAZY),

@@ -29,4 +29,11 @@ pub struct TimerfdEntry {
     pub isec: u64,
     #[prost(uint64, required, tag = "10")]
     pub insec: u64,
+    /// Extension: the moment of the next expiration, of a timer that was set
+    /// by the wall clock; seconds.
+    #[prost(uint64, optional, tag = "20001")]
+    pub moment_sec: Option<u64>,
+    /// And nanoseconds.
+    #[prost(uint64, optional, tag = "20002")]
+    pub moment_nsec: Option<u64>,
 }
