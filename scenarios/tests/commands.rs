@@ -1,0 +1,184 @@
+//! What commands do whatever the program is.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use dormouse_testkit::binaries::Binaries;
+use dormouse_testkit::cases::{self, Case};
+use dormouse_testkit::checkpointer::Checkpointer;
+use dormouse_testkit::failure::Failure;
+use dormouse_testkit::snapshot::Snapshot;
+use dormouse_testkit::subject::{Facts, Subject, User};
+use dormouse_testkit::target::{Target, none_left};
+
+mod lacks;
+
+type Test = fn(&Target, &Snapshot, &Checkpointer, &Path) -> Result<(), Failure>;
+
+/// Each with the scenario it is done to.
+const TESTS: &[(&str, &str, Test)] = &[
+    ("killed_dumps", "threads::two", killed_dumps),
+    ("killed_restores", "tree::wide", killed_restores),
+    ("sibling", "tree::sleeper", sibling),
+];
+
+/// How often a command is killed.
+const KILLS: u32 = 60;
+
+/// A number below one, another each time.
+struct Dice(u64);
+
+impl Dice {
+    /// By the clock; says what it begins with.
+    fn new() -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        eprintln!("dice begin with {}", now.as_nanos() as u64);
+        Self(now.as_nanos() as u64)
+    }
+
+    fn roll(&mut self) -> f64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (self.0 >> 40) as f64 / (1_u64 << 24) as f64
+    }
+}
+
+fn new_images(dir: &Path, name: &str) -> Result<std::path::PathBuf, Failure> {
+    let path = dir.join(name);
+    fs::create_dir(&path).map_err(|source| Failure::Io {
+        operation: "create",
+        path: path.clone(),
+        source,
+    })?;
+    Ok(path)
+}
+
+/// Dumps away; gives the images.
+fn dump(
+    target: &Target,
+    before: &Snapshot,
+    checkpointer: &Checkpointer,
+    dir: &Path,
+) -> Result<std::path::PathBuf, Failure> {
+    let images = new_images(dir, "images")?;
+    checkpointer.dump(target.root, &images, dir, &[]).succeed()?;
+    target.must_be_gone(before.pids(), "after dump")?;
+    Ok(images)
+}
+
+/// A dump that is killed at any moment has changed nothing, unless it was complete.
+fn killed_dumps(
+    target: &Target,
+    before: &Snapshot,
+    checkpointer: &Checkpointer,
+    dir: &Path,
+) -> Result<(), Failure> {
+    let first = new_images(dir, "first")?;
+    let whole = checkpointer.dump(target.root, &first, dir, &["-R"]).succeed()?.took;
+    let (mut dice, mut held) = (Dice::new(), whole);
+    for number in 0..KILLS {
+        let images = new_images(dir, &format!("killed-{number}"))?;
+        let moment = whole.mul_f64(dice.roll());
+        let ended = checkpointer.dump(target.root, &images, dir, &["-R"]).start()?;
+        held += ended.kill_after(moment)?.took;
+        target.must_equal(before, "after a killed dump", &[], Duration::from_secs(2))?;
+        none_left("after a killed dump", before.pids())?;
+    }
+    target.judge(held)
+}
+
+/// A restore that is killed at any moment has restored all or nothing. Most moments are late in
+/// it, where tasks are let go.
+fn killed_restores(
+    target: &Target,
+    before: &Snapshot,
+    checkpointer: &Checkpointer,
+    dir: &Path,
+) -> Result<(), Failure> {
+    let images = dump(target, before, checkpointer, dir)?;
+    let restore = || checkpointer.restore(&images, &dir.join("pidfile"), dir, &[]);
+    let whole = restore().succeed()?.took;
+    target.kill(before.pids())?;
+    let mut dice = Dice::new();
+    for number in 0..KILLS {
+        let share = if number % 3 == 0 { dice.roll() } else { 0.6 + 0.5 * dice.roll() };
+        let _ = fs::remove_file(dir.join("pidfile"));
+        restore().start()?.kill_after(whole.mul_f64(share))?;
+        if target.whole_or_nothing(before, "after a killed restore", &[])? {
+            none_left("after a restore killed when it was complete", before.pids())?;
+            target.kill(before.pids())?;
+        }
+    }
+    let _ = fs::remove_file(dir.join("pidfile"));
+    restore().succeed()?;
+    target.judge(whole)
+}
+
+/// `--restore-sibling`: the root is a child of whoever has called the command.
+fn sibling(
+    target: &Target,
+    before: &Snapshot,
+    checkpointer: &Checkpointer,
+    dir: &Path,
+) -> Result<(), Failure> {
+    let images = dump(target, before, checkpointer, dir)?;
+    // Reads the parent's number while it is there itself.
+    let script = r#""$1" restore -d "$2" -D "$3" -o restore.log && echo $$ $(awk '/^PPid/ { print $2 }' "/proc/$4/status")"#;
+    for (option, is_child) in [("-S", true), ("-v0", false)] {
+        let said = Command::new("bash")
+            .args(["-c", script, "bash"])
+            .arg(&checkpointer.program)
+            .arg(option)
+            .arg(&images)
+            .arg(target.root.to_string())
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|source| Failure::Io { operation: "run", path: "bash".into(), source })?;
+        let text = String::from_utf8_lossy(&said.stdout).into_owned();
+        let numbers: Vec<&str> = text.split_whitespace().collect();
+        match numbers[..] {
+            [caller, parent] if (caller == parent) == is_child => {}
+            _ => {
+                let error = String::from_utf8_lossy(&said.stderr).into_owned();
+                return Err(Failure::Verdict(format!("caller and parent: {text:?}; {error}")));
+            }
+        }
+        if is_child {
+            target.kill(before.pids())?;
+        }
+    }
+    target.judge(Duration::from_secs(1))
+}
+
+fn main() -> ExitCode {
+    let scenario = Path::new(env!("CARGO_BIN_EXE_dormouse-scenario"));
+    let binaries = Binaries::find(scenario);
+    let facts = match Facts::list(scenario) {
+        Ok(facts) => facts,
+        Err(failure) => {
+            eprintln!("{failure}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let case = |&(name, subject, test): &(&'static str, &'static str, Test)| {
+        let skip =
+            cases::skip_all().or_else(|| cases::skip(name, &[""; 0], &binaries, lacks::LACKS));
+        let facts = facts.iter().find(|facts| facts.name == subject).cloned();
+        let under_test = binaries.under_test.as_ref().ok();
+        let run = move |dir: &Path| {
+            let (Some(facts), Some(checkpointer)) = (facts.clone(), under_test) else {
+                let source = io::Error::other("it is not there");
+                return Err(Failure::Io { operation: "use", path: subject.into(), source });
+            };
+            let subject = Subject { facts, user: User::Root };
+            let target = Target::start(&subject, scenario, dir)?;
+            let before = target.snapshot()?;
+            test(&target, &before, checkpointer, dir)
+        };
+        Case { name: name.to_owned(), skip, run: Box::new(run) }
+    };
+    let cases: Vec<Case<'_>> = TESTS.iter().map(case).collect();
+    cases::main(&cases)
+}
