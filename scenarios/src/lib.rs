@@ -41,6 +41,7 @@ mod threads;
 mod timers;
 mod tree;
 mod tty;
+mod unix;
 pub mod workloads;
 pub mod worlds;
 

@@ -150,9 +150,18 @@ fn of_resource(error: &resources::Error) -> ErrorKind {
         E::Ptrace(error) => of_ptrace(error),
         E::Puppet(error) => of_puppet(error),
         E::Compare(error) => of_errno(error.source),
-        E::EpollReader(_) | E::EpollItem { .. } => ErrorKind::Unsupported,
+        E::EpollReader(_) | E::EpollItem { .. } | E::SockDiag(_) => ErrorKind::Unsupported,
+        E::StandIn(error) => of_clone(error),
         E::ReadEpoll(_) | E::FillEpoll(_) => ErrorKind::Kernel,
         E::Memory(error) => of_memory(error),
+    }
+}
+
+fn of_clone(error: &clone::Error) -> ErrorKind {
+    match error {
+        clone::Error::PidTaken { .. } => ErrorKind::Conflict,
+        clone::Error::Watch(error) => of_errno(error.source),
+        clone::Error::Clone { source, .. } => of_errno(*source),
     }
 }
 
@@ -197,11 +206,7 @@ impl Cause {
             Self::Proc(error) => of_proc(error),
             Self::Ptrace(error) => of_ptrace(error),
             Self::Pidfd(error) => of_errno(error.source),
-            Self::Clone(error) => match error {
-                clone::Error::PidTaken { .. } => ErrorKind::Conflict,
-                clone::Error::Watch(error) => of_errno(error.source),
-                clone::Error::Clone { source, .. } => of_errno(*source),
-            },
+            Self::Clone(error) => of_clone(error),
             Self::Plan(_) | Self::Unsupported { .. } => ErrorKind::Unsupported,
             Self::Own { source, .. } => of_errno(*source),
             Self::PidTaken { .. } => ErrorKind::Conflict,

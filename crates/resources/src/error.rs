@@ -75,6 +75,12 @@ pub enum Error {
     /// A stopped task could not be looked into.
     #[error(transparent)]
     Ptrace(#[from] dormouse_kernel::ptrace::Error),
+    /// Sockets could not be listed.
+    #[error(transparent)]
+    SockDiag(#[from] dormouse_kernel::sock_diag::Error),
+    /// A process that was to do something for another could not be made.
+    #[error(transparent)]
+    StandIn(#[from] dormouse_kernel::clone::Error),
     /// Two open files could not be compared.
     #[error(transparent)]
     Compare(#[from] dormouse_kernel::kcmp::Error),

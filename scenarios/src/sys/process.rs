@@ -94,6 +94,11 @@ pub(crate) fn parent() -> i32 {
     rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get())
 }
 
+/// This process.
+pub(crate) fn own_pid() -> i32 {
+    rustix::process::getpid().as_raw_nonzero().get()
+}
+
 /// One `nanosleep(2)`, which a signal cuts short.
 pub(crate) fn nap(time: Duration) {
     let time =

@@ -1,7 +1,8 @@
 //! Lists what the stopped tree has: who shares what, every open file
 //! description with its number, every mapping.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -10,7 +11,8 @@ use dormouse_kernel::pidfd::PidFd;
 use dormouse_kernel::proc::{Entry, ProcDir, Status};
 use dormouse_kernel::{FdNum, HostPid};
 use dormouse_resources::file::{
-    self, Descriptor, FdTable, FileId, FileIndex, Identity, Locks, Mounts, Probe, Sighting,
+    self, Descriptor, FdTable, FileId, FileIndex, Holder, Identity, Locks, Mounts, Probe, Sighting,
+    UnixSurvey,
 };
 use dormouse_resources::memory::{Enumerated, MappedFile, Mappings, SharedObjects, Uprobes};
 use dormouse_resources::task::FsState;
@@ -43,6 +45,8 @@ pub(crate) struct Census {
     pub(crate) locks: Locks,
     /// Every file.
     pub(crate) probes: BTreeMap<FileId, Probe>,
+    /// What was found in queues of sockets.
+    pub(crate) in_flight: UnixSurvey,
     /// What told the files apart.
     pub(crate) index: FileIndex,
     /// Address spaces, by process.
@@ -93,6 +97,7 @@ pub(crate) fn enumerate(frozen: &Frozen) -> Result<Census, Error> {
     for &owner in files.owners() {
         tables.push(lister.table(frozen, owner)?);
     }
+    let in_flight = lister.in_flight()?;
     let mut directories = Vec::new();
     for &owner in fs.owners() {
         let dir = task_dir(frozen, owner).of(PHASE, owner)?;
@@ -120,6 +125,7 @@ pub(crate) fn enumerate(frozen: &Frozen) -> Result<Census, Error> {
         tables,
         directories,
         locks: lister.locks,
+        in_flight,
         probes: lister.probes,
         index: lister.index,
         spaces,
@@ -200,6 +206,37 @@ impl Lister {
             self.probes.insert(id, probe);
         }
         Ok(Descriptor { fd, file: identity.id(), close_on_exec })
+    }
+
+    /// Looks for descriptors in flight through sockets, and through those that
+    /// are in flight themselves.
+    fn in_flight(&mut self) -> Result<UnixSurvey, Error> {
+        const PHASE: Phase = Phase::Enumerate;
+        let own = ProcDir::of_self().at(PHASE)?;
+        let mut survey = UnixSurvey::new();
+        let mut todo: VecDeque<FileId> = self.probes.keys().copied().collect();
+        while let Some(id) = todo.pop_front() {
+            let Some(probe) = self.probes.get(&id) else { continue };
+            let (Holder::Fd { task, fd } | Holder::Flight { task, fd }) = probe.holder else {
+                continue;
+            };
+            let (index, mounts) = (&mut self.index, &self.mounts);
+            let mut new = Vec::new();
+            let number = |file: OwnedFd| {
+                let number = FdNum::from_raw(file.as_raw_fd().cast_unsigned());
+                let sighting = Sighting::of_fd(&own, number)?;
+                let place = (own.pid(), number);
+                let identity = index.identify_passing(place, &sighting, file::compare)?;
+                if let Identity::New(id) = identity {
+                    new.push(Probe::of_flight(id, &probe.holder, (sighting, file), mounts)?);
+                }
+                Ok(identity.id())
+            };
+            survey.look(probe, number).of_fd(PHASE, task, Some(fd))?;
+            todo.extend(new.iter().map(|probe| probe.id));
+            self.probes.extend(new.into_iter().map(|probe| (probe.id, probe)));
+        }
+        Ok(survey)
     }
 
     /// The file behind `cwd`, `root` or `exe`.

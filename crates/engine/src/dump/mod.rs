@@ -135,11 +135,12 @@ fn collect_files(
     };
     let cx = CollectCx::new(choices, (&census.probes, &census.tables), index, &ns_pid, &shared)
         .with_controlled(terminals::controlled(frozen));
+    cx.note(std::mem::take(&mut census.in_flight));
     let mut files = BTreeMap::new();
     for (&id, probe) in &census.probes {
         use dormouse_resources::file::Holder;
         let (task, fd) = match probe.holder {
-            Holder::Fd { task, fd } => (task, Some(fd)),
+            Holder::Fd { task, fd } | Holder::Flight { task, fd } => (task, Some(fd)),
             Holder::Link { task, .. } => (task, None),
         };
         files.insert(id, File::collect(&cx, probe).of_fd(PHASE, task, fd)?);

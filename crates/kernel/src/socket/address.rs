@@ -62,6 +62,18 @@ pub fn connect(socket: impl AsFd, address: &UnixAddress) -> Result<(), Errno> {
         .map(drop)
 }
 
+/// Takes back the connection of a datagram socket.
+///
+/// # Errors
+/// What `connect(2)` says.
+pub fn disconnect(socket: impl AsFd) -> Result<(), Errno> {
+    let nobody = (libc::AF_UNSPEC as libc::sa_family_t).to_ne_bytes();
+    let len = nobody.len() as libc::socklen_t;
+    // SAFETY: as for `bind`.
+    check(unsafe { libc::connect(socket.as_fd().as_raw_fd(), nobody.as_ptr().cast(), len) }.into())
+        .map(drop)
+}
+
 /// The address of a unix socket's peer, as [`UnixAddress::new`] takes it; the
 /// peer may have closed. Empty if it has none.
 ///

@@ -86,6 +86,33 @@ pub fn peek(socket: impl AsFd, len: usize, urgent: bool) -> Result<Message, Errn
     Ok(message)
 }
 
+/// How many of the next `len` bytes of a stream came in buffers that end before
+/// the last of those bytes: descriptors come with whole buffers.
+///
+/// # Errors
+/// `EAGAIN`: there are none.
+pub fn before_last_buffer(socket: impl AsFd, len: usize) -> Result<usize, Errno> {
+    let mut bytes = vec![0_u8; len.saturating_sub(1)];
+    // The kernel copies buffer by buffer, and one that it cannot copy to its
+    // end does not count.
+    let nowhere = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 1 };
+    let somewhere = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    let mut parts = [somewhere, nowhere];
+    // SAFETY: a msghdr of zeros is a valid one.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = parts.as_mut_ptr();
+    header.msg_iovlen = parts.len() as _;
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    let raw = socket.as_fd().as_raw_fd();
+    // SAFETY: the first part is as long as it says, and the second is where
+    // nothing is ever mapped. There is no room for descriptors, so none come.
+    let read = check(unsafe { libc::recvmsg(raw, &raw mut header, flags) } as libc::c_long);
+    match read {
+        Err(Errno::FAULT) => Ok(0),
+        read => Ok(read? as usize),
+    }
+}
+
 /// Bytes of an address before what belongs to its family.
 const FAMILY: usize = size_of::<libc::sa_family_t>();
 
@@ -200,7 +227,7 @@ pub(super) fn owned(raw: u64) -> OwnedFd {
 
 #[cfg(test)]
 mod tests {
-    use super::{Credentials, Outgoing, peek};
+    use super::{Credentials, Outgoing, before_last_buffer, peek};
     use crate::Errno;
     use crate::socket::SocketOption;
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -230,6 +257,20 @@ mod tests {
             assert_eq!(message.rights.len(), 2);
             assert_eq!(message.credentials, Some(me));
         }
+    }
+
+    #[test]
+    fn buffers_of_a_stream_are_told_apart() {
+        let (one, other) =
+            socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+                .unwrap();
+        for bytes in [&b"before"[..], b"with"] {
+            Outgoing { bytes, ..Outgoing::default() }.send(&one).unwrap();
+        }
+        for (len, before) in [(1, 0), (6, 0), (7, 6), (10, 6)] {
+            assert_eq!(before_last_buffer(&other, len), Ok(before), "{len}");
+        }
+        assert_eq!(peek(&other, 10, false).unwrap().bytes, b"beforewith");
     }
 
     #[test]

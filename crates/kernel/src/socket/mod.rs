@@ -6,8 +6,8 @@ mod address;
 mod message;
 mod option;
 
-pub use address::{UnixAddress, bind, connect, peer_name};
-pub use message::{Credentials, Message, Outgoing, peek};
+pub use address::{UnixAddress, bind, connect, disconnect, peer_name};
+pub use message::{Credentials, Message, Outgoing, before_last_buffer, peek};
 pub use option::SocketOption;
 
 use crate::Errno;
@@ -28,4 +28,19 @@ pub fn bound_file(socket: impl AsFd) -> Result<OwnedFd, Errno> {
     // SAFETY: the call takes no argument; it returns a new descriptor.
     let result = check(unsafe { libc::ioctl(raw, SIOCUNIXFILE, 0) }.into())?;
     Ok(message::owned(result))
+}
+
+/// Whether what a stream reads next is the byte sent out of band, or stood
+/// behind one that was read.
+///
+/// # Errors
+/// `EINVAL` or `ENOTTY`: no socket has that here.
+#[allow(unsafe_code)]
+pub fn at_mark(socket: impl AsFd) -> Result<bool, Errno> {
+    const SIOCATMARK: libc::c_ulong = 0x8905;
+    let mut answer: libc::c_int = 0;
+    let raw = socket.as_fd().as_raw_fd();
+    // SAFETY: the kernel writes an int.
+    check(unsafe { libc::ioctl(raw, SIOCATMARK, &raw mut answer) }.into())?;
+    Ok(answer != 0)
 }

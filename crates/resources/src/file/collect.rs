@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 
 use dormouse_kernel::{HostPid, NsPid};
 
-use super::{Controlled, FdTable, FileId, FileIndex, Probe};
+use super::{Controlled, FdTable, FileId, FileIndex, Probe, UnixSurvey};
 use crate::Result;
 
 /// What a user can choose about the reading of files.
@@ -95,6 +95,11 @@ impl<'a> CollectCx<'a> {
     /// The sessions that have a controlling terminal.
     pub(crate) fn controlled(&self) -> &Controlled {
         &self.controlled
+    }
+
+    /// What was found in queues of sockets when files were enumerated.
+    pub fn note(&self, survey: UnixSurvey) {
+        *self.part() = survey;
     }
 
     /// A number for an entry of `files.img` that stands for no file of the

@@ -134,6 +134,30 @@ impl FileIndex {
         Ok(identity)
     }
 
+    /// The same for a descriptor that is going to be closed if it is known:
+    /// its place may soon be that of another.
+    ///
+    /// # Errors
+    /// Those of `compare`.
+    pub fn identify_passing<E>(
+        &mut self,
+        place: Place,
+        sighting: &Sighting,
+        compare: impl FnMut(Place, Place) -> Result<Ordering, E>,
+    ) -> Result<Identity, E> {
+        let group = self.groups.entry(Key::new(sighting)).or_default();
+        let before = group.by_number.remove(&place.1);
+        let identity = self.identify(place, sighting, compare)?;
+        if let Identity::Known(_) = identity {
+            let group = self.groups.entry(Key::new(sighting)).or_default();
+            group.by_number.remove(&place.1);
+            if let Some(before) = before {
+                group.by_number.insert(place.1, before);
+            }
+        }
+        Ok(identity)
+    }
+
     /// A number for a file that no descriptor stands for.
     pub fn fresh(&mut self) -> FileId {
         let id = FileId::from_raw(self.next);

@@ -42,14 +42,15 @@ mod registry;
 mod sighting;
 mod signalfd;
 mod sink;
-#[allow(dead_code, reason = "the rooms of sockets come next")]
 mod socket_options;
 mod source;
+mod stand_in;
 mod status;
 mod table;
 mod timerfd;
 mod tty;
 mod undo;
+mod unix;
 
 pub use collect::{CollectCx, CollectOptions, SaveShared};
 pub use epoll::{ItemProblem, Outsider};
@@ -69,3 +70,4 @@ pub use status::Status;
 pub use table::{Descriptor, FdTable};
 pub use tty::{Control, Controlled, Terminal};
 pub use undo::UndoLog;
+pub use unix::UnixSurvey;

@@ -25,6 +25,14 @@ pub enum Holder {
         /// The number there.
         fd: FdNum,
     },
+    /// In nobody's fd table: in flight, in the queue of a socket.
+    Flight {
+        /// A task that has the socket, or the one the socket is in flight
+        /// through.
+        task: HostPid,
+        /// The number of that socket there.
+        fd: FdNum,
+    },
     /// Behind a link of `/proc/PID`: `exe`, `cwd`, `root` or one of
     /// `map_files`. Such a file has no open file description of its own to
     /// duplicate.
@@ -135,6 +143,7 @@ pub struct Origin(Source);
 #[derive(Clone, Debug)]
 enum Source {
     Table { proc: Rc<ProcDir>, pidfd: Rc<PidFd>, fd: FdNum },
+    Held { file: Rc<OwnedFd> },
     Link { path: Rc<OwnedFd> },
 }
 
@@ -154,6 +163,26 @@ impl Probe {
         let path = proc.open_fd(fd, OFlags::PATH)?;
         let source = Source::Table { proc: Rc::clone(proc), pidfd: Rc::clone(pidfd), fd };
         Self::new(id, holder, sighting, path.as_fd(), source, mounts)
+    }
+
+    /// The file behind `file`, found in flight in the queue of a socket that
+    /// `socket` tells the holder of.
+    ///
+    /// # Errors
+    /// The file's file system does not answer.
+    pub fn of_flight(
+        id: FileId,
+        socket: &Holder,
+        (sighting, file): (Sighting, OwnedFd),
+        mounts: &Mounts,
+    ) -> Result<Self> {
+        let holder = match *socket {
+            Holder::Fd { task, fd } | Holder::Flight { task, fd } => Holder::Flight { task, fd },
+            Holder::Link { .. } => unreachable!("a socket is behind no link"),
+        };
+        let file = Rc::new(file);
+        let source = Source::Held { file: Rc::clone(&file) };
+        Self::new(id, holder, sighting, file.as_fd(), source, mounts)
     }
 
     /// The file that [`Sighting::of_link`] found at `task` and `link`, opened
@@ -254,7 +283,7 @@ impl Probe {
     /// Whether an open file description is behind it, and not just an inode.
     #[must_use]
     pub fn has_description(&self) -> bool {
-        matches!(self.holder, Holder::Fd { .. })
+        matches!(self.holder, Holder::Fd { .. } | Holder::Flight { .. })
     }
 
     /// Whether the link is that of a memfd, or of shared anonymous memory
@@ -273,8 +302,8 @@ impl Probe {
     pub fn duplicate(&self) -> Result<OwnedFd> {
         match &self.origin.0 {
             Source::Table { pidfd, fd, .. } => Ok(pidfd.get_fd(*fd)?),
-            Source::Link { path } => {
-                rustix::io::fcntl_dupfd_cloexec(path, 0).map_err(Error::kernel("dup", &self.link))
+            Source::Link { path: file } | Source::Held { file } => {
+                rustix::io::fcntl_dupfd_cloexec(file, 0).map_err(Error::kernel("dup", &self.link))
             }
         }
     }
@@ -297,8 +326,8 @@ impl Origin {
     pub fn reopen(&self, flags: OFlags) -> Result<OwnedFd> {
         match &self.0 {
             Source::Table { proc, fd, .. } => Ok(proc.open_fd(*fd, flags)?),
-            Source::Link { path } => {
-                reopen(path.as_fd(), flags).map_err(Error::kernel("open", "/proc/self/fd"))
+            Source::Link { path: file } | Source::Held { file } => {
+                reopen(file.as_fd(), flags).map_err(Error::kernel("open", "/proc/self/fd"))
             }
         }
     }

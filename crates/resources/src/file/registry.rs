@@ -143,11 +143,12 @@ registry! {
         Epoll(super::epoll::Epoll),
         /// A terminal.
         Terminal(super::tty::Terminal),
+        /// A unix socket.
+        Unix(super::unix::Unix),
     }
     refused {
         Undefined => Undefined,
         InetSk => Socket,
-        UnixSk => Socket,
         Inotify => Inotify,
         PacketSk => Socket,
         Fanotify => Fanotify,

@@ -95,6 +95,27 @@ pub struct SkPacketEntry {
     /// Ancillary data.
     #[prost(message, repeated, tag = "4")]
     pub scm: Vec<ScmEntry>,
+    /// Dormouse: the sender's address.
+    #[prost(bytes = "vec", optional, tag = "20000")]
+    pub from: Option<Vec<u8>>,
+    /// Dormouse: `SCM_CREDENTIALS`.
+    #[prost(message, optional, tag = "20001")]
+    pub cred: Option<SkCredEntry>,
+    /// Dormouse: its last byte was sent out of band.
+    #[prost(bool, optional, tag = "20002")]
+    pub urgent: Option<bool>,
+}
+
+/// Dormouse: who sent a packet.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct SkCredEntry {
+    /// Zero if the process has ended.
+    #[prost(int32, required, tag = "1")]
+    pub pid: i32,
+    #[prost(uint32, required, tag = "2")]
+    pub uid: u32,
+    #[prost(uint32, required, tag = "3")]
+    pub gid: u32,
 }
 
 /// `scm_entry`.

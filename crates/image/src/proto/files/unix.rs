@@ -54,6 +54,54 @@ pub struct UnixSkEntry {
     pub ns_id: Option<u32>,
     #[prost(sint32, optional, tag = "17", default = "-1")]
     pub mnt_id: Option<i32>,
+    /// Dormouse: what CRIU does not tell; absent in its images.
+    #[prost(message, optional, tag = "20000")]
+    pub dormouse: Option<UnixStateEntry>,
+}
+
+/// Dormouse: more of a unix socket.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct UnixStateEntry {
+    /// The inode it is bound to, which accepted sockets share with the one that listened.
+    #[prost(uint32, optional, tag = "1")]
+    pub file_inode: Option<u32>,
+    #[prost(uint32, optional, tag = "2")]
+    pub file_device: Option<u32>,
+    /// Where that inode is, if its name does not lead there.
+    #[prost(bytes = "vec", optional, tag = "3")]
+    pub path: Option<Vec<u8>>,
+    /// Address of a peer that has closed; present if there was one.
+    #[prost(bytes = "vec", optional, tag = "4")]
+    pub closed_peer: Option<Vec<u8>>,
+    /// Inodes of those who wait to be accepted, first to be accepted first.
+    #[prost(uint32, repeated, packed = "false", tag = "5")]
+    pub waiting: Vec<u32>,
+    /// `SO_PEERCRED`.
+    #[prost(message, optional, tag = "6")]
+    pub peer_cred: Option<UnixCredEntry>,
+    /// Who connects it, if it waits to be accepted.
+    #[prost(message, optional, tag = "7")]
+    pub connector: Option<UnixCredEntry>,
+    /// `SO_PEEK_OFF`.
+    #[prost(sint32, optional, tag = "8")]
+    pub peek_off: Option<i32>,
+    /// `ECONNRESET` is yet to be told.
+    #[prost(bool, optional, tag = "9")]
+    pub reset: Option<bool>,
+}
+
+/// Dormouse: a process as its peers see it.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct UnixCredEntry {
+    #[prost(int32, required, tag = "1")]
+    pub pid: i32,
+    #[prost(uint32, required, tag = "2")]
+    pub uid: u32,
+    #[prost(uint32, required, tag = "3")]
+    pub gid: u32,
+    /// `SO_PEERGROUPS`.
+    #[prost(uint32, repeated, packed = "false", tag = "4")]
+    pub groups: Vec<u32>,
 }
 
 /// `file_perms_entry`.

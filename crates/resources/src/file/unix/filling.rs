@@ -1,0 +1,249 @@
+//! Fills queues, and does what would have been in the way of that.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use dormouse_kernel::socket::{
+    Credentials, Outgoing, SocketOption, UnixAddress, connect, disconnect,
+};
+use dormouse_kernel::{Errno, NsPid};
+use rustix::net::shutdown;
+
+use super::address::{Address, Binding, Publish, bind_all, reach};
+use super::creation::{Made, socket, widen};
+use super::queue::Packet;
+use super::set::{Family, Link};
+use super::socket::Kind;
+use crate::file::stand_in::{Identity, StandIn};
+use crate::file::{FileId, FileRef, FillCx};
+use crate::{Error, Result};
+
+type Sockets<'a> = BTreeMap<FileId, BorrowedFd<'a>>;
+
+struct Filler<'a> {
+    family: &'a Family,
+    made: &'a Made,
+    sockets: &'a Sockets<'a>,
+    cx: &'a FillCx<'a>,
+    /// Datagram sockets of the checkpoint, by address.
+    by_name: BTreeMap<&'a [u8], FileId>,
+    /// Others that have sent something, by address.
+    strangers: BTreeMap<&'a [u8], OwnedFd>,
+}
+
+/// Fills them all.
+pub(super) fn fill_all(
+    family: &Family,
+    made: &mut Made,
+    sockets: &Sockets<'_>,
+    cx: &FillCx<'_>,
+) -> Result<()> {
+    let by_name = family.of_kind(true).filter_map(|(id, member)| {
+        member.spec.address.as_ref().map(|address| (&address.name[..], id))
+    });
+    let mut filler = Filler {
+        family,
+        made,
+        sockets,
+        cx,
+        by_name: by_name.collect(),
+        strangers: BTreeMap::new(),
+    };
+    let datagrams: Vec<FileId> = family.of_kind(true).map(|(id, _)| id).collect();
+    // Who is connected hears nobody else; but an unfull queue is only
+    // certain between those who are connected to each other.
+    let (early, late): (Vec<_>, Vec<_>) =
+        datagrams.into_iter().partition(|&id| filler.hears_peer_only(id));
+    early.into_iter().try_for_each(|id| filler.connect(id))?;
+    for &id in family.sockets.keys() {
+        filler.fill(id)?;
+    }
+    late.into_iter().try_for_each(|id| filler.connect(id))?;
+    filler.reset()?;
+    drop(filler);
+    made.ghosts.clear();
+    made.inodes.clear();
+    for (id, &file) in sockets {
+        let spec = &family.get(*id).spec;
+        if let Some(how) = spec.shutdown {
+            match shutdown(file, how) {
+                // Nobody is there any more.
+                Ok(()) | Err(Errno::NOTCONN) => {}
+                Err(source) => return Err(Error::kernel("shutdown", "a unix socket")(source)),
+            }
+        }
+        spec.options.finish(file)?;
+        if let Some(offset) = spec.peek_offset {
+            SocketOption::of_socket(libc::SO_PEEK_OFF)
+                .set(file, offset)
+                .map_err(Error::kernel("SO_PEEK_OFF", "a unix socket"))?;
+        }
+    }
+    Ok(())
+}
+
+impl<'a> Filler<'a> {
+    fn packets(&self, id: FileId) -> &'a [Packet] {
+        &self.family.get(id).spec.queue.packets
+    }
+
+    /// Whether all that a datagram socket has to read came from its peer.
+    fn hears_peer_only(&self, id: FileId) -> bool {
+        let Link::Peer(peer) = self.family.get(id).link else { return false };
+        let name = self.family.get(peer).spec.address.as_ref();
+        let name = name.map_or(&[][..], |address| &address.name);
+        self.packets(id).iter().all(|packet| packet.from == name)
+    }
+
+    /// How a socket is called by those who send to it.
+    fn reach(&self, id: FileId) -> Option<UnixAddress> {
+        let address = self.family.get(id).spec.address.as_ref()?;
+        Some(reach(address, self.made.inodes.get(&id)))
+    }
+
+    /// Connects a datagram socket.
+    fn connect(&self, id: FileId) -> Result<()> {
+        let file = self.sockets[&id];
+        let failed = || Error::kernel("connect", "a unix socket");
+        let paired = self.made.paired.get(&id);
+        match &self.family.get(id).link {
+            Link::Peer(peer) if paired == Some(&Some(*peer)) => Ok(()),
+            Link::Peer(peer) => {
+                let to = self.reach(*peer).ok_or(Errno::DESTADDRREQ).map_err(failed())?;
+                connect(file, &to).map_err(failed())
+            }
+            Link::Closed(name) if !name.is_empty() => {
+                let ghost = socket(Kind::Datagram)?;
+                let address = Address::lost(name.clone());
+                let binding = Binding {
+                    socket: ghost.as_fd(),
+                    address: &address,
+                    publish: Publish::IfMissing,
+                };
+                let bound = bind_all(&[binding])?;
+                let to = reach(&address, bound[0].file.as_ref());
+                connect(file, &to).map_err(failed())
+            }
+            Link::None if paired.is_some() => disconnect(file).map_err(failed()),
+            _ => Ok(()),
+        }
+    }
+
+    fn fill(&mut self, id: FileId) -> Result<()> {
+        let mutual = self.family.get(id).spec.kind.is_mutual();
+        for packet in self.packets(id) {
+            let nobody = || Error::kernel("sendmsg", "a unix socket")(Errno::NOTCONN);
+            let (sender, to) = if mutual {
+                (self.other_side(id), None)
+            } else if let Some(known) = self.known_sender(id, packet) {
+                known
+            } else {
+                self.meet(&packet.from)?;
+                (self.strangers.get(&packet.from[..]).map(AsFd::as_fd), self.reach(id))
+            };
+            self.send(sender.ok_or_else(nobody)?, packet, to.as_ref())?;
+        }
+        Ok(())
+    }
+
+    /// Who sends what a stream has to read.
+    fn other_side(&self, id: FileId) -> Option<BorrowedFd<'_>> {
+        match self.family.get(id).link {
+            Link::Peer(peer) => Some(self.sockets[&peer]),
+            _ => self.made.ghosts.get(&id).map(AsFd::as_fd),
+        }
+    }
+
+    /// The socket of the checkpoint, or peer of one, that has sent a datagram;
+    /// and where to, if it is not connected to the receiver by birth.
+    fn known_sender(
+        &self,
+        id: FileId,
+        packet: &Packet,
+    ) -> Option<(Option<BorrowedFd<'_>>, Option<UnixAddress>)> {
+        if let Some(known) = self.by_name.get(&packet.from[..]) {
+            return Some((Some(self.sockets[known]), self.reach(id)));
+        }
+        if !packet.from.is_empty() {
+            return None;
+        }
+        if let Some(ghost) = self.made.ghosts.get(&id) {
+            return Some((Some(ghost.as_fd()), None));
+        }
+        let partner = self.made.paired.get(&id).copied().flatten();
+        let nameless = |id: &FileId| self.family.get(*id).spec.address.is_none();
+        partner.filter(nameless).map(|partner| (Some(self.sockets[&partner]), None))
+    }
+
+    /// Makes a socket that has sent something, and is not of the checkpoint.
+    fn meet(&mut self, from: &'a [u8]) -> Result<()> {
+        if self.strangers.contains_key(from) {
+            return Ok(());
+        }
+        let stranger = socket(Kind::Datagram)?;
+        widen(stranger.as_fd())?;
+        if !from.is_empty() {
+            let address = Address::lost(from.to_vec());
+            let socket = stranger.as_fd();
+            bind_all(&[Binding { socket, address: &address, publish: Publish::IfMissing }])?;
+        }
+        self.strangers.insert(from, stranger);
+        Ok(())
+    }
+
+    /// Sends a packet, in the name of whoever did.
+    fn send(
+        &self,
+        sender: BorrowedFd<'_>,
+        packet: &Packet,
+        to: Option<&UnixAddress>,
+    ) -> Result<()> {
+        let failed = || Error::kernel("sendmsg", "a unix socket");
+        let Packet { bytes, rights, from: _, credentials, urgent } = packet;
+        let mut rights: Vec<_> = rights.iter().map(|&file| self.cx.file(FileRef(file))).collect();
+        let credentials = credentials.filter(|credentials| credentials.pid > 0);
+        // Whoever sent it may have ended since.
+        let mut stand_in = None;
+        let mut sent = 0;
+        loop {
+            let outgoing = Outgoing {
+                bytes: &bytes[sent..],
+                rights: &rights,
+                credentials,
+                to,
+                urgent: *urgent,
+            };
+            match outgoing.send(sender) {
+                Ok(some) => sent += some,
+                Err(Errno::SRCH) if stand_in.is_none() => {
+                    stand_in = Some(in_place_of(credentials)?);
+                    continue;
+                }
+                Err(source) => return Err(failed()(source)),
+            }
+            if sent == bytes.len() {
+                return Ok(());
+            }
+            rights.clear();
+        }
+    }
+
+    /// Has those be told that their peer has closed without reading all.
+    fn reset(&self) -> Result<()> {
+        for (id, member) in &self.family.sockets {
+            if member.spec.reset && self.made.ghosts.contains_key(id) {
+                Outgoing { bytes: &[0], ..Outgoing::default() }
+                    .send(self.sockets[id])
+                    .map_err(Error::kernel("sendmsg", "a unix socket"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A process with the pid of one that has ended.
+fn in_place_of(credentials: Option<Credentials>) -> Result<StandIn> {
+    let pid = credentials.and_then(|credentials| NsPid::from_raw(credentials.pid));
+    let identity = pid.map(|pid| Identity { pid, uid: 0, gid: 0, groups: Vec::new() });
+    StandIn::new(identity.as_ref())
+}

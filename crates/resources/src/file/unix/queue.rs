@@ -1,0 +1,317 @@
+//! What waits in a socket's queue, with all that comes with it.
+//!
+//! Truth from: `recvmsg(2)` with `MSG_PEEK`. The first message can be seen as
+//! often as one likes; for those behind it `SO_PEEK_OFF` has to be set for a
+//! moment, which no other call takes notice of. Descriptors in flight arrive
+//! here as new ones each time.
+//! Image: `sk_packet_entry` in `sk-queues.img`, each with its bytes.
+//! Fill: by sending, from the very socket it came from where there is one.
+//! Not preserved: the time of arrival; an empty datagram behind others that was
+//! looked at by `SO_PEEK_OFF` before (the kernel shows it once); how a stream is divided into buffers,
+//! except at descriptors and senders; the place of an out-of-band byte that was
+//! read already.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use dormouse_image::proto::files::socket::{ScmEntry, SkCredEntry, SkPacketEntry};
+use dormouse_kernel::Errno;
+use dormouse_kernel::sock_diag::UnixDiag;
+use dormouse_kernel::socket::{
+    Credentials, Message, SocketOption, at_mark, before_last_buffer, peek,
+};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::Shutdown;
+
+use crate::file::FileId;
+use crate::{Error, Result};
+
+/// What is in a queue, first to be read first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Queue {
+    pub(super) packets: Vec<Packet>,
+}
+
+/// A message, or bytes of a stream that came with the same things.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Packet {
+    pub(super) bytes: Vec<u8>,
+    /// Descriptors in flight.
+    pub(super) rights: Vec<FileId>,
+    /// The address of who sent it; empty if it had none.
+    pub(super) from: Vec<u8>,
+    /// Who sent it, if the receiver asks for that.
+    pub(super) credentials: Option<Credentials>,
+    /// It is one byte, sent out of band.
+    pub(super) urgent: bool,
+}
+
+/// `TCP_LISTEN`.
+const LISTEN: u8 = 10;
+
+/// `SCM_MAX_FD`, `include/net/scm.h`.
+const MAX_RIGHTS: usize = 253;
+
+/// What a datagram may have before it is asked for in one piece.
+const DATAGRAM: usize = 1 << 16;
+
+const PEEK_OFF: SocketOption = SocketOption::of_socket(libc::SO_PEEK_OFF);
+
+/// Gives a number to a descriptor that was found in flight.
+type Number<'a> = &'a mut dyn FnMut(OwnedFd) -> Result<FileId>;
+
+impl Queue {
+    /// Whether it is worth looking.
+    pub(super) fn may_hold(socket: &UnixDiag) -> bool {
+        // Of datagrams the kernel counts the first alone, which may be empty.
+        socket.state != LISTEN && (socket.received > 0 || socket.kind != libc::SOCK_STREAM)
+    }
+
+    /// Looks into the queue of `socket`.
+    pub(super) fn collect(
+        file: BorrowedFd<'_>,
+        socket: &UnixDiag,
+        link: &Path,
+        number: Number<'_>,
+    ) -> Result<Self> {
+        let mut reader = Reader { file, link, number };
+        let packets = if socket.kind == libc::SOCK_STREAM {
+            reader.stream(socket.received as usize)?
+        } else {
+            reader.datagrams(socket)?
+        };
+        Ok(Self { packets })
+    }
+
+    /// As images have it: entries for the socket `id`, with their bytes.
+    pub(super) fn encode(&self, id: FileId) -> impl Iterator<Item = (SkPacketEntry, &[u8])> {
+        self.packets.iter().map(move |packet| {
+            let Packet { bytes, rights, from, credentials, urgent } = packet;
+            let rights: Vec<u32> = rights.iter().map(|file| file.as_raw()).collect();
+            let scm = ScmEntry { kind: libc::SCM_RIGHTS.cast_unsigned(), rights };
+            let cred =
+                credentials.map(|Credentials { pid, uid, gid }| SkCredEntry { pid, uid, gid });
+            let entry = SkPacketEntry {
+                id_for: id.as_raw(),
+                // The kernel takes no more than 2 GiB at a time.
+                length: bytes.len() as u32,
+                scm: if scm.rights.is_empty() { Vec::new() } else { vec![scm] },
+                from: Some(from.clone()).filter(|from| !from.is_empty()),
+                cred,
+                urgent: urgent.then_some(true),
+            };
+            (entry, &bytes[..])
+        })
+    }
+}
+
+impl Packet {
+    /// Judges what an image has.
+    pub(super) fn decode(entry: &SkPacketEntry, bytes: Vec<u8>) -> Result<Self, &'static str> {
+        let SkPacketEntry { id_for: _, length: _, scm, from, cred, urgent } = entry;
+        let rights = match scm.as_slice() {
+            [] => Vec::new(),
+            [ScmEntry { kind, rights }] if kind.cast_signed() == libc::SCM_RIGHTS => {
+                rights.iter().map(|&file| FileId::from_raw(file)).collect()
+            }
+            _ => return Err("something unknown comes with it"),
+        };
+        if rights.len() > MAX_RIGHTS {
+            return Err("it has more descriptors than can be sent at once");
+        }
+        let urgent = urgent.unwrap_or(false);
+        if urgent && bytes.len() != 1 {
+            return Err("more than one byte is out of band");
+        }
+        let credentials = cred.map(|SkCredEntry { pid, uid, gid }| Credentials { pid, uid, gid });
+        Ok(Self { bytes, rights, from: from.clone().unwrap_or_default(), credentials, urgent })
+    }
+}
+
+/// Looks into a queue.
+struct Reader<'a> {
+    file: BorrowedFd<'a>,
+    link: &'a Path,
+    number: Number<'a>,
+}
+
+/// While it lives, `SO_PEEK_OFF` of the socket may be anything.
+struct Offset<'a>(BorrowedFd<'a>, i32);
+
+impl Offset<'_> {
+    fn set(&self, offset: usize) -> Result<(), Errno> {
+        PEEK_OFF.set(self.0, i32::try_from(offset).map_err(|_| Errno::OVERFLOW)?)
+    }
+}
+
+impl Drop for Offset<'_> {
+    fn drop(&mut self) {
+        let Self(file, before) = *self;
+        // What could be set can be set back.
+        let _ = PEEK_OFF.set(file, before);
+    }
+}
+
+impl<'a> Reader<'a> {
+    fn failed(&self) -> impl Fn(Errno) -> Error + use<> {
+        let link = self.link.to_owned();
+        move |source| Error::kernel("recvmsg", link.clone())(source)
+    }
+
+    fn offset(&self) -> Result<Offset<'a>> {
+        let before = PEEK_OFF.get(self.file).map_err(self.failed())?;
+        Ok(Offset(self.file, before))
+    }
+
+    fn packet(&mut self, message: Message) -> Result<Packet> {
+        let Message { bytes, cut: _, from, rights, credentials } = message;
+        let rights = rights.into_iter().map(&mut *self.number).collect::<Result<_>>()?;
+        Ok(Packet { bytes, rights, from: from.unwrap_or_default(), credentials, urgent: false })
+    }
+
+    /// All of a stream, `total` bytes.
+    fn stream(&mut self, total: usize) -> Result<Vec<Packet>> {
+        let failed = self.failed();
+        let urgent = match peek(self.file, 1, true) {
+            Ok(message) => message.bytes.first().copied(),
+            Err(Errno::INVAL | Errno::AGAIN) => None,
+            Err(error) => return Err(failed(error)),
+        };
+        let before = PEEK_OFF.get(self.file).map_err(&failed)?;
+        let at_mark = at_mark(self.file).map_err(&failed)?;
+        let in_line = SocketOption::of_socket(libc::SO_OOBINLINE);
+        let in_line = in_line.get(self.file).map_err(&failed)? != 0;
+        if urgent.is_none() && before < 0 && !(at_mark && in_line) {
+            // Most are of one piece, and can be seen without touching anything.
+            let message = peek(self.file, total, false).map_err(&failed)?;
+            if message.bytes.len() == total && message.rights.is_empty() {
+                return Ok(vec![self.packet(message)?]);
+            }
+        }
+        let offset = self.offset()?;
+        let mut packets = Vec::new();
+        let mut position = 0;
+        let mut left = total;
+        if let Some(byte) = urgent.filter(|_| at_mark) {
+            // The kernel passes over it and does not count it.
+            packets.push(Packet { bytes: vec![byte], urgent: true, ..Packet::default() });
+            left -= 1;
+        }
+        while left > 0 {
+            let piece = self.piece(&offset, position, left)?;
+            let len: usize = piece.iter().map(|packet| packet.bytes.len()).sum();
+            if len == 0 {
+                return Err(failed(Errno::AGAIN));
+            }
+            packets.extend(piece);
+            position += len;
+            left -= len;
+        }
+        if in_line || urgent.is_some() && !at_mark {
+            mark(&mut packets, urgent, at_mark);
+        }
+        Ok(packets)
+    }
+
+    /// The bytes of a stream from `position` on that come with the same
+    /// things: first those that come with no descriptors, then those that do.
+    fn piece(&mut self, offset: &Offset<'_>, position: usize, left: usize) -> Result<Vec<Packet>> {
+        let failed = self.failed();
+        offset.set(position).map_err(&failed)?;
+        let message = peek(self.file, left, false).map_err(&failed)?;
+        let len = message.bytes.len();
+        if message.rights.is_empty() || len <= 1 {
+            return Ok(vec![self.packet(message)?]);
+        }
+        // Descriptors come with the last buffer, and what is before that was
+        // read along with it.
+        offset.set(position).map_err(&failed)?;
+        let without = before_last_buffer(self.file, len).map_err(&failed)?;
+        let mut packet = self.packet(message)?;
+        let bytes = packet.bytes.split_off(without);
+        let bare = std::mem::replace(&mut packet.bytes, bytes);
+        let bare = Packet { bytes: bare, rights: Vec::new(), ..packet.clone() };
+        let bare = (!bare.bytes.is_empty()).then_some(bare);
+        Ok(bare.into_iter().chain([packet]).collect())
+    }
+
+    /// All messages.
+    fn datagrams(&mut self, socket: &UnixDiag) -> Result<Vec<Packet>> {
+        let failed = self.failed();
+        let mut ready = [PollFd::from_borrowed_fd(self.file, PollFlags::IN)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut ready, Some(&now)).map_err(&failed)?;
+        let ready = ready[0].revents();
+        if !ready.contains(PollFlags::IN) {
+            return Ok(Vec::new());
+        }
+        if ready.contains(PollFlags::ERR) {
+            // To look would take the error out.
+            if socket.received == 0 {
+                return Ok(Vec::new());
+            }
+            return Err(Error::Unsupported {
+                object: "a unix socket",
+                detail: self.link.into(),
+                reason: "it has an error to tell, and messages in its queue",
+                hint: "checkpoint the program when it has read either",
+            });
+        }
+        let shut = matches!(socket.shutdown, Some(Shutdown::Read | Shutdown::Both));
+        let offset = self.offset()?;
+        let mut packets = Vec::new();
+        let mut position = 0;
+        loop {
+            offset.set(position).map_err(&failed)?;
+            let mut len = DATAGRAM.max(socket.received as usize);
+            let message = loop {
+                match peek(self.file, len, false) {
+                    Ok(message) if message.cut => {
+                        offset.set(position).map_err(&failed)?;
+                        len *= 4;
+                    }
+                    Ok(message) => break message,
+                    Err(Errno::AGAIN) => return Ok(packets),
+                    Err(error) => return Err(failed(error)),
+                }
+            };
+            if shut && message.bytes.is_empty() {
+                return Ok(packets);
+            }
+            position += message.bytes.len();
+            packets.push(self.packet(message)?);
+        }
+    }
+}
+
+/// Finds the byte that was sent out of band: a stream is not read across it,
+/// so it is the first of a packet, and nothing else explains why the one
+/// before has ended. `byte` is what it is, unless it is read in line.
+fn mark(packets: &mut Vec<Packet>, byte: Option<u8>, at_mark: bool) {
+    let is = |packet: &Packet| byte.is_none_or(|byte| packet.bytes.first() == Some(&byte));
+    let unexplained = |index: usize| {
+        let (before, here) = (&packets[index - 1], &packets[index]);
+        before.rights.is_empty() && before.credentials == here.credentials
+    };
+    let found = match (at_mark, byte) {
+        (true, None) => (!packets.is_empty()).then_some(0),
+        (_, byte) => {
+            let after = || 1..packets.len();
+            let first = after().find(|&index| is(&packets[index]) && unexplained(index));
+            first.or_else(|| byte.and_then(|_| after().find(|&index| is(&packets[index]))))
+        }
+    };
+    let Some(found) = found else { return };
+    let rest = packets[found].bytes.split_off(1);
+    let after = Packet { bytes: rest, ..packets[found].clone() };
+    packets[found].urgent = true;
+    packets[found].rights.clear();
+    if !after.bytes.is_empty() {
+        packets.insert(found + 1, after);
+    }
+}
+
+/// How a descriptor is called in `/proc`, for calls that take a path.
+pub(super) fn by_descriptor(file: impl AsFd) -> Vec<u8> {
+    format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()).into_bytes()
+}
