@@ -2,11 +2,13 @@
 //!
 //! [`Pagemap::scan`] asks the kernel for ranges of pages with certain
 //! properties: it costs little where little is populated.
+//! [`Pagemap::own_pages`] finds as much on kernels that cannot do this, page by page.
 //! [`Pagemap::entries`] gives 64 bits for each page, with the number of the
 //! frame behind it.
 
 mod entry;
 mod scan;
+mod walk;
 
 pub use entry::{Frame, PageEntry, SwapSlot};
 pub use scan::{Categories, PageRegion, ScanQuery};

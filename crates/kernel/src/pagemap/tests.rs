@@ -142,6 +142,37 @@ fn entries_show_the_frame() {
 }
 
 #[test]
+fn entries_find_what_a_scan_finds() {
+    // More than are read at once, with pages written on both sides of each seam.
+    let pages = Pages::new((1 << 20) + 5);
+    for page in [0, 1, 7, (1 << 19) - 1, 1 << 19, (1 << 20) + 4] {
+        pages.write(page);
+    }
+    let range = pages.range(0, (1 << 20) + 5);
+    let mut walked = Vec::new();
+    mine().own_pages(range, &mut walked).unwrap();
+    let walked: Vec<_> = walked.iter().map(|found| (found.range(), found.categories())).collect();
+    let query = ScanQuery {
+        all_of: Categories::FILE,
+        any_of: Categories::PRESENT | Categories::SWAPPED,
+        inverted: Categories::FILE,
+        ..ScanQuery::default()
+    };
+    assert_eq!(walked, scan(range, &query));
+    assert_eq!(walked.len(), 4);
+}
+
+#[test]
+fn pages_of_files_are_nobodys_own() {
+    let dir = ProcDir::of_self().unwrap();
+    let program = dir.stat().unwrap().layout.code.0.page_start();
+    let page = AddrRange::with_len(program, PAGE_SIZE).unwrap();
+    let mut found = Vec::new();
+    mine().own_pages(page, &mut found).unwrap();
+    assert_eq!(found, []);
+}
+
+#[test]
 fn the_bits_of_an_entry() {
     let swapped = PageEntry::from_raw(1 << 62 | 5 << 5 | 3);
     let slot = swapped.swap_slot().unwrap();

@@ -15,7 +15,7 @@
 //! **Not preserved**: NUMA policies; which pages are swapped out, huge, locked by somebody else's
 //! pin, or zeros that were written. Everything else is kept, or refused with an [`Obstacle`].
 //!
-//! **Kernel needed**: 6.7 (`PAGEMAP_SCAN`); 6.16 to know guard pages; `CAP_SYS_ADMIN`, or
+//! **Kernel needed**: 6.7 (`PAGEMAP_SCAN`), or a slower walk; 6.15 to know guard pages; `CAP_SYS_ADMIN`, or
 //! `CAP_CHECKPOINT_RESTORE` without pages in common.
 //!
 //! # A dump

@@ -10,7 +10,7 @@ use dormouse_kernel::proc::Smap;
 use dormouse_kernel::{AddrRange, Errno};
 use rustix::mm::ProtFlags;
 
-use super::error::Result;
+use super::error::{Error, Result};
 use super::vma::{Backing, Vma};
 
 /// The pages of a process that have to be stored, in ascending order.
@@ -69,6 +69,8 @@ impl StoredPages {
 pub(super) struct Population {
     /// Every page is there and the process's own.
     full: bool,
+    /// No page is, neither in memory nor swapped out.
+    empty: bool,
     /// Some of them may be shared with other processes.
     maybe_shared: bool,
 }
@@ -77,6 +79,7 @@ impl Population {
     pub(super) fn of(smap: &Smap) -> Self {
         Self {
             full: smap.anonymous == smap.vma.range.len(),
+            empty: smap.anonymous == 0 && smap.swapped == 0,
             // A page of its own is dirty as a rule. Where fewer are, some may be others' too.
             maybe_shared: smap.private_dirty < smap.anonymous || smap.swapped > 0,
         }
@@ -95,9 +98,29 @@ pub(super) fn survey(
 ) -> Result<(StoredPages, Vec<AddrRange>)> {
     let mut regions = Vec::new();
     for span in spans(vmas, populations) {
-        scan(pagemap, span, &mut regions)?;
+        match scan(pagemap, span, &mut regions) {
+            // A kernel before 6.7, which has to be asked page by page.
+            Err(Error::Pagemap(pagemap::Error { source: Errno::NOTTY, .. })) => {
+                let regions = walk(pagemap, vmas, populations)?;
+                return Ok(sort_out(vmas, populations, &regions));
+            }
+            result => result?,
+        }
     }
     Ok(sort_out(vmas, populations, &regions))
+}
+
+/// Finds as much as scanning does, and pages that were read and never written as well: their
+/// contents tell. Only where smaps has counted any page is looked.
+fn walk(pagemap: &Pagemap, vmas: &[Vma], populations: &[Population]) -> Result<Vec<PageRegion>> {
+    let mut regions = Vec::new();
+    for (vma, &population) in vmas.iter().zip(populations) {
+        let skipped = is_skipped(vma, population) || population.empty || !vma.is_private();
+        if !skipped {
+            pagemap.own_pages(vma.range, &mut regions)?;
+        }
+    }
+    Ok(regions)
 }
 
 /// Whether `vma` is full of pages that need no look at the pagemap.

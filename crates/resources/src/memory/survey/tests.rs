@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::memory::samples::{anonymous, pages, private_file, shared_memory};
 
-const SCANNED: Population = Population { full: false, maybe_shared: true };
-const FULL: Population = Population { full: true, maybe_shared: false };
+const SCANNED: Population = Population { full: false, empty: false, maybe_shared: true };
+const FULL: Population = Population { full: true, empty: false, maybe_shared: false };
 
 fn big(page: u64) -> Vma {
     anonymous(pages(page, WORTH_SKIPPING / PAGE_SIZE))
@@ -52,6 +52,11 @@ fn the_pages_of_this_process_are_found() {
     let found: u64 = stored.count();
     assert!((16..=17).contains(&found), "{stored:?}");
     assert!(stored.runs.iter().any(|run| run.range.intersection(touched).is_some()));
+    // As on a kernel that cannot scan.
+    let walked = walk(&pagemap, &[anonymous(around)], &[SCANNED]).unwrap();
+    assert_eq!(sort_out(&[anonymous(around)], &[SCANNED], &walked).0, stored);
+    let empty = Population { empty: true, ..SCANNED };
+    assert!(walk(&pagemap, &[anonymous(around)], &[empty]).unwrap().is_empty());
     assert!(buffer.iter().filter(|&&byte| byte == 1).count() == 16 * PAGE_SIZE as usize);
 }
 
