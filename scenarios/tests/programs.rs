@@ -188,6 +188,70 @@ public class Work {
         script: "exec java -Xmx256m -cp . Work",
         ..PLAIN
     },
+    // A shell with job control in a pseudo terminal, and somebody who types.
+    Program {
+        name: "shell_in_terminal",
+        tools: &["python3", "bash", "stty"],
+        files: &[(
+            "type.py",
+            r#"
+import os, pty, re, time
+
+pid, master = pty.fork()
+if pid == 0:
+    os.environ["PS1"] = "$ "
+    os.execvp("bash", ["bash", "--norc", "--noprofile", "--noediting", "-i"])
+
+text = b""
+def expect(pattern):
+    global text
+    while not (found := re.search(pattern, text)):
+        text += os.read(master, 4096)
+    text = text[found.end():]
+    return found
+
+def type_in(line):
+    os.write(master, line.encode())
+
+def await_front(name):
+    while True:
+        group = os.tcgetpgrp(master)
+        try:
+            if open(f"/proc/{group}/comm").read() == name + "\n":
+                return
+        except FileNotFoundError:
+            pass
+        time.sleep(0.01)
+
+expect(rb"\$ ")
+type_in("stty -echo\n")
+expect(rb"\$ ")
+for n in range(60):
+    type_in(f"echo begun {n}; sleep 1000\n")
+    expect(b"begun %d" % n)
+    await_front("sleep")
+    type_in("\x1a")
+    expect(rb"Stopped")
+    expect(rb"\$ ")
+    type_in(f"cat &\n")
+    expect(rb"\$ ")
+    type_in("fg %2; echo ended $?\n")
+    type_in(f"line {n}\n\x04")
+    print(expect(rb"line \d+").group().decode(), expect(rb"ended \d+").group().decode())
+    type_in("fg %1\n")
+    await_front("sleep")
+    type_in("\x03")
+    expect(rb"\$ ")
+    type_in("echo status $?\n")
+    print(expect(rb"status \d+").group().decode())
+    expect(rb"\$ ")
+type_in("exit\n")
+print(os.waitpid(pid, 0)[1])
+"#,
+        )],
+        script: "exec python3 type.py",
+        ..PLAIN
+    },
     // An event loop on an epoll, with timers, a thread pool and an eventfd.
     Program {
         name: "node",

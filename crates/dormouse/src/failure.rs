@@ -48,6 +48,14 @@ pub(crate) enum Failure {
         /// Why not.
         source: io::Error,
     },
+    /// A descriptor that was to be handed over is not open.
+    #[error("cannot hand over descriptor {fd}")]
+    Inherit {
+        /// Its number.
+        fd: FdNum,
+        /// Why not.
+        source: dormouse_kernel::pidfd::Error,
+    },
     /// There is no process to do the work.
     #[error("cannot start a process for the restore")]
     Worker {
@@ -112,6 +120,7 @@ impl Failure {
         match self {
             Self::Engine { source, .. } => source.kind,
             Self::Refused(_) | Self::UnknownFeature(_) => ErrorKind::Unsupported,
+            Self::Inherit { .. } => ErrorKind::Conflict,
             Self::File { source, .. }
             | Self::Exec { source, .. }
             | Self::Image(ImageError::Io { source, .. }) => match source.kind() {

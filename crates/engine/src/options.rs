@@ -45,6 +45,9 @@ pub struct DumpOptions {
     /// Locks of files and leases are saved (`--file-locks`); otherwise a tree
     /// that holds some is refused.
     pub file_locks: bool,
+    /// Files that are not saved, as whoever restores will hand them over
+    /// (`--external`): `file[MOUNT:INODE]`, `tty[RDEV:DEV]`, in hexadecimal.
+    pub external: Vec<String>,
 }
 
 impl DumpOptions {
@@ -61,6 +64,7 @@ impl DumpOptions {
             ghost_limit: 1 << 20,
             link_remap: false,
             file_locks: false,
+            external: Vec::new(),
         }
     }
 }

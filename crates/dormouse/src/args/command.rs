@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use dormouse_kernel::HostPid;
+use dormouse_kernel::{FdNum, HostPid};
 
 use super::values;
 
@@ -144,6 +144,10 @@ pub(crate) struct Dump {
     /// until the restore
     #[arg(long)]
     pub(crate) link_remap: bool,
+    /// Do not save this file, which --inherit-fd will hand over: file[MOUNT:INODE] or
+    /// tty[RDEV:DEV], in hexadecimal
+    #[arg(long, value_name = "FILE", value_parser = values::external)]
+    pub(crate) external: Vec<String>,
     /// Save locks of files and leases
     #[arg(short = 'l', long)]
     pub(crate) file_locks: bool,
@@ -188,6 +192,10 @@ pub(crate) struct Restore {
     /// Restore a program that was dumped with --shell-job
     #[arg(short = 'j', long)]
     pub(crate) shell_job: bool,
+    /// Use a descriptor of this command's in the place of a file: KEY is its path without the
+    /// first slash, pipe:[INODE], or what it was called by --external
+    #[arg(long, value_name = "fd[N]:KEY", value_parser = values::inherit)]
+    pub(crate) inherit_fd: Vec<(FdNum, String)>,
     /// Accepted for CRIU's sake: locks and leases that were saved always come back
     #[arg(short = 'l', long)]
     #[allow(dead_code)]

@@ -3,7 +3,7 @@
 use std::num::IntErrorKind;
 use std::time::Duration;
 
-use dormouse_kernel::HostPid;
+use dormouse_kernel::{FdNum, HostPid};
 
 /// Why a value is not one.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
@@ -14,6 +14,14 @@ pub(crate) enum ValueError {
     /// Not digits with an optional K, M or G.
     #[error("a size is a number, with K, M or G behind it for units of 2^10, 2^20, 2^30 bytes")]
     Size,
+    /// Not a kind of resource that can be left out of a dump.
+    #[error(
+        "only file[MOUNT:INODE] and tty[RDEV:DEV], in hexadecimal, and unix[INODE] can be external"
+    )]
+    External,
+    /// Not a descriptor with a key.
+    #[error("a file is handed over as fd[NUMBER]:KEY")]
+    Inherit,
     /// More than 64 bits.
     #[error("the number is too large")]
     TooLarge,
@@ -22,6 +30,31 @@ pub(crate) enum ValueError {
 /// A process id.
 pub(crate) fn pid(text: &str) -> Result<HostPid, ValueError> {
     text.parse().ok().and_then(HostPid::from_raw).ok_or(ValueError::Pid)
+}
+
+/// A file that is left out of a dump. Numbers are written as the kernel prints
+/// them: without zeros before them, and in lower case. What sockets are called is
+/// judged where they are looked for.
+pub(crate) fn external(text: &str) -> Result<String, ValueError> {
+    if text.starts_with("unix[") {
+        return Ok(text.to_owned());
+    }
+    let numbers = ["file[", "tty["].iter().find_map(|kind| text.strip_prefix(kind));
+    let numbers = numbers.and_then(|rest| rest.strip_suffix(']')?.split_once(':'));
+    let number = |digits| u64::from_str_radix(digits, 16).ok();
+    let (one, two) = numbers.ok_or(ValueError::External)?;
+    match (text.split_once('['), number(one), number(two)) {
+        (Some((kind, _)), Some(one), Some(two)) => Ok(format!("{kind}[{one:x}:{two:x}]")),
+        _ => Err(ValueError::External),
+    }
+}
+
+/// A descriptor, and the file that it stands for.
+pub(crate) fn inherit(text: &str) -> Result<(FdNum, String), ValueError> {
+    let parts = text.strip_prefix("fd[").and_then(|rest| rest.split_once("]:"));
+    let (number, key) = parts.filter(|(_, key)| !key.is_empty()).ok_or(ValueError::Inherit)?;
+    let number = number.parse().map_err(|_| ValueError::Inherit)?;
+    Ok((FdNum::from_raw(number), key.to_owned()))
 }
 
 /// A size in bytes; `K`, `M` and `G` are binary units, as in CRIU.
@@ -56,6 +89,23 @@ mod tests {
         assert_eq!(pid("66").unwrap().as_raw(), 66);
         for bad in ["0", "-1", "", "x", "6x", "4294967296"] {
             assert_eq!(pid(bad), Err(ValueError::Pid), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn files_are_handed_over_by_number() {
+        assert_eq!(inherit("fd[3]:a/b:c"), Ok((FdNum::from_raw(3), "a/b:c".to_owned())));
+        for bad in ["fd[3]:", "fd[]:x", "fd[-1]:x", "3:x", "fd[3]x"] {
+            assert_eq!(inherit(bad), Err(ValueError::Inherit), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn external_files_are_numbers() {
+        assert_eq!(external("file[1A:03f]"), Ok("file[1a:3f]".to_owned()));
+        assert_eq!(external("tty[8803:1c]"), Ok("tty[8803:1c]".to_owned()));
+        for bad in ["file[1]", "mnt[x]:y", "tty[8803:1c", "file[x:y]", ""] {
+            assert_eq!(external(bad), Err(ValueError::External), "{bad:?}");
         }
     }
 

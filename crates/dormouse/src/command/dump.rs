@@ -23,6 +23,7 @@ pub(super) fn run(dump: &Dump, work: &Path) -> Result<Done, Failure> {
         ghost_limit: dump.ghost_limit,
         link_remap: dump.link_remap,
         file_locks: dump.file_locks,
+        external: dump.external.clone(),
         ..DumpOptions::new(dump.root(), dump.images())
     };
     let mut bar = Bar::new("dump");

@@ -1,10 +1,13 @@
 //! `restore`
 
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use dormouse_engine::RestoreOptions;
+use dormouse_kernel::pidfd::PidFd;
+use dormouse_kernel::{FdNum, HostPid};
 
 use super::foreground::Foreground;
 use super::worker::{self, Outcome, Side};
@@ -15,8 +18,21 @@ use crate::persona::Persona;
 use crate::progress::Bar;
 use crate::terminal;
 
+/// The descriptors of `--inherit-fd`.
+fn handed_over(restore: &Restore) -> Result<Vec<(String, OwnedFd)>, Failure> {
+    let own = HostPid::from_raw(std::process::id().cast_signed());
+    let own = own.expect("a process has a pid above zero");
+    let fetch = |(fd, key): &(FdNum, String)| {
+        let file = PidFd::open(own).and_then(|own| own.get_fd(*fd));
+        let failed = |source| Failure::Inherit { fd: *fd, source };
+        Ok((key.clone(), file.map_err(failed)?))
+    };
+    restore.inherit_fd.iter().map(fetch).collect()
+}
+
 pub(super) fn run(persona: Persona, restore: &Restore, work: &Path) -> Result<Done, Failure> {
     let mut options = RestoreOptions {
+        inherit: handed_over(restore)?,
         work: Some(work.to_owned()),
         shell_job: restore.shell_job,
         sibling: restore.restore_sibling,

@@ -58,7 +58,7 @@ pub(crate) struct Census {
 }
 
 /// Takes the census.
-pub(crate) fn enumerate(frozen: &Frozen) -> Result<Census, Error> {
+pub(crate) fn enumerate(frozen: &Frozen, external: &[String]) -> Result<Census, Error> {
     const PHASE: Phase = Phase::Enumerate;
     let living = || frozen.processes.iter().filter(|process| !process.is_zombie());
     let mut status = BTreeMap::new();
@@ -92,7 +92,7 @@ pub(crate) fn enumerate(frozen: &Frozen) -> Result<Census, Error> {
             .of(PHASE, process.pid);
         }
     }
-    let mut lister = Lister::new(frozen)?;
+    let mut lister = Lister::new(frozen, external)?;
     let mut tables = Vec::new();
     for &owner in files.owners() {
         tables.push(lister.table(frozen, owner)?);
@@ -167,9 +167,10 @@ struct Lister {
 }
 
 impl Lister {
-    fn new(frozen: &Frozen) -> Result<Self, Error> {
+    fn new(frozen: &Frozen, external: &[String]) -> Result<Self, Error> {
         let root = &frozen.processes[0];
-        let mounts = Mounts::read(&root.proc).of(Phase::Enumerate, root.pid)?;
+        let mounts =
+            Mounts::read(&root.proc).of(Phase::Enumerate, root.pid)?.with_external(external);
         let (probes, links) = (BTreeMap::new(), BTreeMap::new());
         Ok(Self { index: FileIndex::new(), locks: Locks::default(), mounts, probes, links })
     }

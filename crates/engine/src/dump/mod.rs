@@ -56,7 +56,7 @@ pub fn dump(options: &DumpOptions, progress: &mut dyn Progress) -> Result<DumpRe
     let still = Instant::now();
 
     progress.phase(Phase::Enumerate, None);
-    let mut census = enumerate::enumerate(&frozen)?;
+    let mut census = enumerate::enumerate(&frozen, &options.external)?;
     progress.phase(Phase::Collect, None);
     let (read, filters) = collect::collect(&mut frozen, &census)?;
     let files = collect_files(options, &frozen, &mut census)?;
@@ -134,7 +134,8 @@ fn collect_files(
         shell_job: options.shell_job,
     };
     let cx = CollectCx::new(choices, (&census.probes, &census.tables), index, &ns_pid, &shared)
-        .with_controlled(terminals::controlled(frozen));
+        .with_controlled(terminals::controlled(frozen))
+        .with_external(options.external.iter().cloned());
     cx.note(std::mem::take(&mut census.in_flight));
     let mut files = BTreeMap::new();
     for (&id, probe) in &census.probes {

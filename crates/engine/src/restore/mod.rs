@@ -63,7 +63,8 @@ pub fn restore(
     progress.phase(Phase::Create, None);
     let stored = Stored(&checkpoint);
     let mut cx = CreateCx::new(&checkpoint.files, &dir, &stored)
-        .with_outer_terminal(terminals::outer(options.shell_job));
+        .with_outer_terminal(terminals::outer(options.shell_job))
+        .with_inherited(std::mem::take(&mut options.inherit));
     let created = cx.create_all().at(Phase::Create)?;
     fill(&created, FillRank::Fresh)?;
 

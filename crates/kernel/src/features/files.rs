@@ -45,6 +45,22 @@ pub(super) fn type_information() -> State {
     State::of(rustix::fs::access("/sys/kernel/btf/vmlinux", rustix::fs::Access::READ_OK))
 }
 
+/// Whether `/proc/PID/fdinfo` tells of the locks held by a descriptor.
+pub(super) fn fdinfo_locks() -> State {
+    let trial = || {
+        let file = rustix::fs::memfd_create("locked", rustix::fs::MemfdFlags::CLOEXEC)?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
+        let path = format!("/proc/thread-self/fdinfo/{}", file.as_raw_fd());
+        let info = std::fs::read(path)
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        match info.windows(6).any(|window| window == b"\nlock:") {
+            true => Ok(()),
+            false => Err(Errno::OPNOTSUPP),
+        }
+    };
+    State::of(trial())
+}
+
 pub(super) fn close_range() -> State {
     // SAFETY: no descriptor has so high a number (the limit is below
     // i32::MAX), so none is closed.

@@ -195,6 +195,8 @@ probes! {
     MemfdSecret: "memfd_secret", "tasks with secret memory may run here", optional,
         memory::memfd_secret;
 
+    FdinfoLocks: "locks in fdinfo", "save locks of files and leases", optional,
+        files::fdinfo_locks;
     TypeInformation: "BTF", "see what epolls watch and have pending", optional,
         files::type_information;
     EpollParams: "EPIOCSPARAMS", "keep an epoll's busy-poll parameters", optional,

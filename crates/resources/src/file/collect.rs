@@ -2,7 +2,7 @@
 
 use std::any::{Any, TypeId};
 use std::cell::{Cell, RefCell, RefMut};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::os::fd::OwnedFd;
 
@@ -58,6 +58,7 @@ pub struct CollectCx<'a> {
     parts: RefCell<BTreeMap<TypeId, Box<dyn Any>>>,
     inodes: Cell<u32>,
     controlled: Controlled,
+    external: BTreeSet<String>,
 }
 
 impl<'a> CollectCx<'a> {
@@ -83,6 +84,7 @@ impl<'a> CollectCx<'a> {
             parts: RefCell::default(),
             inodes: Cell::new(1),
             controlled: Controlled::new(),
+            external: BTreeSet::new(),
         }
     }
 
@@ -90,6 +92,18 @@ impl<'a> CollectCx<'a> {
     #[must_use]
     pub fn with_controlled(self, controlled: Controlled) -> Self {
         Self { controlled, ..self }
+    }
+
+    /// With the names of files that whoever restores will hand over
+    /// (`--external`).
+    #[must_use]
+    pub fn with_external(self, external: impl IntoIterator<Item = String>) -> Self {
+        Self { external: external.into_iter().collect(), ..self }
+    }
+
+    /// Whether whoever restores will hand the file over that has this name.
+    pub(crate) fn is_external(&self, name: &str) -> bool {
+        self.external.contains(name)
     }
 
     /// The sessions that have a controlling terminal.

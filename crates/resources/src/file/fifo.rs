@@ -30,6 +30,7 @@ use rustix::fs::{FileType, OFlags};
 use rustix::io::ioctl_fionread;
 
 use super::files::{Milestone, Stash};
+use super::inherit::key_of_path;
 use super::location::Location;
 use super::pipe_contents::{PipeContents, decode_all, encode_all};
 use super::sink::SinkPart;
@@ -240,6 +241,13 @@ impl FifoInode {
 impl End {
     fn open(&self, flags: OFlags, cx: &mut CreateCx<'_>) -> Result<OwnedFd> {
         self.location.open(self.path, flags, cx)
+    }
+}
+
+impl Fifo {
+    /// See [`File::inherit_key`](super::File::inherit_key).
+    pub(super) fn inherit_key(&self) -> Option<String> {
+        key_of_path(self.end.location.name())
     }
 }
 

@@ -158,6 +158,7 @@ pub struct CreateCx<'a> {
     /// Where the contents of memfds come from.
     pub shared: &'a dyn LoadShared,
     outer_terminal: Option<OwnedFd>,
+    inherited: BTreeMap<String, OwnedFd>,
     stashes: BTreeMap<TypeId, Box<dyn AnyStash>>,
 }
 
@@ -165,7 +166,14 @@ impl<'a> CreateCx<'a> {
     /// Creates `files`, which were decoded from `images`.
     #[must_use]
     pub fn new(files: &'a Files, images: &'a ImageDir, shared: &'a dyn LoadShared) -> Self {
-        Self { files, images, shared, outer_terminal: None, stashes: BTreeMap::new() }
+        Self {
+            files,
+            images,
+            shared,
+            outer_terminal: None,
+            inherited: BTreeMap::new(),
+            stashes: BTreeMap::new(),
+        }
     }
 
     /// All files.
@@ -178,6 +186,17 @@ impl<'a> CreateCx<'a> {
     #[must_use]
     pub fn with_outer_terminal(self, terminal: Option<OwnedFd>) -> Self {
         Self { outer_terminal: terminal, ..self }
+    }
+
+    /// With files that are handed over, by their names.
+    #[must_use]
+    pub fn with_inherited(self, files: impl IntoIterator<Item = (String, OwnedFd)>) -> Self {
+        Self { inherited: files.into_iter().collect(), ..self }
+    }
+
+    /// The file that was handed over under this name.
+    pub(crate) fn inherited(&self, name: &str) -> Option<BorrowedFd<'_>> {
+        self.inherited.get(name).map(AsFd::as_fd)
     }
 
     pub(crate) fn outer_terminal(&self) -> Option<BorrowedFd<'_>> {
@@ -219,12 +238,20 @@ impl<'a> CreateCx<'a> {
     /// # Errors
     /// The first that cannot be created.
     pub fn create_all(&mut self) -> Result<CreatedFiles<'a>> {
-        let mut created = BTreeMap::new();
+        let (mut created, mut given) = (BTreeMap::new(), BTreeSet::new());
         for (id, file) in self.files.descriptions() {
-            created.insert(id, file.create(id, self)?);
+            let key = if self.inherited.is_empty() { None } else { file.inherit_key() };
+            let made = match key.and_then(|key| self.inherited(&key)) {
+                Some(inherited) => {
+                    given.insert(id);
+                    file.take_over(id, inherited)?
+                }
+                None => file.create(id, self)?,
+            };
+            created.insert(id, made);
         }
         self.reached(Milestone::Created)?;
-        Ok(CreatedFiles { files: self.files, created })
+        Ok(CreatedFiles { files: self.files, created, given })
     }
 
     /// Closes what was kept for mappings, and seals what is to be sealed.
@@ -251,6 +278,8 @@ impl fmt::Debug for CreateCx<'_> {
 pub struct CreatedFiles<'a> {
     files: &'a Files,
     created: BTreeMap<FileId, OwnedFd>,
+    /// Those that were handed over, and not made.
+    given: BTreeSet<FileId>,
 }
 
 impl<'a> CreatedFiles<'a> {
@@ -284,7 +313,11 @@ impl<'a> CreatedFiles<'a> {
         let cx = FillCx { created: self };
         let with_file = |(id, kind)| (id, kind, self.get(FileRef(id)));
         let files: Vec<_> = self.files.descriptions().map(with_file).collect();
-        File::fill(rank, &files, &cx)?;
+        let made = |(id, file, _): &&(FileId, &File, BorrowedFd<'_>)| {
+            file.is_filled_anyway() || !self.given.contains(id)
+        };
+        let filled: Vec<_> = files.iter().filter(made).copied().collect();
+        File::fill(rank, &filled, &cx)?;
         if rank == FillRank::Arm {
             for (_, kind, file) in files {
                 kind.status().arm(kind.name(), file, host_pid)?;

@@ -28,6 +28,7 @@ mod fifo;
 mod files;
 mod id;
 mod index;
+mod inherit;
 mod kind;
 mod location;
 mod locks;

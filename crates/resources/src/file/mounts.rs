@@ -30,6 +30,18 @@ impl Mounts {
         Self(mountinfo.split(|&byte| byte == b'\n').filter_map(number).collect())
     }
 
+    /// With the mounts of those among `names` that are external files,
+    /// `file[MOUNT:INODE]` in hexadecimal: they need no path.
+    #[must_use]
+    pub fn with_external(mut self, names: &[String]) -> Self {
+        let mount = |name: &String| {
+            let (mount, _) = name.strip_prefix("file[")?.split_once(':')?;
+            i32::from_str_radix(mount, 16).ok()
+        };
+        self.0.extend(names.iter().filter_map(mount));
+        self
+    }
+
     /// Whether the mount is one of them.
     #[must_use]
     pub fn contains(&self, mount_id: i32) -> bool {

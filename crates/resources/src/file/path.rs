@@ -14,11 +14,12 @@
 //! (files of `/proc`).
 //! Scenarios: `crates/resources/tests`.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use dormouse_image::proto::files::{FdType, FileEntry};
 use rustix::fs::{FileType, OFlags, SeekFrom, seek};
 
+use super::inherit::key_of_path;
 use super::location::Location;
 use super::{
     CollectCx, CreateCx, Created, FileId, FileKind, FillCx, FillRank, FsMagic, ImageSink,
@@ -110,19 +111,10 @@ impl FileKind for PathFile {
     }
 
     fn create(&self, id: FileId, cx: &mut CreateCx<'_>) -> Result<OwnedFd> {
-        let Self { location, status, offset } = self;
+        let Self { location, status, offset: _ } = self;
         let file = location.open(id, status.open_flags(), cx)?;
         status.apply(Self::NAME, file.as_fd())?;
-        match offset {
-            // A fresh file stands there already, and not all of them can be
-            // positioned.
-            None | Some(0) => {}
-            Some(_) if status.is_path_only() => {}
-            Some(offset) => {
-                seek(&file, SeekFrom::Start(*offset))
-                    .map_err(Error::kernel("lseek", location.name()))?;
-            }
-        }
+        self.seek(file.as_fd())?;
         Ok(file)
     }
 
@@ -132,6 +124,28 @@ impl FileKind for PathFile {
 
     fn fill(_: FillRank, _: &[Created<'_, Self>], _: &FillCx<'_>) -> Result<()> {
         Ok(())
+    }
+}
+
+impl PathFile {
+    /// Gives `file` the offset.
+    pub(super) fn seek(&self, file: BorrowedFd<'_>) -> Result<()> {
+        match self.offset {
+            // A fresh file stands there already, and not all of them can be
+            // positioned.
+            None | Some(0) => {}
+            Some(_) if self.status.is_path_only() => {}
+            Some(offset) => {
+                seek(file, SeekFrom::Start(offset))
+                    .map_err(Error::kernel("lseek", self.location.name()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// See [`File::inherit_key`](super::File::inherit_key).
+    pub(super) fn inherit_key(&self) -> Option<String> {
+        key_of_path(self.location.name())
     }
 }
 

@@ -195,6 +195,13 @@ impl Ends {
     }
 }
 
+impl Pipe {
+    /// See [`File::inherit_key`](super::File::inherit_key).
+    pub(super) fn inherit_key(&self) -> String {
+        format!("pipe:[{}]", self.inode.id)
+    }
+}
+
 impl FileKind for Pipe {
     const NAME: &'static str = "pipe";
     const TYPE: FdType = FdType::Pipe;

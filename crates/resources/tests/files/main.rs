@@ -5,6 +5,7 @@ mod contract;
 mod epoll;
 mod eventfd;
 mod fifo;
+mod inherit;
 mod memfd;
 mod path;
 mod pipe;

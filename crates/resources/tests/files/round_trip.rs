@@ -70,6 +70,8 @@ pub(crate) fn me() -> HostPid {
 /// Everything of a dump that is about files.
 pub(crate) struct Dump {
     pub(crate) options: CollectOptions,
+    /// What will be handed over.
+    pub(crate) external: Vec<String>,
     pub(crate) shared: Contents,
     proc: Rc<ProcDir>,
     pidfd: Rc<PidFd>,
@@ -85,6 +87,7 @@ impl Dump {
         let proc = ProcDir::of_self().unwrap();
         Self {
             options: CollectOptions::default(),
+            external: Vec::new(),
             shared: Contents::default(),
             pidfd: Rc::new(PidFd::open(proc.pid()).unwrap()),
             mounts: Mounts::read(&proc).unwrap(),
@@ -133,11 +136,12 @@ impl Dump {
 
     /// Writes images of all that was added.
     pub(crate) fn write(self) -> Result<(Images, Contents)> {
-        let Self { options, shared, index, probes, mut table, inodes: _, .. } = self;
+        let Self { options, external, shared, index, probes, mut table, inodes: _, .. } = self;
         let myself = |pid: HostPid| NsPid::from_raw(pid.as_raw()).filter(|_| pid == me());
         table.sort_unstable_by_key(|descriptor| descriptor.fd);
         let tables = [FdTable { entries: table }];
-        let cx = CollectCx::new(options, (&probes, &tables), index, &myself, &shared);
+        let cx = CollectCx::new(options, (&probes, &tables), index, &myself, &shared)
+            .with_external(external);
         let mut files = BTreeMap::new();
         for (&id, probe) in &probes {
             files.insert(id, File::collect(&cx, probe)?);
@@ -174,6 +178,16 @@ impl Images {
         shared: &Contents,
         inodes: &[(FileId, OFlags)],
     ) -> Result<Restored> {
+        self.restore_with(shared, inodes, Vec::new())
+    }
+
+    /// The same, with files that are handed over.
+    pub(crate) fn restore_with(
+        &self,
+        shared: &Contents,
+        inodes: &[(FileId, OFlags)],
+        given: Vec<(String, OwnedFd)>,
+    ) -> Result<Restored> {
         let (images, _) = ImageDir::open(self.dir.path())?;
         let mut source = ImageSource::open(&images)?;
         let table = FdTable::decode(FdTableId::from_raw(1), &mut source)?;
@@ -184,7 +198,7 @@ impl Images {
         let inodes: Vec<_> = inodes.iter().map(open).collect();
         let files = source.finish()?;
         assert_eq!(images.unread().unwrap(), Vec::<std::ffi::OsString>::new());
-        let mut cx = CreateCx::new(&files, &images, shared);
+        let mut cx = CreateCx::new(&files, &images, shared).with_inherited(given);
         let created = cx.create_all()?;
         let opened = inodes.into_iter().map(|(file, flags)| cx.open_for_mapping(file, flags));
         let inodes = opened.collect::<Result<Vec<_>>>()?;

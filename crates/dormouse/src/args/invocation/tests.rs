@@ -111,6 +111,8 @@ fn every_option_is_carried_out_accepted_or_refused_by_name() {
         let value = match (option.choices.first(), option.value) {
             (_, table::Value::None) => "",
             (Some(choice), _) => &format!("={choice}"),
+            _ if option.name == "external" => "=file[1:2f]",
+            _ if option.name == "inherit-fd" => "=fd[1]:pipe:[2]",
             (None, table::Value::Required) => "=1",
             (None, table::Value::Optional) => "",
         };
@@ -119,7 +121,7 @@ fn every_option_is_carried_out_accepted_or_refused_by_name() {
         }
         let command = match option.name {
             "feature" | "all" | "extra" | "experimental" => "check",
-            "restore-detached" | "daemon" | "display-stats" | "pidfile" => "restore",
+            "restore-detached" | "daemon" | "display-stats" | "pidfile" | "inherit-fd" => "restore",
             "restore-sibling" => "restore -d",
             "exec-cmd" => "restore x",
             _ => "dump -t 5",

@@ -20,7 +20,6 @@ use Answer::NotYet;
 const CGROUPS: Answer = NotYet("cgroups are not saved");
 const INCREMENTAL: Answer = NotYet("every dump is a full one");
 const LAZY: Answer = NotYet("all memory is restored before the program runs");
-const LOCKS: Answer = NotYet("file locks are not saved");
 const MOUNTS: Answer = NotYet("mount namespaces are not saved");
 const NAMESPACES: Answer = NotYet("namespaces are not saved");
 const NETWORK: Answer = NotYet("network namespaces are not saved");
@@ -40,7 +39,7 @@ const FEATURES: &[(&str, Answer)] = &[
     ("clone3_set_tid", Answer::Probe(Probe::SetTid)),
     ("compat_cr", NotYet("32-bit programs are not saved")),
     ("external_net_ns", NETWORK),
-    ("fdinfo_lock", LOCKS),
+    ("fdinfo_lock", Answer::Probe(Probe::FdinfoLocks)),
     ("get_rseq_conf", Answer::Probe(Probe::RseqConfiguration)),
     ("has_ipt_legacy", NETWORK),
     ("ipv6_freebind", SOCKETS),

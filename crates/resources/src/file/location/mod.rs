@@ -63,6 +63,8 @@ enum Reach {
         /// The one it has lost.
         lost: PathBuf,
     },
+    /// It is handed over by whoever restores, under its name.
+    External,
     /// It has no name at all.
     Ghost(Rc<Ghost>),
     /// It has lost its name, but has others.
@@ -108,6 +110,11 @@ impl Link {
 impl Location {
     /// Finds out where the file is.
     pub(crate) fn collect(cx: &CollectCx<'_>, probe: &Probe) -> Result<Self> {
+        let key = format!("file[{:x}:{:x}]", probe.info.mount_id, probe.stat.st_ino);
+        if cx.is_external(&key) {
+            let (name, reach) = (PathBuf::from(key), Reach::External);
+            return Ok(Self { name, reach, mode: None, size: None });
+        }
         let (name, reach) = find::find(cx, probe)?;
         let flags = probe.flags();
         let only_appends =
@@ -140,7 +147,7 @@ impl Location {
         let Self { name, reach, mode, size } = self;
         let mut lost_name = None;
         let ghost = match reach {
-            Reach::Name => None,
+            Reach::Name | Reach::External => None,
             Reach::OtherName { lost } => {
                 lost_name = Some(lost.as_os_str().as_bytes().to_vec());
                 None
@@ -161,7 +168,8 @@ impl Location {
             ghost.encode(images)?;
         }
         let entry = reg_entry(id, status, pos, name);
-        let entry = RegFileEntry { size: *size, mode: *mode, lost_name, ..entry };
+        let ext = matches!(reach, Reach::External).then_some(true);
+        let entry = RegFileEntry { size: *size, mode: *mode, lost_name, ext, ..entry };
         put(images, id, entry);
         Ok(())
     }
@@ -186,19 +194,17 @@ impl Location {
         if *own_id != id.as_raw() {
             return Err(wrong("its two numbers differ"));
         }
-        let name = path(name).ok_or_else(|| wrong("its name is no absolute path"))?;
+        let external = ext.unwrap_or(false);
+        let name = match external {
+            true => PathBuf::from(OsString::from_vec(name.clone())),
+            false => path(name).ok_or_else(|| wrong("its name is no absolute path"))?,
+        };
         let unsupported = |reason, hint| Error::Unsupported {
             object: "a file",
             detail: name.clone().into(),
             reason,
             hint,
         };
-        if ext.unwrap_or(false) {
-            return Err(unsupported(
-                "it is external, and external files are not restored yet",
-                "restore it with CRIU",
-            ));
-        }
         if mnt_id.is_some_and(|mount| mount != -1) {
             return Err(unsupported(
                 "it is in a mount namespace of its own, and those are not restored yet",
@@ -207,6 +213,7 @@ impl Location {
         }
         let status = Status::decode("file", id, *flags, fown)?;
         let reach = match images.part::<RemapSource>()?.take(id) {
+            None if external => Reach::External,
             None => lost.map_or(Reach::Name, |lost| Reach::OtherName { lost }),
             Some(Remap::Ghost(ghost)) => {
                 let dir = images.dir();

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use super::names::MomentaryName;
 use super::{Location, Reach};
 use crate::error::Change;
+use crate::file::probe::reopen;
 use crate::file::{CreateCx, FileId};
 use crate::{Error, Result};
 
@@ -27,9 +28,22 @@ impl Location {
         match &self.reach {
             Reach::Ghost(ghost) => ghost.open(id, &self.name, flags, cx),
             Reach::Name => self.open_as(&self.name, flags),
+            Reach::External => self.open_given(flags, cx),
             Reach::Link(link) => self.open_linked(&link.path, &self.name, flags),
             Reach::OtherName { lost } => self.open_linked(&self.name, lost, flags),
         }
+    }
+
+    /// Opens the inode of the file that was handed over.
+    fn open_given(&self, flags: OFlags, cx: &CreateCx<'_>) -> Result<OwnedFd> {
+        let given = self.name.to_str().and_then(|name| cx.inherited(name));
+        let given = given.ok_or_else(|| Error::Unsupported {
+            object: "a file",
+            detail: self.name.clone().into(),
+            reason: "it is external, and was not handed over",
+            hint: "hand it over with --inherit-fd fd[N]:KEY",
+        })?;
+        reopen(given, open_flags(flags)).map_err(Error::kernel("open", &self.name))
     }
 
     /// Opens the file that is at `path` by the name that it has lost.

@@ -17,7 +17,7 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Attributes {
     /// As given to `memfd_create(2)`.
-    name: Vec<u8>,
+    pub(super) name: Vec<u8>,
     uid: u32,
     gid: u32,
     /// `None` in images of old versions of CRIU.

@@ -179,6 +179,14 @@ pub fn shared_object(shmid: u32, cx: &mut CreateCx<'_>) -> Result<Option<OwnedFd
     memfd.map(|memfd| memfd.inode.made(cx)?.original()).transpose()
 }
 
+impl Memfd {
+    /// See [`File::inherit_key`](super::File::inherit_key).
+    pub(super) fn inherit_key(&self) -> Option<String> {
+        let name = std::str::from_utf8(&self.inode.attributes.name).ok()?;
+        Some(format!("/memfd:{name}"))
+    }
+}
+
 impl FileKind for Memfd {
     const NAME: &'static str = "memfd";
     const TYPE: FdType = FdType::MemFd;

@@ -58,6 +58,14 @@ impl Terminal {
     /// Opens it, as an open file description of its own.
     pub(super) fn open(&self, cx: &mut CreateCx<'_>) -> Result<OwnedFd> {
         let flags = self.status.open_flags();
+        if self.info.external {
+            return Err(Error::Unsupported {
+                object: "a terminal",
+                detail: self.info.key().into(),
+                reason: "it is external, and was not handed over",
+                hint: "hand it over with --inherit-fd fd[N]:KEY",
+            });
+        }
         match self.info.driver {
             Driver::Controlling => self.open_dev_tty(cx, flags),
             Driver::Slave if self.info.is_hung_up() => {

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use dormouse_image::proto::files::tty::{TtyDataEntry, TtyInfoEntry, TtyPtyEntry};
+use dormouse_image::proto::files::tty::{TtyDataEntry, TtyInfoEntry, TtyPtyEntry, TtyType};
 use dormouse_image::store::NewPart;
 use dormouse_image::{ImageDir, ImageName};
 use dormouse_kernel::terminal;
@@ -42,6 +42,8 @@ pub(super) struct Info {
     /// Where its inode is.
     file_system: DeviceId,
     owner: Option<(u32, u32)>,
+    /// Whoever restores hands it over (`--external`).
+    pub(super) external: bool,
     pub(super) locked: bool,
     pub(super) exclusive: bool,
     pub(super) packet: bool,
@@ -94,7 +96,24 @@ impl Info {
     }
 
     pub(super) fn is_inherited(&self) -> bool {
-        self.driver == Driver::Slave && !self.is_hung_up() && self.pty.master.borrow().is_none()
+        self.driver == Driver::Slave
+            && !self.external
+            && !self.is_hung_up()
+            && self.pty.master.borrow().is_none()
+    }
+
+    /// What the command line calls it.
+    pub(super) fn key(&self) -> String {
+        key(self.rdev(), self.file_system)
+    }
+
+    /// The device as `stat(2)` has it.
+    fn rdev(&self) -> DeviceId {
+        match self.driver {
+            Driver::Master => DeviceId { major: 5, minor: 2 },
+            Driver::Controlling => DeviceId { major: 5, minor: 0 },
+            _ => self.device,
+        }
     }
 }
 
@@ -149,9 +168,12 @@ impl Collected {
         };
         let pty = driver.is_pty().then(|| masters.get(&driver::index(device))).flatten();
         let pty = pty.map(Rc::clone).unwrap_or_default();
-        let id = this.number(driver, device, hung_up);
+        let file_system = DeviceId::from_stat(probe.stat.st_dev);
+        let external = cx.is_external(&self::key(probe.device(), file_system));
+        let id = this.number(driver, device, hung_up || external);
         drop(this);
-        let info = Rc::new(Info::collect(cx, probe, file, (id, driver, device), hung_up, pty)?);
+        let kind = (id, driver, device, external);
+        let info = Rc::new(Info::collect(cx, probe, file, kind, hung_up, pty)?);
         if info.is_inherited() && !cx.options.shell_job {
             return Err(Error::Unsupported {
                 object: "a terminal",
@@ -266,7 +288,7 @@ impl Info {
         cx: &CollectCx<'_>,
         probe: &Probe,
         file: BorrowedFd<'_>,
-        (id, driver, device): (InfoId, Driver, DeviceId),
+        (id, driver, device, external): (InfoId, Driver, DeviceId, bool),
         hung_up: bool,
         pty: Rc<Pty>,
     ) -> Result<Self> {
@@ -277,6 +299,7 @@ impl Info {
             device,
             file_system: DeviceId::from_stat(probe.stat.st_dev),
             owner: Some((probe.stat.st_uid, probe.stat.st_gid)),
+            external,
             locked: false,
             exclusive: false,
             packet: false,
@@ -309,6 +332,7 @@ impl Info {
             device,
             file_system,
             owner,
+            external,
             locked,
             exclusive,
             packet,
@@ -325,14 +349,10 @@ impl Info {
                 (Some(termios), Some(locked), Some(winsize))
             }
         };
-        let rdev = match driver {
-            Driver::Master => DeviceId { major: 5, minor: 2 },
-            Driver::Controlling => DeviceId { major: 5, minor: 0 },
-            _ => *device,
-        };
+        let (_, rdev) = (device, self.rdev());
         TtyInfoEntry {
             id: id.0,
-            kind: driver.kind().into(),
+            kind: if *external { TtyType::ExtTty } else { driver.kind() }.into(),
             locked: *locked,
             exclusive: *exclusive,
             packet_mode: *packet,
@@ -342,7 +362,7 @@ impl Info {
             termios,
             termios_locked,
             winsize,
-            pty: driver.is_pty().then(|| TtyPtyEntry { index: self.index() }),
+            pty: (driver.is_pty() && !external).then(|| TtyPtyEntry { index: self.index() }),
             dev: Some(driver::packed(*file_system)),
             uid: owner.map(|(uid, _)| uid),
             gid: owner.map(|(_, gid)| gid),
@@ -378,10 +398,11 @@ impl Info {
         let wrong = |reason| corrupt(ImageName::TtyInfo, Terminal::NAME, *id, reason);
         let rdev = driver::unpacked(*rdev);
         let driver = Driver::of(rdev).ok_or_else(|| wrong("its device is no terminal"))?;
-        if driver.kind() as i32 != *kind {
+        let external = *kind == TtyType::ExtTty as i32;
+        if !external && driver.kind() as i32 != *kind {
             return Err(wrong("its kind is not that of its device"));
         }
-        let index = match (driver.is_pty(), pty) {
+        let index = match (driver.is_pty() && !external, pty) {
             (true, Some(pty)) if pty.index < MAX_INDEX => Some(pty.index),
             (false, None) => None,
             _ => return Err(wrong("its number is that of no pseudo terminal")),
@@ -416,6 +437,7 @@ impl Info {
             device: index.map_or(rdev, driver::slave),
             file_system: driver::unpacked(dev.unwrap_or(0)),
             owner: uid.zip(*gid),
+            external,
             locked: *locked,
             exclusive: *exclusive,
             packet: *packet_mode,
@@ -433,6 +455,11 @@ impl Info {
 
 /// More pseudo terminals than the kernel lets there be (`NR_UNIX98_PTY_MAX`).
 const MAX_INDEX: u32 = 1 << 20;
+
+/// What the command line calls a terminal.
+fn key(rdev: DeviceId, file_system: DeviceId) -> String {
+    format!("tty[{:x}:{:x}]", driver::packed(rdev), driver::packed(file_system))
+}
 
 /// Whether all slaves of a master are closed that were ever open.
 fn has_hung_up(master: BorrowedFd<'_>) -> rustix::io::Result<bool> {

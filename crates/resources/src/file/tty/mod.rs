@@ -91,6 +91,11 @@ impl Terminal {
         self.info.is_inherited()
     }
 
+    /// See [`File::inherit_key`](super::File::inherit_key).
+    pub(super) fn inherit_key(&self) -> String {
+        self.info.key()
+    }
+
     fn is_master(&self) -> bool {
         self.info.driver == Driver::Master
     }
