@@ -49,6 +49,7 @@ pub(crate) mod pending_again;
 pub(crate) mod pending_and_gone;
 pub(crate) mod shared;
 pub(crate) mod shared_tables;
+pub(crate) mod signals;
 pub(crate) mod stale_changed;
 pub(crate) mod stale_states;
 pub(crate) mod wait_masked;

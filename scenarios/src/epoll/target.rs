@@ -2,13 +2,21 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags, mkfifoat, open};
-use rustix::io::{Errno, read, write};
+use rustix::io::{Errno, ioctl_fionread, read, write};
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
 
 use super::watch::{ERR, Epoll, HUP, IN, OUT, calm, event, rouse};
-use crate::Context;
+use crate::context::until;
+use crate::{Context, sys};
 
 /// A file to watch.
 pub(super) struct Target {
@@ -24,6 +32,9 @@ enum What {
     Reader(OwnedFd, OwnedFd),
     /// Bytes go to the other one.
     Writer(OwnedFd, OwnedFd),
+    Timer(OwnedFd),
+    /// A terminal, and who is at its other end.
+    Terminal(OwnedFd, OwnedFd),
     /// An epoll, and the eventfd it watches.
     Epoll(Epoll, OwnedFd),
 }
@@ -31,7 +42,8 @@ enum What {
 impl AsFd for Target {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.what {
-            What::Event(file) | What::Reader(file, _) | What::Writer(file, _) => file.as_fd(),
+            What::Event(file) | What::Timer(file) => file.as_fd(),
+            What::Reader(file, _) | What::Writer(file, _) | What::Terminal(file, _) => file.as_fd(),
             What::Epoll(file, _) => file.as_fd(),
         }
     }
@@ -46,6 +58,9 @@ impl Target {
         let ends = || pipe_with(PipeFlags::NONBLOCK).expect("pipe");
         all.extend(Self::ends(["pipe, reading", "pipe, writing"], ends));
         all.extend(Self::ends(["fifo, reading", "fifo, writing"], || fifo(cx)));
+        all.push(Self::new("timerfd", What::Timer(timer())));
+        let (terminal, other) = terminal();
+        all.push(Self::new("terminal", What::Terminal(terminal, other)));
         all.push(Self::new("epoll", What::Epoll(nested.0, nested.1)));
         all
     }
@@ -74,6 +89,8 @@ impl Target {
     pub(super) fn rouse(&self) {
         match &self.what {
             What::Event(file) | What::Epoll(_, file) => rouse(file),
+            What::Timer(file) => expire(file),
+            What::Terminal(file, other) => send(file, other),
             What::Reader(_, writer) => {
                 check_eq!(write(writer, b"x"), Ok(1), "writing for {}", self.name);
             }
@@ -85,8 +102,8 @@ impl Target {
     #[track_caller]
     pub(super) fn calm(&self) {
         match &self.what {
-            What::Event(file) | What::Epoll(_, file) => calm(file),
-            What::Reader(reader, _) => drain(reader),
+            What::Event(file) | What::Timer(file) | What::Epoll(_, file) => calm(file),
+            What::Reader(reader, _) | What::Terminal(reader, _) => drain(reader),
             What::Writer(writer, _) => while write(writer, &[7; 4096]).is_ok() {},
         }
     }
@@ -96,7 +113,7 @@ impl Target {
         match self.what {
             What::Reader(file, _) => Some((file, HUP)),
             What::Writer(file, _) => Some((file, ERR)),
-            What::Event(_) | What::Epoll(..) => None,
+            What::Event(_) | What::Timer(_) | What::Terminal(..) | What::Epoll(..) => None,
         }
     }
 }
@@ -122,4 +139,45 @@ fn fifo(cx: &Context) -> (OwnedFd, OwnedFd) {
     let end = |flags| open(&path, flags | OFlags::NONBLOCK, Mode::empty()).expect("open");
     let reader = end(OFlags::RDONLY);
     (reader, end(OFlags::WRONLY))
+}
+
+fn timer() -> OwnedFd {
+    timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK).expect("timerfd_create")
+}
+
+/// Has a timer expire now.
+#[track_caller]
+fn expire(timer: &OwnedFd) {
+    let never = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let at_once = Itimerspec { it_interval: never, it_value: Timespec { tv_sec: 0, tv_nsec: 1 } };
+    let set = timerfd_settime(timer, TimerfdTimerFlags::empty(), &at_once);
+    check!(set.is_ok(), "setting a timer: {set:?}");
+    let ready = poll(&mut [PollFd::new(timer, PollFlags::IN)], None);
+    check_eq!(ready, Ok(1), "waiting for a timer");
+}
+
+/// Has a byte arrive at a terminal, which takes the kernel a moment.
+#[track_caller]
+fn send(terminal: &OwnedFd, other: &OwnedFd) {
+    let waiting = || ioctl_fionread(terminal).expect("FIONREAD");
+    let before = waiting();
+    check_eq!(write(other, b"x"), Ok(1), "writing to a terminal");
+    until("a byte at the terminal", || waiting() > before);
+    // Those who watch are told just after.
+    sys::nap(Duration::from_millis(2));
+}
+
+/// A terminal without a line discipline's doings, and its other end.
+fn terminal() -> (OwnedFd, OwnedFd) {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
+    let other = openpt(flags).expect("openpt");
+    grantpt(&other).expect("grantpt");
+    unlockpt(&other).expect("unlockpt");
+    let name = ptsname(&other, Vec::new()).expect("ptsname");
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK;
+    let terminal = open(name, flags, Mode::empty()).expect("open");
+    let mut settings = tcgetattr(&terminal).expect("tcgetattr");
+    settings.make_raw();
+    tcsetattr(&terminal, OptionalActions::Now, &settings).expect("tcsetattr");
+    (terminal, other)
 }

@@ -1,6 +1,7 @@
 //! State that no checkpointer can carry over: it must say so and leave the target alone.
 
 pub(crate) mod bpf_map;
+pub(crate) mod epoll_signals;
 pub(crate) mod io_uring;
 pub(crate) mod userfaultfd;
 

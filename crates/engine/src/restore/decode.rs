@@ -186,6 +186,11 @@ pub(crate) fn decode(dir: &ImageDir) -> Result<Checkpoint, Error> {
     if processes[0].body.is_none() {
         return Err(contradiction(ImageName::PsTree, "the root is a zombie")).at(PHASE);
     }
+    let lives = |pid| processes.iter().any(|it| it.node.pid == pid && it.body.is_some());
+    if files.signal_items().any(|item| !lives(item.adder)) {
+        let reason = "an epoll watches signals of a process that is none";
+        return Err(contradiction(ImageName::Files, reason)).at(PHASE);
+    }
     let mut objects = BTreeMap::new();
     for name in dir.list().at(PHASE)?.into_keys() {
         if let ImageName::PagemapShmem(id) = name {

@@ -18,7 +18,7 @@ use dormouse_kernel::ptrace::Stopped;
 use dormouse_kernel::signal::{SigSet, Signal};
 use dormouse_kernel::{HostPid, NsPid};
 use dormouse_puppet::{Batch, Ending, Resumption};
-use dormouse_resources::file::{CreateCx, CreatedFiles, FillRank, LoadShared};
+use dormouse_resources::file::{CreateCx, CreatedFiles, FillRank, LoadShared, SignalItem};
 use dormouse_resources::memory::ShmemId;
 use dormouse_resources::task::{Filters, Life, Numbering, Seccomp};
 use dormouse_resources::{self as resources};
@@ -87,6 +87,7 @@ pub fn restore(
     let filling = memory.begin_filling(&mut world, &mut cx)?;
 
     progress.phase(Phase::Install, None);
+    signal_items(&mut world, &checkpoint, &created)?;
     install(&mut world, &checkpoint, &created)?;
     directories(&mut world, &checkpoint, &mut cx)?;
 
@@ -235,6 +236,38 @@ fn forget_child(world: &mut World, parent: NsPid, signal: Signal) -> Result<(), 
         [set.into(), 0.into(), none.into(), (size_of::<SigSet>() as u64).into()],
     );
     world.run(parent, batch)?;
+    Ok(())
+}
+
+/// Has tasks add those items of epolls that hang on their own signals. Their
+/// fd tables hold nothing yet but the link.
+fn signal_items(
+    world: &mut World,
+    checkpoint: &Checkpoint,
+    created: &CreatedFiles<'_>,
+) -> Result<(), Error> {
+    for SignalItem { adder, epoll, target, number, event } in checkpoint.files.signal_items() {
+        let mut batch = Batch::new();
+        let event = batch.data(event);
+        let link = world.link();
+        // Above what a fetch gives, and in nobody's way.
+        let mut free = (4..).filter(|&free| free != u64::from(*number) && free != link);
+        let mut held = |file| {
+            let slot = world.fetch(&mut batch, created.get(file));
+            let to = free.next().unwrap_or(link);
+            batch.call(libc::SYS_dup3, [(&slot).into(), to.into(), 0.into()]);
+            batch.call(libc::SYS_close, [(&slot).into()]);
+            to
+        };
+        let (epoll, target) = (held(*epoll), held(*target));
+        batch.call(libc::SYS_dup3, [target.into(), (*number).into(), 0.into()]);
+        let add = libc::EPOLL_CTL_ADD.into();
+        batch.call(libc::SYS_epoll_ctl, [epoll.into(), add, (*number).into(), event.into()]);
+        for held in [epoll, target, u64::from(*number)] {
+            batch.call(libc::SYS_close, [held.into()]);
+        }
+        world.run(*adder, batch).of(Phase::Install, host(*adder))?;
+    }
     Ok(())
 }
 

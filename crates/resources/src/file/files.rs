@@ -11,7 +11,7 @@ use dormouse_kernel::{HostPid, NsPid};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::{Control, File, FileId, FillRank, Terminal};
+use super::{Control, File, FileId, FillRank, SignalItem, Terminal};
 use crate::{Error, Result};
 
 /// The number of a file that is known to exist: decoding hands it out and
@@ -55,6 +55,15 @@ impl Files {
     #[must_use]
     pub fn get(&self, file: FileRef) -> &File {
         self.files.get(&file.0).expect("a FileRef is handed out for a file that is there")
+    }
+
+    /// Items of epolls that tasks of the tree have to add by themselves, before
+    /// their fd tables are filled.
+    pub fn signal_items(&self) -> impl Iterator<Item = &SignalItem> {
+        self.files.values().flat_map(|file| match file {
+            File::Epoll(epoll) => epoll.signals(),
+            _ => &[],
+        })
     }
 
     /// Those that are open file descriptions, and not just inodes that are

@@ -54,7 +54,7 @@ mod undo;
 mod unix;
 
 pub use collect::{CollectCx, CollectOptions, SaveShared};
-pub use epoll::{ItemProblem, Outsider};
+pub use epoll::{ItemProblem, Outsider, SignalItem};
 pub use files::{CreateCx, CreatedFiles, FileRef, Files, FillCx, LoadShared};
 pub use id::{FdTableId, FileId, InodeId};
 pub use index::{FileIndex, Identity, Place, compare};

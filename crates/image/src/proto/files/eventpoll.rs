@@ -65,6 +65,9 @@ pub struct EventpollTfdEntry {
     /// Offset of the target.
     #[prost(uint64, optional, tag = "7")]
     pub pos: Option<u64>,
+    /// Dormouse: the process whose signals the target, a signalfd, is watched for.
+    #[prost(uint32, optional, tag = "20003")]
+    pub adder: Option<u32>,
     /// Dormouse: file id of the target.
     #[prost(uint32, optional, tag = "20000")]
     pub target: Option<u32>,

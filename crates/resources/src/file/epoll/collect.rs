@@ -4,18 +4,22 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 
 use dormouse_image::proto::files::eventpoll::EventpollTfdEntry;
+use dormouse_kernel::NsPid;
+use dormouse_kernel::proc::ProcDir;
 use epoll_interest::fdinfo::Entry;
 use epoll_interest::{FdNumber, FileKey, Inspection, Inspector, Interest, Item};
 
 use super::problem::ItemProblem;
 use super::{Watches, outside};
-use crate::file::{CollectCx, FdTable, FileId, Probe};
+use crate::file::{CollectCx, FdTable, FileId, Holder, Probe};
 use crate::{Error, Result};
 
 /// An item, and what CRIU's image says of it.
 #[derive(Debug)]
 pub(super) struct Collected {
     item: Item<FileId>,
+    /// Whose signals it watches.
+    adder: Option<NsPid>,
     /// A number of its file in an fd table that has the epoll.
     number: Option<FdNumber>,
     device: u32,
@@ -75,6 +79,26 @@ impl Reader {
     }
 }
 
+fn is_signalfd(probe: &Probe) -> bool {
+    probe.anonymous_inode() == Some("signalfd")
+}
+
+/// The process that has added items on signalfds to an epoll: they watch its
+/// signals (`signalfd_poll`), so it is the one that has the epoll.
+fn adder(cx: &CollectCx<'_>, epoll: &Probe, item: &Item<FileId>) -> Result<NsPid> {
+    let holds = |table: &&FdTable<FileId>| table.entries.iter().any(|own| own.file == epoll.id);
+    let shared = || {
+        let problem = ItemProblem::Signals(epoll.link.clone());
+        Error::EpollItem { number: item.fd.as_raw(), problem }
+    };
+    let Holder::Fd { task, .. } = epoll.holder else { return Err(shared()) };
+    if cx.tables.iter().filter(holds).count() != 1 {
+        return Err(shared());
+    }
+    let process = ProcDir::open(task)?.status()?.tgid;
+    cx.ns_pid(process).ok_or_else(shared)
+}
+
 /// Kinds of files that report nothing while they are new, and that nothing
 /// can be done about: they need something to happen in the world.
 const SILENT: [&str; 4] = ["inotify", "fanotify", "pidfd", "signalfd"];
@@ -105,6 +129,8 @@ pub(super) fn watches(cx: &CollectCx<'_>, probe: &Probe, epoll: &OwnedFd) -> Res
     for item in interest.items.iter().filter(|item| item.fired()) {
         check_fired(item, &cx.probes[&item.file])?;
     }
+    let signals = interest.items.iter().find(|item| is_signalfd(&cx.probes[&item.file]));
+    let adder = signals.map(|item| adder(cx, probe, item)).transpose()?;
     let holds = |table: &&FdTable<FileId>| table.entries.iter().any(|own| own.file == probe.id);
     let numbers = numbers(cx.tables.iter().find(holds));
     let found = |(item, entry): (Item<FileId>, Entry)| {
@@ -113,6 +139,7 @@ pub(super) fn watches(cx: &CollectCx<'_>, probe: &Probe, epoll: &OwnedFd) -> Res
         let same = there.and_then(|there| there.iter().find(|&&number| number == own));
         let number = same.or(there.and_then(|there| there.first()));
         Collected {
+            adder: adder.filter(|_| is_signalfd(&cx.probes[&item.file])),
             number: number.map(|&number| FdNumber::from_raw(number)),
             item,
             device: entry.dev,
@@ -134,7 +161,7 @@ pub(super) fn watches(cx: &CollectCx<'_>, probe: &Probe, epoll: &OwnedFd) -> Res
 
 impl Collected {
     pub(super) fn entry(&self) -> EventpollTfdEntry {
-        let Self { item, number, device, inode, offset } = self;
+        let Self { item, adder, number, device, inode, offset } = self;
         let Item { file, fd, events, data, seniority } = item;
         let tfd = number.map_or(NO_NUMBER, FdNumber::as_raw);
         EventpollTfdEntry {
@@ -147,6 +174,7 @@ impl Collected {
             pos: Some(offset.cast_unsigned()),
             target: Some(file.as_raw()),
             number: (fd.as_raw() != tfd).then_some(fd.as_raw()),
+            adder: adder.map(|pid| pid.as_raw().unsigned_abs()),
             seniority: Some(*seniority).filter(|&seniority| seniority != 0),
         }
     }

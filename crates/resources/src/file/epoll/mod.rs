@@ -11,13 +11,17 @@
 //! have fields of our own. An item that has no number there gets one that CRIU
 //! will refuse.
 //! Create: `epoll_create1(2)`.
-//! Fill: all epolls at once, in two steps: what takes files that are new, and
+//! Fill: items on signalfds by tasks of the process whose signals they watch,
+//! into tables that are still empty. The others of all epolls at once, in two steps: what takes files that are new, and
 //! the rest when every file is filled. Items of images without state are added
 //! as CRIU does it.
 //! Refused: an item on a file that nobody in the tree has, naming who has it;
 //! a fired one-shot on a file that cannot be made to report anything (inotify,
-//! fanotify, pidfd, signalfd).
-//! Not preserved: see `epoll_interest::Rebuild`.
+//! fanotify, pidfd, signalfd); one on a signalfd, of an epoll that several
+//! processes have, as nothing tells whose signals it watches.
+//! Not preserved: see `epoll_interest::Rebuild`; that an edge of a signalfd was
+//! consumed whose signals still wait (it is reported again), and the place of
+//! its items among those that are pending.
 //! Kernel needed: BTF and BPF (`CAP_BPF`, `CAP_PERFMON`) for the dump.
 //! Scenarios: `epoll`; `crates/resources/tests`.
 
@@ -34,6 +38,7 @@ use dormouse_image::proto::files::eventpoll::{
     BusyPollEntry, EventpollFileEntry, EventpollStateEntry, EventpollTfdEntry,
 };
 use dormouse_image::proto::files::{FdType, FileEntry};
+use dormouse_kernel::NsPid;
 use epoll_interest::{BusyPoll, Events, FdNumber, Insertion, Interest, Item, Wanted, insert};
 use rustix::event::epoll;
 
@@ -53,6 +58,43 @@ pub struct Epoll {
     status: Status,
     busy_poll: Option<BusyPoll>,
     watches: Watches,
+    /// At the restore: items that tasks of the tree have to add.
+    signals: Vec<SignalItem>,
+}
+
+/// An item on a signalfd. It hangs on the signals of the process that adds it.
+#[derive(Clone, Debug)]
+pub struct SignalItem {
+    /// That process.
+    pub adder: NsPid,
+    /// The epoll.
+    pub epoll: FileRef,
+    /// The signalfd.
+    pub target: FileRef,
+    /// The number of the key.
+    pub number: u32,
+    /// `struct epoll_event`.
+    pub event: Vec<u8>,
+}
+
+impl SignalItem {
+    fn decode(epoll: FileRef, item: &Item<FileRef>, adder: u32) -> Option<Self> {
+        let adder = NsPid::from_raw(i32::try_from(adder).ok()?)?;
+        let Item { file: target, fd, events, data, seniority: _ } = *item;
+        // `struct epoll_event` is packed on x86-64 (`EPOLL_PACKED`).
+        let event = [&events.bits().to_ne_bytes()[..], &data.to_ne_bytes()].concat();
+        let possible = fd.as_raw() < HIGHEST && !events.fired();
+        possible.then_some(Self { adder, epoll, target, number: fd.as_raw(), event })
+    }
+}
+
+/// No descriptor has a number as high (`sysctl_nr_open_max`, `fs/file.c`).
+const HIGHEST: u32 = 1 << 30;
+
+impl Epoll {
+    pub(super) fn signals(&self) -> &[SignalItem] {
+        &self.signals
+    }
 }
 
 /// What it watches.
@@ -86,11 +128,11 @@ impl FileKind for Epoll {
         let busy_poll = BusyPoll::get(epoll.as_fd())
             .map_err(Error::kernel_io("EPIOCGPARAMS", &probe.link))?
             .filter(|busy_poll| *busy_poll != BusyPoll::default());
-        Ok(Self { status, busy_poll, watches })
+        Ok(Self { status, busy_poll, watches, signals: Vec::new() })
     }
 
     fn encode(&self, id: FileId, images: &mut ImageSink<'_>) -> Result<()> {
-        let Self { status, busy_poll, watches } = self;
+        let Self { status, busy_poll, watches, signals: _ } = self;
         let Watches::Collected { items, pending } = watches else {
             unreachable!("an epoll that is written was collected")
         };
@@ -132,8 +174,11 @@ impl FileKind for Epoll {
         let status = Status::decode(Self::NAME, id, *flags, fown)?;
         let place = (ImageName::Files, Self::NAME, u64::from(id.as_raw()));
         let mut items = Vec::with_capacity(tfd.len());
+        let mut adders = Vec::with_capacity(tfd.len());
         for entry in tfd {
-            let EventpollTfdEntry { tfd, events, data, target, number, seniority, .. } = *entry;
+            let EventpollTfdEntry { tfd, events, data, target, number, seniority, adder, .. } =
+                *entry;
+            adders.push(adder);
             let target = match target {
                 Some(target) => target,
                 None => images
@@ -150,7 +195,8 @@ impl FileKind for Epoll {
             });
         }
         let Some(EventpollStateEntry { pending, busy_poll }) = state else {
-            return Ok(Self { status, busy_poll: None, watches: Watches::Added(items) });
+            let (busy_poll, watches, signals) = (None, Watches::Added(items), Vec::new());
+            return Ok(Self { status, busy_poll, watches, signals });
         };
         let busy_poll = match *busy_poll {
             None => None,
@@ -162,9 +208,21 @@ impl FileKind for Epoll {
         let pending = pending.iter().map(|&index| index as usize).collect();
         let epoll = FileRef(id);
         let set = Rc::clone(&images.part::<Source>()?.0);
-        let interest = Interest { items, pending };
+        let mut interest = Interest { items, pending };
+        if interest.pending.iter().any(|&index| index >= interest.items.len()) {
+            return Err(wrong("its pending items are not items of it, each once"));
+        }
+        let mut chosen = adders.iter();
+        let taken = interest.take_out(|_| chosen.next().is_some_and(Option::is_some));
+        let adders = adders.into_iter().flatten();
+        let signals = taken.into_iter().zip(adders).map(|((item, _), adder)| {
+            SignalItem::decode(epoll, &item, adder).ok_or_else(|| {
+                wrong("an item on a signalfd has a number, process or mask that cannot be")
+            })
+        });
+        let signals = signals.collect::<Result<_>>()?;
         set.wanted.borrow_mut().push(Wanted { epoll, interest });
-        Ok(Self { status, busy_poll, watches: Watches::Exact(set) })
+        Ok(Self { status, busy_poll, watches: Watches::Exact(set), signals })
     }
 
     fn status(&self) -> &Status {

@@ -14,6 +14,9 @@ pub enum ItemProblem {
     /// It is a one-shot that has fired, on a file of a kind that cannot be made
     /// to fire it again.
     Fired(PathBuf),
+    /// It watches signals, and several processes have the epoll, so it cannot be
+    /// told whose signals they are.
+    Signals(PathBuf),
 }
 
 /// Somebody who is not in the tree and has a file open.
@@ -35,6 +38,7 @@ impl ItemProblem {
             Self::Outside(Some(_)) => "checkpoint the tree together with that process",
             Self::Outside(None) => "checkpoint the tree together with whoever has the file open",
             Self::Fired(_) => "checkpoint the program after it has armed the item again",
+            Self::Signals(_) => "have all processes but one close the epoll",
         }
     }
 }
@@ -42,6 +46,9 @@ impl ItemProblem {
 impl fmt::Display for ItemProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Signals(epoll) => {
+                write!(f, "of {epoll:?} watches signals, and more than one process has the epoll")
+            }
             Self::Outside(holder) => {
                 f.write_str("watches a file that no process of the tree has open")?;
                 match holder {
