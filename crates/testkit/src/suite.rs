@@ -7,8 +7,8 @@ use crate::action::{Action, Side};
 use crate::binaries::Binaries;
 use crate::cases::{self, Case, Lacks};
 use crate::failure::Failure;
-use crate::pen;
 use crate::subject::{Facts, Subject, User};
+use crate::{interop, pen};
 
 /// A subject and an action.
 pub struct Combination {
@@ -95,18 +95,16 @@ impl Combination {
         result
     }
 
-    /// Is what went wrong in an exchange of images CRIU's own? So it is if a command of CRIU's
-    /// failed, or if what came back is wrong and is wrong with CRIU alone as well; never if a
-    /// command of dormouse's failed.
+    /// Is what went wrong in an exchange of images CRIU's own? So it is if what came back is wrong,
+    /// or a command of CRIU's failed, and CRIU alone fails as well; if a command of dormouse's
+    /// failed, only where CRIU cannot restore its own images either.
     fn is_of_criu(&self, failure: &Failure) -> bool {
         if !Action::EXCHANGE.contains(&self.action) {
             return false;
         }
-        if matches!(failure, Failure::Command { command, .. } if command.starts_with("dormouse ")) {
-            return false;
-        }
         let alone = Self { subject: self.subject.clone(), action: Action::CRIU_ALONE };
-        pen::run(&alone.name(), cases::LIMIT).is_err()
+        let Err(alone) = pen::run(&alone.name(), cases::LIMIT) else { return false };
+        interop::is_of_criu(&failure.to_string(), &alone.to_string())
     }
 
     fn skip(&self, binaries: &Binaries, lacks: Lacks<'_>) -> Option<String> {

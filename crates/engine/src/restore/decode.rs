@@ -275,7 +275,9 @@ fn decode_process(
         threads.push(decode_thread(dir, tid, core, filters, (&ids, process), source)?);
     }
     let state = ProcessState::decode(&core)?;
+    let first = threads[0].seccomp;
     for thread in &mut threads {
+        thread.seccomp = filters.of_thread(thread.seccomp, first);
         thread.hide_interruption(state.pending.signals());
     }
     let timers = PosixTimers::decode(&core, &node.threads)?;

@@ -10,7 +10,8 @@
 //! - Create: `seccomp(2)`, before credentials, while dormouse suspends filters
 //!   (`PTRACE_O_SUSPEND_SECCOMP`); what all threads of a process have in common
 //!   by its first thread with `SECCOMP_FILTER_FLAG_TSYNC`, so that it is common
-//!   to the kernel too
+//!   to the kernel too. CRIU names such filters at that thread only, with the
+//!   flag
 //! - Not preserved: filters with user notification, which are refused; that
 //!   some but not all threads share a filter; `SECCOMP_FILTER_FLAG_SPEC_ALLOW`,
 //!   whose effect is kept as speculation control
@@ -18,7 +19,7 @@
 //!   calls by which the thread goes back are filtered
 //! - Scenarios: `seccomp::*`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dormouse_image::proto::core::{CoreEntry, SeccompMode as Mode};
 use dormouse_image::proto::seccomp::{SeccompEntry, SeccompFilter};
@@ -51,6 +52,9 @@ pub struct FilterId(u32);
 pub struct Filters {
     list: Vec<Filter>,
     known: BTreeMap<Filter, FilterId>,
+    /// Those that CRIU means for all threads, though it names them at the first
+    /// one only.
+    for_all: BTreeSet<FilterId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -127,8 +131,11 @@ impl Filters {
                 return Err(bad("the one before it comes after it"));
             }
             let flags = u64::from(flags.unwrap_or(0));
-            if flags & !FLAG_LOG != 0 {
+            if flags & !(FLAG_LOG | FLAG_TSYNC) != 0 {
                 return Err(bad("flags that a filter does not keep"));
+            }
+            if flags & FLAG_TSYNC != 0 {
+                filters.for_all.insert(FilterId(index));
             }
             let before = prev.map(FilterId);
             filters.list.push(Filter { before, program: filter, log: flags & FLAG_LOG != 0 });
@@ -149,6 +156,16 @@ impl Filters {
         }
         chain.reverse();
         chain
+    }
+
+    /// What a thread has whose image says `own`, in a process whose first
+    /// thread has `first`.
+    #[must_use]
+    pub fn of_thread(&self, own: Seccomp, first: Seccomp) -> Seccomp {
+        match (own, first) {
+            (Seccomp::Off, Seccomp::Filter(last)) if self.for_all.contains(&last) => first,
+            _ => own,
+        }
     }
 
     /// How many filters, from the oldest on, all threads of a process have.
