@@ -29,6 +29,7 @@ mod files;
 mod id;
 mod index;
 mod inherit;
+mod inotify;
 mod kind;
 mod location;
 mod locks;

@@ -47,9 +47,6 @@ refusals! {
     /// A socket, of whatever family.
     Socket: "a socket", "sockets are not saved yet",
         "checkpoint the program while it has no socket open";
-    /// `inotify(7)`.
-    Inotify: "an inotify", "inotify watches are not saved yet",
-        "checkpoint the program while it has none open";
     /// `fanotify(7)`.
     Fanotify: "a fanotify", "fanotify marks are not saved yet",
         "checkpoint the program while it has none open";
@@ -135,7 +132,6 @@ impl Refusal {
 
     fn anonymous(probe: &Probe) -> Self {
         match probe.anonymous_inode() {
-            Some("inotify") => Self::Inotify,
             Some("fanotify") => Self::Fanotify,
             Some("pidfd") => Self::Pidfd,
             Some("io_uring") => Self::IoUring,

@@ -135,6 +135,8 @@ registry! {
         Memfd(super::memfd::Memfd),
         /// An eventfd.
         Eventfd(super::eventfd::Eventfd),
+        /// An inotify.
+        Inotify(super::inotify::Inotify),
         /// A timerfd.
         Timerfd(super::timerfd::Timerfd),
         /// A signalfd.
@@ -149,7 +151,6 @@ registry! {
     refused {
         Undefined => Undefined,
         InetSk => Socket,
-        Inotify => Inotify,
         PacketSk => Socket,
         Fanotify => Fanotify,
         NetlinkSk => Socket,

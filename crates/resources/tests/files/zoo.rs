@@ -136,7 +136,7 @@ pub(crate) fn zoo() -> Zoo {
         (
             "an inotify",
             inotify::init(inotify::CreateFlags::empty()).unwrap(),
-            Refused(Refusal::Inotify),
+            Claimed(FdType::Inotify),
         ),
         ("a pidfd", pidfd_open(getpid(), PidfdFlags::empty()).unwrap(), Refused(Refusal::Pidfd)),
         ("a namespace", opened("/proc/self/ns/mnt", OFlags::RDONLY), Refused(Refusal::Namespace)),

@@ -15,6 +15,9 @@ pub struct InotifyFileEntry {
     pub fown: FownEntry,
     #[prost(message, repeated, tag = "5")]
     pub wd: Vec<InotifyWdEntry>,
+    /// Extension: there were events that nobody had read.
+    #[prost(bool, optional, tag = "20001")]
+    pub lost_events: Option<bool>,
 }
 
 /// A watch (`inotify_wd_entry`).
@@ -40,6 +43,9 @@ pub struct InotifyWdEntry {
     pub wd: u32,
     #[prost(message, required, tag = "7")]
     pub f_handle: FhEntry,
+    /// Extension: an open file on the inode, which has no path any more.
+    #[prost(uint32, optional, tag = "20001")]
+    pub target: Option<u32>,
 }
 
 /// What a fanotify mark is on (`mark_type`).
