@@ -29,6 +29,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::epoll::exclusive_one::SCENARIO,
     &crate::epoll::key_closed::SCENARIO,
     &crate::epoll::key_in_child::SCENARIO,
+    &crate::epoll::key_in_flight::SCENARIO,
     &crate::epoll::key_in_parent::SCENARIO,
     &crate::epoll::key_in_sibling::SCENARIO,
     &crate::epoll::key_in_thread::SCENARIO,

@@ -16,6 +16,7 @@ pub(crate) mod exclusive;
 pub(crate) mod exclusive_one;
 pub(crate) mod key_closed;
 pub(crate) mod key_in_child;
+pub(crate) mod key_in_flight;
 pub(crate) mod key_in_parent;
 pub(crate) mod key_in_sibling;
 pub(crate) mod key_in_thread;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags, mkfifoat, open};
 use rustix::io::{Errno, ioctl_fionread, read, write};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
@@ -58,6 +59,7 @@ impl Target {
         let ends = || pipe_with(PipeFlags::NONBLOCK).expect("pipe");
         all.extend(Self::ends(["pipe, reading", "pipe, writing"], ends));
         all.extend(Self::ends(["fifo, reading", "fifo, writing"], || fifo(cx)));
+        all.extend(Self::ends(["socket, reading", "socket, writing"], sockets));
         all.push(Self::new("timerfd", What::Timer(timer())));
         let (terminal, other) = terminal();
         all.push(Self::new("terminal", What::Terminal(terminal, other)));
@@ -111,6 +113,8 @@ impl Target {
     /// Closes the other end, if there is one, after which this one reports what is returned.
     pub(super) fn hang_up(self) -> Option<(OwnedFd, u32)> {
         match self.what {
+            // A socket tells more than that.
+            _ if self.name.starts_with("socket") => None,
             What::Reader(file, _) => Some((file, HUP)),
             What::Writer(file, _) => Some((file, ERR)),
             What::Event(_) | What::Timer(_) | What::Terminal(..) | What::Epoll(..) => None,
@@ -139,6 +143,12 @@ fn fifo(cx: &Context) -> (OwnedFd, OwnedFd) {
     let end = |flags| open(&path, flags | OFlags::NONBLOCK, Mode::empty()).expect("open");
     let reader = end(OFlags::RDONLY);
     (reader, end(OFlags::WRONLY))
+}
+
+/// Two ends of which one can be shut for writing by closing the other.
+fn sockets() -> (OwnedFd, OwnedFd) {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None).expect("socketpair")
 }
 
 fn timer() -> OwnedFd {
