@@ -153,7 +153,7 @@ fn what_cannot_be_saved_is_named() {
     let device = open("/dev/mem", OFlags::RDONLY, Mode::empty());
     let cases = [
         (terminal.as_fd(), "a terminal"),
-        (socket.as_fd(), "a socket"),
+        (socket.as_fd(), "a unix socket"),
         (namespace.as_fd(), "a namespace"),
     ];
     for (file, message) in cases {
