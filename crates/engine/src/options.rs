@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dormouse_kernel::HostPid;
+pub use dormouse_resources::file::UnixPeers;
 
 /// What becomes of the tree when its images are complete.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +43,9 @@ pub struct DumpOptions {
     /// A file that has lost the name it was opened by, but has another, is given
     /// a hard link, which the restore takes away again (`--link-remap`).
     pub link_remap: bool,
+    /// What becomes of unix sockets whose peers are not part of the tree
+    /// (`--ext-unix-sk`, `--unix-peer`).
+    pub unix_peers: UnixPeers,
     /// Locks of files and leases are saved (`--file-locks`); otherwise a tree
     /// that holds some is refused.
     pub file_locks: bool,
@@ -63,6 +67,7 @@ impl DumpOptions {
             timeout: Duration::from_secs(10),
             ghost_limit: 1 << 20,
             link_remap: false,
+            unix_peers: UnixPeers::Refuse,
             file_locks: false,
             external: Vec::new(),
         }

@@ -112,6 +112,15 @@ pub(crate) struct Configuration {
     no_default_config: bool,
 }
 
+/// `--unix-peer`
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum UnixPeer {
+    /// Closed.
+    Close,
+    /// Connected again.
+    Reconnect,
+}
+
 /// `dump`
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("root").required(true).args(["tree", "pid"]))]
@@ -148,6 +157,14 @@ pub(crate) struct Dump {
     /// tty[RDEV:DEV], in hexadecimal
     #[arg(long, value_name = "FILE", value_parser = values::external)]
     pub(crate) external: Vec<String>,
+    /// Connect a unix datagram socket again if its peer is not dumped, instead of refusing it; the
+    /// number of an inode is ignored
+    #[arg(short = 'x', long, value_name = "INODE", num_args = 0..=1, require_equals = true)]
+    pub(crate) ext_unix_sk: Option<Option<String>>,
+    /// What becomes of a unix socket whose peer is not dumped: it is connected to the same address
+    /// again, or comes back as if the peer had closed
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) unix_peer: Option<UnixPeer>,
     /// Save locks of files and leases
     #[arg(short = 'l', long)]
     pub(crate) file_locks: bool,

@@ -8,7 +8,9 @@ pub(crate) mod table;
 mod values;
 
 use command::Cli;
-pub(crate) use command::{Check, Command, Demo, Directories, Dump, Output, Restore, Show};
+pub(crate) use command::{
+    Check, Command, Demo, Directories, Dump, Output, Restore, Show, UnixPeer,
+};
 use config::ConfigError;
 pub(crate) use config::Places;
 pub(crate) use getopt::GetoptError;

@@ -137,7 +137,7 @@ pub(crate) const OPTIONS: &[CriuOption] = &[
     flag("exec-cmd", Implemented),
     switch("experimental", Implemented),
     value("ext-mount-map", EXTERNAL).letter('M'),
-    maybe("ext-unix-sk", Concerns("unix sockets")).letter('x'),
+    maybe("ext-unix-sk", Implemented).letter('x'),
     value("external", Implemented),
     switch("extra", Implemented),
     value("feature", Implemented),

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use dormouse_engine::{AfterDump, DumpOptions};
+use dormouse_engine::{AfterDump, DumpOptions, UnixPeers};
 
 use super::{Done, engine, stats};
-use crate::args::Dump;
+use crate::args::{Dump, UnixPeer};
 use crate::failure::Failure;
 use crate::progress::Bar;
 
@@ -24,6 +24,12 @@ pub(super) fn run(dump: &Dump, work: &Path) -> Result<Done, Failure> {
         link_remap: dump.link_remap,
         file_locks: dump.file_locks,
         external: dump.external.clone(),
+        unix_peers: match (dump.unix_peer, &dump.ext_unix_sk) {
+            (Some(UnixPeer::Close), _) => UnixPeers::Close,
+            (Some(UnixPeer::Reconnect), _) => UnixPeers::Reconnect,
+            (None, Some(_)) => UnixPeers::Datagrams,
+            (None, None) => UnixPeers::Refuse,
+        },
         ..DumpOptions::new(dump.root(), dump.images())
     };
     let mut bar = Bar::new("dump");

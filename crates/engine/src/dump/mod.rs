@@ -132,6 +132,7 @@ fn collect_files(
         ghost_limit: options.ghost_limit,
         link_remap: options.link_remap,
         shell_job: options.shell_job,
+        unix_peers: options.unix_peers,
     };
     let cx = CollectCx::new(choices, (&census.probes, &census.tables), index, &ns_pid, &shared)
         .with_controlled(terminals::controlled(frozen))

@@ -11,6 +11,21 @@ use dormouse_kernel::{HostPid, NsPid};
 use super::{Controlled, FdTable, FileId, FileIndex, Probe, UnixSurvey};
 use crate::Result;
 
+/// What becomes of a unix socket whose peer is not part of the checkpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnixPeers {
+    /// The dump is refused.
+    #[default]
+    Refuse,
+    /// A datagram socket is connected to the same address again, as CRIU does it
+    /// (`--ext-unix-sk`); the dump is refused for others.
+    Datagrams,
+    /// It is connected to the same address again, whatever its type.
+    Reconnect,
+    /// It comes back as if its peer had closed.
+    Close,
+}
+
 /// What a user can choose about the reading of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CollectOptions {
@@ -23,11 +38,18 @@ pub struct CollectOptions {
     /// A terminal whose other end is outside of the tree will be the one that
     /// the restore is started on (`--shell-job`).
     pub shell_job: bool,
+    /// What becomes of unix sockets whose peers are not part of the checkpoint.
+    pub unix_peers: UnixPeers,
 }
 
 impl Default for CollectOptions {
     fn default() -> Self {
-        Self { ghost_limit: 1 << 20, link_remap: false, shell_job: false }
+        Self {
+            ghost_limit: 1 << 20,
+            link_remap: false,
+            shell_job: false,
+            unix_peers: UnixPeers::Refuse,
+        }
     }
 }
 

@@ -54,7 +54,7 @@ mod tty;
 mod undo;
 mod unix;
 
-pub use collect::{CollectCx, CollectOptions, SaveShared};
+pub use collect::{CollectCx, CollectOptions, SaveShared, UnixPeers};
 pub use epoll::{ItemProblem, Outsider, SignalItem};
 pub use files::{CreateCx, CreatedFiles, FileRef, Files, FillCx, LoadShared};
 pub use id::{FdTableId, FileId, InodeId};

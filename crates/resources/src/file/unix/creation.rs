@@ -13,6 +13,7 @@ use std::path::PathBuf;
 
 use dormouse_kernel::socket::{SocketOption, UnixAddress};
 use dormouse_puppet::Batch;
+use rustix::io::ioctl_fionbio;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, socket_with};
 
 use super::address::{Address, Binding, Bound, Publish, bind_all, reach};
@@ -110,6 +111,7 @@ pub(super) fn create_all(family: &Family) -> Result<Made> {
     maker.pair_all()?;
     maker.single()?;
     maker.listen_all()?;
+    maker.reconnect()?;
     for (id, file) in &maker.made.files {
         let options = &family.get(*id).spec.options;
         options.apply(file.as_fd())?;
@@ -473,6 +475,23 @@ impl<'a> Maker<'a> {
                 }
             }
             stand_in.run(listen(&|id| family.get(id).spec.backlog.cast_signed()))?;
+        }
+        Ok(())
+    }
+
+    /// Connects streams to others that are not of the checkpoint, without
+    /// waiting for those.
+    fn reconnect(&self) -> Result<()> {
+        for (id, member) in self.family.of_kind(false) {
+            let Link::Outside(name) = &member.link else { continue };
+            let file = &self.made.files[&id];
+            let to = UnixAddress::new(name).expect("checked when it was decoded");
+            let mut batch = Batch::new();
+            connect(&mut batch, file.as_fd(), &to);
+            let failed = || Error::kernel("ioctl", "a unix socket");
+            ioctl_fionbio(file, true).map_err(failed())?;
+            StandIn::new(member.spec.connector.as_ref())?.run(batch)?;
+            ioctl_fionbio(file, false).map_err(failed())?;
         }
         Ok(())
     }

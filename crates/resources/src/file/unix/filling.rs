@@ -124,6 +124,10 @@ impl<'a> Filler<'a> {
                 let to = reach(&address, bound[0].file.as_ref());
                 connect(file, &to).map_err(failed())
             }
+            Link::Outside(name) => {
+                let to = UnixAddress::new(name).expect("checked when it was decoded");
+                connect(file, &to).map_err(failed())
+            }
             Link::None if paired.is_some() => disconnect(file).map_err(failed()),
             _ => Ok(()),
         }

@@ -11,6 +11,8 @@
 //! Create: all at once, as they were made: pairs by `socketpair(2)`, accepted ones
 //! by connecting to whoever listened and accepting, each call by a stand-in for
 //! whoever made it. A peer that has closed is made too, until queues are full.
+//! A peer outside of the tree is refused, or as the user chooses: the socket comes
+//! back connected to the same address, or as if the peer had closed.
 //! Fill: queues, then connections of datagram sockets, shutdowns, and what is in
 //! the way of all that: buffer sizes, filters, credentials to be passed.
 //! Not preserved: `SO_PEERPIDFD` stands for a process that has ended; the pid

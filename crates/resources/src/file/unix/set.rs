@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::creation::{self, Made};
 use super::filling;
-use super::socket::{Connection, Kind, Spec};
+use super::socket::{Connection, Kind, Outside, Spec};
 use crate::Result;
 use crate::file::{FileId, FillCx};
 
@@ -43,6 +43,8 @@ pub(super) enum Link {
     Closed(Vec<u8>),
     /// It waits to be accepted by this one, which has it among those who wait.
     Waiting(FileId),
+    /// To one that is not of the checkpoint, at this address.
+    Outside(Vec<u8>),
     /// It listens, and these wait to be accepted.
     Listening(Vec<FileId>),
 }
@@ -52,8 +54,12 @@ type Wrong = (FileId, &'static str);
 
 impl Set {
     /// Now all sockets are known.
-    pub(super) fn complete(&self, specs: BTreeMap<FileId, Rc<Spec>>) -> Result<(), Wrong> {
-        let family = Family::new(specs)?;
+    pub(super) fn complete(
+        &self,
+        specs: BTreeMap<FileId, Rc<Spec>>,
+        outside: &BTreeMap<u32, Outside>,
+    ) -> Result<(), Wrong> {
+        let family = Family::new(specs, outside)?;
         // Nobody else sets it.
         let _ = self.family.set(family);
         Ok(())
@@ -94,7 +100,10 @@ impl Set {
 }
 
 impl Family {
-    fn new(specs: BTreeMap<FileId, Rc<Spec>>) -> Result<Self, Wrong> {
+    fn new(
+        specs: BTreeMap<FileId, Rc<Spec>>,
+        outside: &BTreeMap<u32, Outside>,
+    ) -> Result<Self, Wrong> {
         let mut by_inode = BTreeMap::new();
         for (&id, spec) in &specs {
             if by_inode.insert(spec.inode, id).is_some() {
@@ -109,6 +118,10 @@ impl Family {
             let link = match &spec.connection {
                 Connection::None => Link::None,
                 Connection::Closed(name) => Link::Closed(name.clone()),
+                Connection::Outside(outside) => Link::Outside(outside.name.clone()),
+                Connection::Peer(inode) if outside.contains_key(inode) => {
+                    Link::Outside(outside[inode].name.clone())
+                }
                 Connection::Peer(inode) | Connection::Waiting(inode) => {
                     let peer = find(inode)?;
                     if specs[&peer].kind != spec.kind {
@@ -134,7 +147,9 @@ impl Family {
                 Link::Listening(_) if !spec.queue.packets.is_empty() => {
                     return Err((id, "it listens, and has something to read"));
                 }
-                Link::None | Link::Waiting(_) if mutual && !spec.queue.packets.is_empty() => {
+                Link::None | Link::Waiting(_) | Link::Outside(_)
+                    if mutual && !spec.queue.packets.is_empty() =>
+                {
                     return Err((id, "it is not connected, and has something to read"));
                 }
                 _ => {}

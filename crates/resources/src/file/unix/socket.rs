@@ -1,7 +1,7 @@
 //! One socket.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -13,7 +13,7 @@ use dormouse_image::proto::files::{FdType, FileEntry};
 use dormouse_image::store::NewPart;
 use dormouse_image::{ImageDir, ImageName};
 use dormouse_kernel::sock_diag::{UnixDiag, UnixPeer};
-use dormouse_kernel::socket::{SocketOption, peer_name};
+use dormouse_kernel::socket::{SocketOption, UnixAddress, peer_name};
 use dormouse_kernel::{Errno, NsPid};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::Shutdown;
@@ -29,7 +29,7 @@ use crate::file::source::SourcePart;
 use crate::file::stand_in::Identity;
 use crate::file::{
     CollectCx, CreateCx, Created, FileId, FileKind, FillCx, FillRank, Holder, ImageSink,
-    ImageSource, Inode, Probe, SocketFamily, Status, Use,
+    ImageSource, Inode, Probe, SocketFamily, Status, UnixPeers, Use,
 };
 use crate::{Error, Result};
 
@@ -102,8 +102,53 @@ pub(super) enum Connection {
     Closed(Vec<u8>),
     /// Nobody yet: the socket with this inode listens.
     Waiting(u32),
+    /// One that is not part of the checkpoint.
+    Outside(Outside),
     /// It listens; these wait to be accepted, by their inodes.
     Listening(Vec<u32>),
+}
+
+/// A socket that is not part of the checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Outside {
+    /// The number of its entry in the images.
+    id: FileId,
+    inode: u32,
+    kind: Kind,
+    /// Where to find another like it.
+    pub(super) name: Vec<u8>,
+}
+
+/// CRIU's mark for an entry that stands for such a socket (`USK_EXTERN`).
+const EXTERN: u32 = 1;
+
+impl Outside {
+    fn encode(&self) -> FileEntry {
+        let Self { id, inode, kind, name } = self;
+        let id = id.as_raw();
+        let usk = UnixSkEntry {
+            id,
+            ino: *inode,
+            kind: kind.as_raw().cast_unsigned(),
+            state: LISTEN,
+            uflags: EXTERN,
+            name: name.clone(),
+            ns_id: Some(NET_NS),
+            ..UnixSkEntry::default()
+        };
+        let kind = Unix::TYPE.into();
+        FileEntry { kind, id, usk: Some(Box::new(usk)), ..FileEntry::default() }
+    }
+
+    fn decode(id: FileId, entry: &UnixSkEntry) -> Result<Self, &'static str> {
+        let kind = i32::try_from(entry.kind).ok().and_then(Kind::from_raw);
+        let name = entry.name.clone();
+        if name.is_empty() || UnixAddress::new(&name).is_none() {
+            return Err("it is outside, and has no address");
+        }
+        let kind = kind.ok_or("its type is none")?;
+        Ok(Self { id, inode: entry.ino, kind, name })
+    }
 }
 
 const ESTABLISHED: u32 = 1;
@@ -146,19 +191,13 @@ impl Connection {
         match listed.peer {
             UnixPeer::None => Ok(Self::None),
             UnixPeer::Socket(inode) if survey.is_ours(inode) => Ok(Self::Peer(inode)),
-            UnixPeer::Socket(inode) => Err(outside(probe, survey.other(inode))),
+            UnixPeer::Socket(inode) => {
+                Self::elsewhere(cx, probe, (socket, listed), survey.other(inode))
+            }
             UnixPeer::Hidden => match survey.waits_for(listed.inode) {
-                None => {
-                    let name = match peer_name(socket) {
-                        Ok(name) => name,
-                        // What it was connected to is gone for good.
-                        Err(Errno::NOTCONN) => Vec::new(),
-                        Err(error) => return Err(Error::kernel("getpeername", &probe.link)(error)),
-                    };
-                    Ok(Self::Closed(name))
-                }
+                None => Self::closed(probe, socket),
                 Some(listener) if !survey.is_ours(listener) => {
-                    Err(outside(probe, survey.other(listener)))
+                    Self::elsewhere(cx, probe, (socket, listed), survey.other(listener))
                 }
                 Some(_) if listed.sent > 0 => Err(unsupported(
                     probe,
@@ -168,6 +207,47 @@ impl Connection {
                 Some(listener) => Ok(Self::Waiting(listener)),
             },
         }
+    }
+}
+
+impl Connection {
+    /// To one that has closed.
+    fn closed(probe: &Probe, socket: BorrowedFd<'_>) -> Result<Self> {
+        match peer_name(socket) {
+            Ok(name) => Ok(Self::Closed(name)),
+            // What it was connected to is gone for good.
+            Err(Errno::NOTCONN) => Ok(Self::Closed(Vec::new())),
+            Err(error) => Err(Error::kernel("getpeername", &probe.link)(error)),
+        }
+    }
+
+    /// To one that is not of the tree: as the user has chosen.
+    fn elsewhere(
+        cx: &CollectCx<'_>,
+        probe: &Probe,
+        (socket, listed): (BorrowedFd<'_>, &UnixDiag),
+        peer: Option<&UnixDiag>,
+    ) -> Result<Self> {
+        let refused = || outside(probe, peer);
+        let kind = Kind::from_raw(listed.kind).ok_or_else(refused)?;
+        match cx.options.unix_peers {
+            UnixPeers::Close => return Self::closed(probe, socket),
+            UnixPeers::Reconnect => {}
+            UnixPeers::Datagrams if kind == Kind::Datagram => {}
+            UnixPeers::Datagrams | UnixPeers::Refuse => return Err(refused()),
+        }
+        // A relative name means nothing without the directory it was given in.
+        let peer = peer.filter(|peer| matches!(peer.name.first(), Some(0 | b'/')));
+        let Some(peer) = peer else { return Err(refused()) };
+        if kind.is_mutual() && listed.received > 0 {
+            return Err(unsupported(
+                probe,
+                "it has yet to read what a peer outside of the checkpoint has sent",
+                "checkpoint the program when it has read that, or with --unix-peer=close",
+            ));
+        }
+        let (id, name) = (cx.fresh_id(), peer.name.clone());
+        Ok(Self::Outside(Outside { id, inode: peer.inode, kind, name }))
     }
 }
 
@@ -185,7 +265,7 @@ fn outside(probe: &Probe, peer: Option<&UnixDiag>) -> Error {
         object: "a unix socket",
         detail,
         reason: "its peer belongs to a process that is not part of the checkpoint",
-        hint: "checkpoint the tree that the other process belongs to as well",
+        hint: "see --unix-peer, or checkpoint the tree that the other process belongs to as well",
     }
 }
 
@@ -249,7 +329,7 @@ impl Spec {
         };
         let connection = Connection::collect(cx, probe, (socket, &listed))?;
         let connector = match connection {
-            Connection::Waiting(_) => holder(cx, probe)?,
+            Connection::Waiting(_) | Connection::Outside(_) => holder(cx, probe)?,
             _ => None,
         };
         let peek_offset = SocketOption::of_socket(libc::SO_PEEK_OFF);
@@ -298,6 +378,7 @@ impl Spec {
         let (number, peer) = match connection {
             Connection::None => (CLOSE, 0),
             Connection::Peer(inode) | Connection::Waiting(inode) => (ESTABLISHED, *inode),
+            Connection::Outside(outside) => (ESTABLISHED, outside.inode),
             Connection::Closed(name) => {
                 state.closed_peer = Some(name.clone());
                 (ESTABLISHED, 0)
@@ -335,7 +416,7 @@ impl Spec {
         let kind = i32::try_from(entry.kind).ok().and_then(Kind::from_raw);
         let kind = kind.ok_or("its type is none")?;
         if entry.uflags != 0 {
-            return Err("its peer is not part of the checkpoint, which is not restored yet");
+            return Err("a plugin looks after it");
         }
         let state = entry.dormouse.clone().unwrap_or_default();
         let connection = match (entry.state, entry.peer, state.closed_peer.clone()) {
@@ -394,15 +475,19 @@ fn decode_identity(entry: &UnixCredEntry) -> Result<Identity, &'static str> {
 
 /// `sk-queues.img`, to be written.
 #[derive(Default)]
-struct Sink(BTreeMap<FileId, Rc<Spec>>);
+struct Sink {
+    sockets: BTreeMap<FileId, Rc<Spec>>,
+    /// By inode.
+    outside: BTreeSet<u32>,
+}
 
 impl SinkPart for Sink {
     fn finish(self: Box<Self>, dump: &NewPart) -> Result<()> {
-        if self.0.values().all(|spec| spec.queue.packets.is_empty()) {
+        if self.sockets.values().all(|spec| spec.queue.packets.is_empty()) {
             return Ok(());
         }
         let mut writer = dump.writer(ImageName::SkQueues)?;
-        for (&id, spec) in &self.0 {
+        for (&id, spec) in &self.sockets {
             for (entry, bytes) in spec.queue.encode(id) {
                 writer.put(&entry)?;
                 writer.put_payload(bytes)?;
@@ -417,6 +502,8 @@ struct Source {
     queues: BTreeMap<FileId, Queue>,
     set: Rc<Set>,
     sockets: RefCell<BTreeMap<FileId, Rc<Spec>>>,
+    /// By inode.
+    outside: BTreeMap<u32, Outside>,
 }
 
 impl SourcePart for Source {
@@ -430,7 +517,8 @@ impl SourcePart for Source {
                 queues.entry(FileId::from_raw(entry.id_for)).or_default().packets.push(packet);
             }
         }
-        Ok(Self { queues, set: Rc::default(), sockets: RefCell::default() })
+        let (set, sockets) = (Rc::default(), RefCell::default());
+        Ok(Self { queues, set, sockets, outside: BTreeMap::new() })
     }
 
     fn end(self) -> Result<()> {
@@ -439,7 +527,7 @@ impl SourcePart for Source {
             return Err(corrupt(ImageName::SkQueues, "packet for socket", id.as_raw(), reason));
         }
         self.set
-            .complete(self.sockets.take())
+            .complete(self.sockets.take(), &self.outside)
             .map_err(|(id, reason)| corrupt(ImageName::Files, Unix::NAME, id.as_raw(), reason))
     }
 }
@@ -460,7 +548,13 @@ impl FileKind for Unix {
 
     fn encode(&self, id: FileId, images: &mut ImageSink<'_>) -> Result<()> {
         let Self { status, spec, set: _ } = self;
-        images.part::<Sink>().0.insert(id, Rc::clone(spec));
+        let sink = images.part::<Sink>();
+        sink.sockets.insert(id, Rc::clone(spec));
+        if let Connection::Outside(outside) = &spec.connection
+            && sink.outside.insert(outside.inode)
+        {
+            images.put(outside.id, outside.encode());
+        }
         let (flags, fown) = status.encode();
         let usk = UnixSkEntry { id: id.as_raw(), flags, fown, ..spec.encode() };
         let entry = FileEntry {
@@ -482,6 +576,15 @@ impl FileKind for Unix {
             return Err(wrong("its two numbers differ"));
         }
         let status = Status::decode(Self::NAME, id, entry.flags, &entry.fown)?;
+        if entry.uflags == EXTERN && entry.peer == 0 {
+            // It only lends its address to those that name its inode.
+            images.share(id);
+            let outside = Outside::decode(id, entry).map_err(wrong)?;
+            images.part::<Source>()?.outside.insert(entry.ino, outside);
+            let like = UnixSkEntry { uflags: 0, state: CLOSE, ..entry.clone() };
+            let spec = Rc::new(Spec::decode(&like, Queue::default()).map_err(wrong)?);
+            return Ok(Self { status, spec, set: None });
+        }
         let queue = images.part::<Source>()?.queues.remove(&id).unwrap_or_default();
         for &file in queue.packets.iter().flat_map(|packet| &packet.rights) {
             let place = (ImageName::SkQueues, "packet for socket", u64::from(id.as_raw()));
