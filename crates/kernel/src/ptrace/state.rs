@@ -7,6 +7,7 @@ use super::task::Stopped;
 use crate::Addr;
 use crate::Errno;
 use crate::signal::{SigInfo, SigSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// One of the two queues of signals that a task takes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,11 +69,14 @@ impl Stopped {
     ///
     /// `ENODEV` on processors without `XSAVE`.
     pub fn xstate(&self) -> Result<Vec<u8>, Error> {
-        // AVX-512 needs less than 4 KiB, the tiles of AMX less than 12.
-        let mut bytes = vec![0; 4096];
+        // AVX-512 needs less than 4 KiB, the tiles of AMX less than 12. What was enough for one
+        // task is so for the next: the kernel gives all of them the same.
+        static ENOUGH: AtomicUsize = AtomicUsize::new(4096);
+        let mut bytes = vec![0; ENOUGH.load(Ordering::Relaxed)];
         loop {
             let len = raw::xstate(self.tid(), &mut bytes)?;
             if len < bytes.len() {
+                ENOUGH.fetch_max(bytes.len(), Ordering::Relaxed);
                 bytes.truncate(len);
                 return Ok(bytes);
             }
