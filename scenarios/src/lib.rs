@@ -29,6 +29,7 @@ mod creds;
 mod epoll;
 mod files;
 mod fs;
+mod inet;
 mod locks;
 mod memory;
 mod pipes;

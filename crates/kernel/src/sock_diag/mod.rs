@@ -4,9 +4,11 @@
 //! listing is that of one network namespace, which is that of the thread which
 //! opened the [`SockDiag`].
 
+mod inet;
 mod message;
 mod unix;
 
+pub use inet::InetDiag;
 pub use message::{Attributes, Malformed};
 pub use unix::{UnixDiag, UnixFile, UnixPeer};
 

@@ -20,7 +20,7 @@ const TCP_ZEROCOPY_RECEIVE: SocketOption = SocketOption::new(libc::IPPROTO_TCP, 
 
 /// The options by which `iptables(8)` and its like replace tables: counters
 /// are written to an address.
-const TABLES: std::ops::RangeInclusive<i32> = 64..=95;
+const TABLES: std::ops::RangeInclusive<i32> = 64..=65;
 
 impl SocketOption {
     /// An option of any socket.

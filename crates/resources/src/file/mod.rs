@@ -28,6 +28,7 @@ mod fifo;
 mod files;
 mod id;
 mod index;
+mod inet;
 mod inherit;
 mod inotify;
 mod kind;

@@ -141,6 +141,8 @@ registry! {
         Timerfd(super::timerfd::Timerfd),
         /// A signalfd.
         Signalfd(super::signalfd::Signalfd),
+        /// An internet socket.
+        Inet(super::inet::Inet),
         /// An epoll.
         Epoll(super::epoll::Epoll),
         /// A terminal.
@@ -150,7 +152,6 @@ registry! {
     }
     refused {
         Undefined => Undefined,
-        InetSk => Socket,
         PacketSk => Socket,
         Fanotify => Fanotify,
         NetlinkSk => Socket,

@@ -305,7 +305,9 @@ impl SocketOptions {
             }
         }
         self.apply_numbers(socket, true)?;
-        if let Some(locks) = self.buffer_locks {
+        // MPTCP sockets tell it and do not take it.
+        let now = option(SO_BUF_LOCK).get(socket).ok().map(i32::cast_unsigned);
+        if let Some(locks) = self.buffer_locks.filter(|&locks| now != Some(locks)) {
             option(SO_BUF_LOCK).set(socket, locks.cast_signed()).map_err(failed())?;
         }
         if !self.filter.is_empty() {

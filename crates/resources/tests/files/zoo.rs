@@ -85,6 +85,7 @@ pub(crate) fn zoo() -> Zoo {
     }
     let (stream, _) = UnixStream::pair().unwrap();
     let (reg, pipe) = (Claimed(FdType::Reg), Claimed(FdType::Pipe));
+    let inet = Claimed(FdType::InetSk);
     let network = |family, kind| socket(family, kind, None).unwrap();
     let terminal = rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR).unwrap();
     dormouse_kernel::terminal::set_locked(&terminal, false).unwrap();
@@ -120,8 +121,8 @@ pub(crate) fn zoo() -> Zoo {
         ("a terminal", terminal, Claimed(FdType::Tty)),
         ("a Unix stream", stream.into(), Claimed(FdType::UnixSk)),
         ("a datagram", UnixDatagram::unbound().unwrap().into(), Claimed(FdType::UnixSk)),
-        ("TCP", network(AddressFamily::INET, SocketType::STREAM), Refused(Refusal::Socket)),
-        ("UDP", network(AddressFamily::INET6, SocketType::DGRAM), Refused(Refusal::Socket)),
+        ("TCP", network(AddressFamily::INET, SocketType::STREAM), inet),
+        ("UDP", network(AddressFamily::INET6, SocketType::DGRAM), inet),
         ("netlink", network(AddressFamily::NETLINK, SocketType::RAW), Refused(Refusal::Socket)),
         (
             "a timerfd",

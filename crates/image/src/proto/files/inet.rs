@@ -57,6 +57,27 @@ pub struct InetSkEntry {
     pub shutdown: Option<i32>,
     #[prost(message, optional, tag = "20")]
     pub tcp_opts: Option<TcpOptsEntry>,
+    /// Dormouse: options that CRIU has no field for.
+    #[prost(message, repeated, tag = "20000")]
+    pub more: Vec<InetMoreOptEntry>,
+    /// Dormouse: user and group that own the socket.
+    #[prost(uint32, optional, tag = "20001")]
+    pub uid: Option<u32>,
+    #[prost(uint32, optional, tag = "20002")]
+    pub gid: Option<u32>,
+}
+
+/// Dormouse: an option of a protocol.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct InetMoreOptEntry {
+    /// `IPPROTO_*`.
+    #[prost(uint32, required, tag = "1")]
+    pub level: u32,
+    #[prost(uint32, required, tag = "2")]
+    pub name: u32,
+    /// As the kernel gives it.
+    #[prost(bytes = "vec", required, tag = "3")]
+    pub value: Vec<u8>,
 }
 
 /// `ip_opts_entry`.

@@ -1,0 +1,112 @@
+//! Internet sockets: `include/uapi/linux/inet_diag.h`.
+
+use super::{Attributes, Error, Malformed, SockDiag};
+use crate::Errno;
+use rustix::net::Shutdown;
+
+/// A TCP, MPTCP, UDP or UDP-Lite socket that has a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InetDiag {
+    /// Its inode number; zero if no file is open on it any more.
+    pub inode: u32,
+    /// `TCP_*`: its state.
+    pub state: u8,
+    /// Directions that are shut down.
+    pub shutdown: Option<Shutdown>,
+    /// Whether it signs its segments (`TCP_MD5SIG`).
+    pub signed: bool,
+}
+
+/// `INET_DIAG_REQ_PROTOCOL`: protocols with numbers above 255.
+const REQUEST_PROTOCOL: u16 = 3;
+const INET_DIAG_SHUTDOWN: u16 = 8;
+const INET_DIAG_MD5SIG: u16 = 18;
+
+impl SockDiag {
+    /// Lists the sockets of a family (`AF_INET` or `AF_INET6`) and protocol
+    /// that have a port, in no order; none if the kernel lacks the protocol.
+    ///
+    /// Others come and go meanwhile, see [`Self::unix`].
+    ///
+    /// # Errors
+    /// The kernel does not list them (`CONFIG_INET_DIAG`).
+    pub fn inet(&self, family: i32, protocol: i32) -> Result<Vec<InetDiag>, Error> {
+        // struct inet_diag_req_v2: family, protocol, ext, padding, states, id.
+        let mut request = vec![0; 56];
+        request[0] = family as u8;
+        request[1] = u8::try_from(protocol).unwrap_or(libc::IPPROTO_RAW as u8);
+        request[4..8].copy_from_slice(&u32::MAX.to_ne_bytes());
+        if u8::try_from(protocol).is_err() {
+            request.extend([8_u16, REQUEST_PROTOCOL].map(u16::to_ne_bytes).as_flattened());
+            request.extend(protocol.to_ne_bytes());
+        }
+        let mut found = Vec::new();
+        let listed = self.list(&request, |answer| {
+            found.push(parse(answer)?);
+            Ok(())
+        });
+        match listed {
+            Err(Error::Refused { source: Errno::NOENT, .. }) => Ok(Vec::new()),
+            listed => listed.map(|()| found),
+        }
+    }
+}
+
+/// `struct inet_diag_msg` (family, state, timer, retransmits, id, expiry,
+/// queues, user, inode) and its attributes.
+fn parse(answer: &[u8]) -> Result<InetDiag, Malformed> {
+    const FIXED: usize = 72;
+    let (fixed, attributes) = answer.split_at_checked(FIXED).ok_or(Malformed)?;
+    let inode = fixed.last_chunk().map(|&bytes| u32::from_ne_bytes(bytes)).ok_or(Malformed)?;
+    let mut socket = InetDiag { inode, state: fixed[1], shutdown: None, signed: false };
+    for attribute in Attributes::new(attributes) {
+        match attribute? {
+            // RCV_SHUTDOWN and SEND_SHUTDOWN.
+            (INET_DIAG_SHUTDOWN, value) => {
+                socket.shutdown = match value.first().ok_or(Malformed)? & 3 {
+                    1 => Some(Shutdown::Read),
+                    2 => Some(Shutdown::Write),
+                    3 => Some(Shutdown::Both),
+                    _ => None,
+                };
+            }
+            (INET_DIAG_MD5SIG, value) => socket.signed = !value.is_empty(),
+            _ => {}
+        }
+    }
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SockDiag;
+    use rustix::fs::fstat;
+    use rustix::net::Shutdown;
+    use std::net::{Shutdown as Direction, TcpListener, TcpStream, UdpSocket};
+    use std::os::fd::AsFd;
+
+    fn inode(file: impl AsFd) -> u32 {
+        u32::try_from(fstat(file).unwrap().st_ino).unwrap()
+    }
+
+    #[test]
+    fn connections_are_listed() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let one = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        one.shutdown(Direction::Write).unwrap();
+        let listed = SockDiag::open().unwrap().inet(libc::AF_INET, libc::IPPROTO_TCP).unwrap();
+        let find = |inode| listed.iter().find(|socket| socket.inode == inode).unwrap();
+        assert_eq!(find(inode(&listener)).state, 10);
+        assert_eq!(find(inode(&one)).shutdown, Some(Shutdown::Write));
+    }
+
+    #[test]
+    fn datagram_sockets_are_listed_and_absent_protocols_are_empty() {
+        let socket = UdpSocket::bind("[::1]:0").unwrap();
+        let diag = SockDiag::open().unwrap();
+        let listed = diag.inet(libc::AF_INET6, libc::IPPROTO_UDP).unwrap();
+        assert!(listed.iter().any(|listed| listed.inode == inode(&socket)));
+        assert_eq!(diag.inet(libc::AF_INET, 254).unwrap(), []);
+        diag.inet(libc::AF_INET, libc::IPPROTO_MPTCP).unwrap();
+    }
+}

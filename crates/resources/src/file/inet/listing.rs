@@ -1,0 +1,80 @@
+//! What the kernel lists of all sockets at once, and what a new one is like.
+
+use std::collections::{BTreeMap, btree_map::Entry};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use dormouse_kernel::Errno;
+use dormouse_kernel::sock_diag::{InetDiag, SockDiag};
+use dormouse_kernel::socket::SocketOption;
+use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with};
+
+use super::options::{Kind, ProtocolOptions};
+use crate::{Error, Result};
+
+/// Makes a socket of the kind.
+pub(super) fn make(kind: Kind) -> Result<OwnedFd, Errno> {
+    let family = AddressFamily::from_raw(kind.family as u16);
+    let protocol = u32::try_from(kind.protocol).ok().and_then(std::num::NonZeroU32::new);
+    let type_ = SocketType::from_raw(kind.kind.cast_unsigned());
+    socket_with(family, type_, SocketFlags::CLOEXEC, protocol.map(Protocol::from_raw))
+}
+
+/// What the sockets of a dump share.
+#[derive(Default)]
+pub(super) struct Listing {
+    listed: BTreeMap<(i32, i32), BTreeMap<u32, InetDiag>>,
+    fresh: BTreeMap<Kind, ProtocolOptions>,
+    namespace: Option<[u8; 8]>,
+}
+
+/// `SO_NETNS_COOKIE`.
+const NAMESPACE: SocketOption = SocketOption::of_socket(71);
+
+fn namespace(socket: BorrowedFd<'_>) -> Result<[u8; 8]> {
+    let mut cookie = [0; 8];
+    NAMESPACE
+        .get_into(socket, &mut cookie)
+        .map_err(Error::kernel("SO_NETNS_COOKIE", "a socket"))?;
+    Ok(cookie)
+}
+
+impl Listing {
+    /// What `sock_diag` says of a socket, if it lists it.
+    pub(super) fn of(&mut self, kind: Kind, inode: u32) -> Result<Option<InetDiag>> {
+        if kind.is_raw() || !(kind.is_stream() || kind.is_udp()) {
+            return Ok(None);
+        }
+        let listed = match self.listed.entry((kind.family, kind.protocol)) {
+            Entry::Occupied(listed) => listed.into_mut(),
+            Entry::Vacant(place) => {
+                let all = SockDiag::open()?.inet(kind.family, kind.protocol)?;
+                place.insert(all.into_iter().map(|socket| (socket.inode, socket)).collect())
+            }
+        };
+        Ok(listed.get(&inode).copied())
+    }
+
+    /// The options of a new socket.
+    pub(super) fn fresh(&mut self, kind: Kind) -> Result<&ProtocolOptions> {
+        match self.fresh.entry(kind) {
+            Entry::Occupied(fresh) => Ok(fresh.into_mut()),
+            Entry::Vacant(place) => {
+                let socket = make(kind).map_err(Error::kernel("socket", "a new socket"))?;
+                Ok(place.insert(ProtocolOptions::read(socket.as_fd(), kind)?))
+            }
+        }
+    }
+
+    /// Whether a socket is of the network namespace this process is in.
+    pub(super) fn is_at_home(&mut self, socket: BorrowedFd<'_>, kind: Kind) -> Result<bool> {
+        let home = match self.namespace {
+            Some(home) => home,
+            None => {
+                let own = make(Kind { kind: libc::SOCK_DGRAM, protocol: 0, ..kind })
+                    .map_err(Error::kernel("socket", "a new socket"))?;
+                *self.namespace.insert(namespace(own.as_fd())?)
+            }
+        };
+        Ok(namespace(socket)? == home)
+    }
+}

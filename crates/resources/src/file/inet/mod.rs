@@ -1,0 +1,25 @@
+//! Internet sockets: TCP, MPTCP listeners, UDP, UDP-Lite, ICMP echo, raw.
+//!
+//! Kernel object: `struct inet_sock`, with the addresses of both sides, the
+//! state of its protocol, and options.
+//! Truth from: `getsockopt(2)` and `getsockname(2)` on a duplicate; which
+//! directions are shut down, and whether segments are signed, by `sock_diag`,
+//! listed once for each family and protocol.
+//! Image: `inet_sk_entry`. Options that CRIU has no field for, and the owner,
+//! are in fields of our own.
+//! Create: `socket(2)`: new, so that epolls find it as they expect.
+//! Fill: contents: options, then addresses, then all that listens, then peers.
+//! Not preserved: options that the kernel only takes (`TCP_MD5SIG` is refused,
+//! programs of `SO_ATTACH_REUSEPORT_*BPF`, the interface of `IP_MULTICAST_IF`
+//! where it was given by number, `TCP_QUICKACK`, IPsec policies, memberships
+//! of multicast groups); whether an address was bound or given by `connect`.
+//! Refused: connections of TCP, and those that wait to be accepted; datagrams
+//! that are queued or held back; SCTP and other protocols; other network
+//! namespaces.
+//! Scenarios: `scenarios/src/inet`.
+
+mod listing;
+mod options;
+mod socket;
+
+pub(super) use socket::Inet;

@@ -1,0 +1,15 @@
+//! Internet sockets: listening, bound and connected ones, with their options.
+
+pub(crate) mod connected;
+pub(crate) mod corked;
+pub(crate) mod device;
+pub(crate) mod listen;
+pub(crate) mod mptcp_listen;
+pub(crate) mod options;
+mod place;
+pub(crate) mod raw;
+pub(crate) mod reuse_port;
+pub(crate) mod udp;
+pub(crate) mod udp_queued;
+pub(crate) mod unconnected;
+pub(crate) mod watched;

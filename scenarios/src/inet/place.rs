@@ -1,0 +1,69 @@
+//! Addresses that no other scenario uses at the same time, and options by number.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use rustix::net::{AddressFamily, Protocol, SocketType, socket};
+
+use crate::Context;
+
+/// The loopback address and port `number` of this scenario. Ports are below those that the kernel
+/// chooses from.
+pub(super) fn v4(cx: &Context, number: u16) -> SocketAddr {
+    let hash = hash(cx);
+    let [_, a, b, c] = (hash as u32).to_be_bytes();
+    SocketAddr::new(Ipv4Addr::new(127, a, b, c.clamp(1, 254)).into(), port(hash, number))
+}
+
+/// The same of IPv6, which has one loopback address only.
+pub(super) fn v6(cx: &Context, number: u16) -> SocketAddr {
+    SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port(hash(cx), number))
+}
+
+fn port(hash: u64, number: u16) -> u16 {
+    10_000 + (hash >> 32) as u16 % 2200 * 10 + number
+}
+
+fn hash(cx: &Context) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    cx.path("").hash(&mut hasher);
+    hasher.finish()
+}
+
+/// A socket of the protocol.
+pub(super) fn inet(v6: bool, kind: SocketType, protocol: Option<Protocol>) -> OwnedFd {
+    let family = if v6 { AddressFamily::INET6 } else { AddressFamily::INET };
+    socket(family, kind, protocol).expect("socket")
+}
+
+/// Reads an option.
+pub(super) fn option(file: impl AsFd, (level, name): (i32, i32)) -> Result<Vec<u8>, i32> {
+    let mut value = vec![0_u8; 64];
+    let mut len = value.len() as libc::socklen_t;
+    let fd = file.as_fd().as_raw_fd();
+    // SAFETY: at most `len` bytes are written.
+    let result =
+        unsafe { libc::getsockopt(fd, level, name, value.as_mut_ptr().cast(), &raw mut len) };
+    value.truncate(len as usize);
+    if result == 0 { Ok(value) } else { Err(errno()) }
+}
+
+/// Sets an option to a number.
+#[track_caller]
+pub(super) fn set(file: impl AsFd, (level, name): (i32, i32), value: i32) {
+    set_bytes(file, (level, name), &value.to_ne_bytes());
+}
+
+/// Sets an option.
+#[track_caller]
+pub(super) fn set_bytes(file: impl AsFd, (level, name): (i32, i32), value: &[u8]) {
+    let (fd, len) = (file.as_fd().as_raw_fd(), value.len() as libc::socklen_t);
+    // SAFETY: `len` bytes are read.
+    let result = unsafe { libc::setsockopt(fd, level, name, value.as_ptr().cast(), len) };
+    assert_eq!((result, 0), (0, 0), "option {level}:{name}: {}", errno());
+}
+
+fn errno() -> i32 {
+    std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}

@@ -1,0 +1,48 @@
+//! Raw sockets of a protocol that nobody uses, with their filters and options.
+//!
+//! Verified: protocol, address, `IP_HDRINCL`, the filter of ICMP types.
+//! CRIU: works.
+
+use std::net::SocketAddr;
+
+use rustix::net::{Protocol, SocketType, bind, getsockname, ipproto};
+
+use super::place::{inet, option, set, set_bytes, v4};
+use crate::facts::Users;
+use crate::{Context, Scenario};
+
+pub(crate) const SCENARIO: Scenario =
+    Scenario::new(module_path!(), run).users(Users::Root).dump_faults();
+
+const HDRINCL: (i32, i32) = (libc::IPPROTO_IP, 3);
+const ICMP_FILTER: (i32, i32) = (libc::IPPROTO_RAW, 1);
+const ICMPV6_FILTER: (i32, i32) = (libc::IPPROTO_ICMPV6, 1);
+const PROTOCOL: (i32, i32) = (libc::SOL_SOCKET, libc::SO_PROTOCOL);
+
+fn run(cx: &mut Context) {
+    let unused = Protocol::from_raw(std::num::NonZeroU32::new(253).expect("not zero"));
+    let sockets = [
+        inet(false, SocketType::RAW, Some(unused)),
+        inet(false, SocketType::RAW, Some(ipproto::ICMP)),
+        inet(true, SocketType::RAW, Some(ipproto::ICMPV6)),
+    ];
+    bind(&sockets[0], &SocketAddr::new(v4(cx, 0).ip(), 0)).expect("bind");
+    set(&sockets[0], HDRINCL, 1);
+    // Nothing gets through.
+    set(&sockets[1], ICMP_FILTER, -1);
+    set_bytes(&sockets[2], ICMPV6_FILTER, &[0xff; 32]);
+    let read = || {
+        [&sockets[0], &sockets[1], &sockets[2]].map(|socket| {
+            let options = [PROTOCOL, HDRINCL, ICMP_FILTER, ICMPV6_FILTER];
+            let address = getsockname(socket).ok().and_then(|any| SocketAddr::try_from(any).ok());
+            (address, options.map(|name| option(socket, name)))
+        })
+    };
+    let before = read();
+
+    cx.ready_and_wait();
+
+    for (now, before) in read().iter().zip(&before) {
+        check_eq!(now, before, "a raw socket");
+    }
+}
