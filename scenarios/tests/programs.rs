@@ -226,7 +226,8 @@ def await_front(name):
 expect(rb"\$ ")
 type_in("stty -echo\n")
 expect(rb"\$ ")
-for n in range(60):
+for n in range(80):
+    time.sleep(0.04)
     type_in(f"echo begun {n}; sleep 1000\n")
     expect(b"begun %d" % n)
     await_front("sleep")
