@@ -4,11 +4,13 @@ use std::process::ExitCode;
 
 mod epoll;
 mod interop;
+mod supported;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words[..] {
+        ["supported"] => told(supported::run()),
         ["interop", ref options @ ..] => told(interop::run(options)),
         ["interop-table"] => told(interop::table()),
         ["epoll", ref options @ ..] => told(epoll::run(options)),
@@ -27,6 +29,6 @@ fn told<E: std::fmt::Display>(result: Result<ExitCode, E>) -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: xtask (interop | epoll) [--criu PATH]");
+    eprintln!("usage: xtask (interop | epoll) [--criu PATH] | supported");
     ExitCode::FAILURE
 }

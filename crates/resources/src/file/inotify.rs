@@ -80,6 +80,8 @@ enum Place {
 const MAX_NUMBER: i32 = 1 << 20;
 /// Bytes of a handle in the image (`FhEntry`).
 const HANDLE_WORDS: usize = 16;
+/// A mask that nothing matches: the kernel reports this by itself.
+const IN_IGNORED: u32 = 0x8000;
 /// Room for some events, in bytes.
 const EVENTS: usize = 64 << 10;
 /// An event without a name, in bytes.
@@ -102,7 +104,12 @@ impl FileSystems {
         if let Entry::Vacant(place) = self.roots.entry(key) {
             let mounts = ProcDir::of_self()?.mounts()?;
             let on_it = mounts.iter().filter(|mount| mount.device == device);
-            place.insert(on_it.filter_map(|mount| directory(&mount.mount_point)).next());
+            // Another mount may cover it.
+            let is_it = |root: &OwnedFd| {
+                fstat(root).is_ok_and(|stat| DeviceId::from_stat(stat.st_dev) == device)
+            };
+            let roots = on_it.filter_map(|mount| root(&mount.mount_point));
+            place.insert(roots.filter(is_it).next());
         }
         Ok(self.roots[&key].as_ref().map(AsFd::as_fd))
     }
@@ -122,7 +129,7 @@ impl FileSystems {
     }
 }
 
-fn directory(path: &Path) -> Option<OwnedFd> {
+fn root(path: &Path) -> Option<OwnedFd> {
     open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
 }
 
@@ -272,7 +279,7 @@ impl Inotify {
         let unused_file =
             memfd_create("inotify", MemfdFlags::CLOEXEC).map_err(failed("memfd_create"))?;
         let placeholder = own_path(unused_file.as_fd());
-        let mut next = 1;
+        let (mut next, mut targets) = (1, Vec::new());
         for (&number, watch) in &self.watches {
             for _ in next..number {
                 let unused = inotify::add_watch(file, &placeholder, inotify::WatchFlags::ATTRIB)
@@ -280,17 +287,27 @@ impl Inotify {
                 inotify::remove_watch(file, unused).map_err(failed("inotify_rm_watch"))?;
             }
             let target = watch.open(cx, file_systems)?;
-            let mask = inotify::WatchFlags::from_bits_retain(watch.mask);
-            let given = inotify::add_watch(file, own_path(target.as_fd()), mask)
+            // It asks for nothing, as what comes is taken out below.
+            let nothing = inotify::WatchFlags::from_bits_retain(IN_IGNORED);
+            let given = inotify::add_watch(file, own_path(target.as_fd()), nothing)
                 .map_err(failed("inotify_add_watch"))?;
             if given != number {
                 return Err(failed("inotify_add_watch")(Errno::EXIST));
             }
+            targets.push((target, watch.mask));
             next = number + 1;
         }
         // What was reported is of this restore's own making.
         take(file, u64::MAX)?;
-        if self.has_lost { overflow(file, &placeholder) } else { Ok(()) }
+        if self.has_lost {
+            overflow(file, &placeholder)?;
+        }
+        for (target, mask) in targets {
+            let mask = inotify::WatchFlags::from_bits_retain(mask);
+            inotify::add_watch(file, own_path(target.as_fd()), mask)
+                .map_err(failed("inotify_add_watch"))?;
+        }
+        Ok(())
     }
 }
 
@@ -312,7 +329,7 @@ fn overflow(file: BorrowedFd<'_>, placeholder: &Path) -> Result<()> {
     let unused = inotify::add_watch(file, placeholder, events);
     let unused = unused.map_err(failed("inotify_add_watch"))?;
     let mut before = None;
-    // Until the queue takes no more: one event is of 16 bytes, without a name.
+    // Until the queue takes no more.
     loop {
         let waiting = ioctl_fionread(file).map_err(failed("FIONREAD"))?;
         if before.replace(waiting) == Some(waiting) {
