@@ -90,6 +90,13 @@ fn forget_numbers(entry: &mut FileEntry) {
     if let Some(isk) = &mut entry.isk {
         isk.ino = 0;
     }
+    if let Some(usk) = &mut entry.usk {
+        usk.ino = 0;
+        // Whoever made the socket: here, no task of the tree comes back.
+        for peer in usk.dormouse.iter_mut().filter_map(|state| state.peer_cred.as_mut()) {
+            peer.pid = 0;
+        }
+    }
     if let Some(pipe) = &mut entry.pipe {
         pipe.pipe_id = 0;
     }
