@@ -103,7 +103,11 @@ impl Program {
                 }
             }
             let images = dir.join(format!("images-{number}"));
-            running.freeze(checkpointer, &images, self.options)?;
+            match running.freeze(checkpointer, &images, self.options) {
+                // It has come to its end between being looked at and being frozen.
+                Err(Failure::Command { .. }) if number > 1 && running.is_over() => break,
+                frozen => frozen?,
+            }
             // They can be large.
             fs::remove_dir_all(&images).map_err(io_failure("remove", &images))?;
         }
