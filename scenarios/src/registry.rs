@@ -206,6 +206,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::threads::own_creds::SCENARIO,
     &crate::threads::own_files::SCENARIO,
     &crate::threads::own_fs::SCENARIO,
+    &crate::threads::properties::SCENARIO,
     &crate::threads::robust::SCENARIO,
     &crate::threads::rseq::SCENARIO,
     &crate::threads::tls::SCENARIO,

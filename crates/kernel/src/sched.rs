@@ -46,7 +46,8 @@ pub struct Error {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct SchedAttr {
-    size: u32,
+    /// Of the structure as the kernel wrote it, in bytes; it is not read back.
+    pub size: u32,
     /// `SCHED_*`.
     pub policy: u32,
     /// `SCHED_FLAG_*`.
@@ -70,6 +71,32 @@ pub struct SchedAttr {
 
 /// `SCHED_ATTR_SIZE_VER1`.
 const _: () = assert!(size_of::<SchedAttr>() == 56);
+
+impl SchedAttr {
+    /// As the kernel reads it.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; size_of::<Self>()] {
+        let mut bytes = [0; size_of::<Self>()];
+        let &Self { size: _, policy, flags, nice, priority, .. } = self;
+        let &Self { runtime, deadline, period, util_min, util_max, .. } = self;
+        let mut at = 0;
+        let mut put = |word: &[u8]| {
+            bytes[at..at + word.len()].copy_from_slice(word);
+            at += word.len();
+        };
+        put(&(size_of::<Self>() as u32).to_ne_bytes());
+        put(&policy.to_ne_bytes());
+        put(&flags.to_ne_bytes());
+        put(&nice.to_ne_bytes());
+        put(&priority.to_ne_bytes());
+        for nanoseconds in [runtime, deadline, period] {
+            put(&nanoseconds.to_ne_bytes());
+        }
+        put(&util_min.to_ne_bytes());
+        put(&util_max.to_ne_bytes());
+        bytes
+    }
+}
 
 /// How a task is scheduled.
 ///
@@ -122,6 +149,33 @@ impl CpuSet {
             words.pop();
         }
         Self(words)
+    }
+
+    /// Where the kernel lists the processors that can be used.
+    pub const ONLINE: &'static str = "/sys/devices/system/cpu/online";
+
+    /// All processors that can be used.
+    ///
+    /// # Errors
+    ///
+    /// There is no [`Self::ONLINE`], or it is no list of ranges.
+    pub fn online() -> Result<Self, Errno> {
+        let text = std::fs::read_to_string(Self::ONLINE)
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        Self::parse(text.trim_end()).ok_or(Errno::PROTO)
+    }
+
+    /// From a list of ranges, as `0-3,8`.
+    fn parse(list: &str) -> Option<Self> {
+        let mut words = Vec::new();
+        for range in list.split(',') {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            for cpu in first.parse::<usize>().ok()?..=last.parse::<usize>().ok()? {
+                words.resize(words.len().max(cpu / 64 + 1), 0);
+                words[cpu / 64] |= 1 << (cpu % 64);
+            }
+        }
+        Some(Self::from_words(words))
     }
 
     /// The words, without trailing zeros.
@@ -297,5 +351,20 @@ mod tests {
         let set = CpuSet::from_words(vec![0b101, 1 << 63, 0, 0]);
         assert_eq!(set.words(), [0b101, 1 << 63]);
         assert_eq!(set.iter().collect::<Vec<_>>(), [0, 2, 127]);
+    }
+
+    #[test]
+    fn a_list_of_processors_is_understood() {
+        assert_eq!(CpuSet::parse("0,2,127").unwrap().words(), [0b101, 1 << 63]);
+        assert_eq!(CpuSet::parse("1-3").unwrap().words(), [0b1110]);
+        assert_eq!(CpuSet::parse("1-"), None);
+        assert!(CpuSet::online().unwrap().iter().count() > 0);
+    }
+
+    #[test]
+    fn attributes_are_laid_out_as_the_kernel_has_them() {
+        let bytes =
+            SchedAttr { policy: 6, nice: -1, util_max: 9, ..SchedAttr::default() }.to_bytes();
+        assert_eq!((bytes[0], bytes[4], bytes[16], bytes[52]), (56, 6, 255, 9));
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod names;
 pub(crate) mod own_creds;
 pub(crate) mod own_files;
 pub(crate) mod own_fs;
+pub(crate) mod properties;
 pub(crate) mod robust;
 pub(crate) mod rseq;
 pub(crate) mod tls;

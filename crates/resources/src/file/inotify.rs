@@ -108,8 +108,8 @@ impl FileSystems {
             let is_it = |root: &OwnedFd| {
                 fstat(root).is_ok_and(|stat| DeviceId::from_stat(stat.st_dev) == device)
             };
-            let roots = on_it.filter_map(|mount| root(&mount.mount_point));
-            place.insert(roots.filter(is_it).next());
+            let mut roots = on_it.filter_map(|mount| root(&mount.mount_point));
+            place.insert(roots.find(is_it));
         }
         Ok(self.roots[&key].as_ref().map(AsFd::as_fd))
     }

@@ -105,9 +105,11 @@ properties! {
         personality: super::personality::Personality,
         subreaper: super::subreaper::Subreaper,
         actions: super::actions::Actions,
-        limits: super::limits::Limits,
         interval_timers: super::interval_timers::IntervalTimers,
+        membarrier: super::membarrier::Membarrier,
+        write_execute: super::write_execute::WriteExecute,
         pending: super::pending::ProcessPending,
+        limits: super::limits::Limits,
     }
 }
 
@@ -122,7 +124,12 @@ properties! {
         rseq: super::rseq::Rseq,
         alt_stack: super::alt_stack::AltStack,
         name: super::name::Name,
+        timer_slack: super::timer_slack::TimerSlack,
         scheduling: super::scheduling::Scheduling,
+        io_priority: super::io_priority::IoPriority,
+        time_stamp: super::time_stamp::TimeStamp,
+        machine_check: super::machine_check::MachineCheck,
+        speculation: super::speculation::Speculation,
         pending: super::pending::ThreadPending,
         mask: super::mask::Mask,
         credentials: super::credentials::Credentials,

@@ -1,90 +1,134 @@
 //! How a thread is scheduled.
 //!
-//! - Kernel object: `task_struct.{policy, static_prio, rt_priority}`
-//! - Truth from: `sched_getattr(2)` asked of the thread itself
+//! - Kernel object: `task_struct.{policy, static_prio, rt_priority, dl,
+//!   sched_reset_on_fork, uclamp_req, cpus_mask}`
+//! - Truth from: `sched_getattr(2)`, `sched_getaffinity(2)`
 //! - Image: `core-TID.img`, `thread_core.{sched_policy, sched_nice,
-//!   sched_prio}`
-//! - Not preserved: affinity; a thread under `SCHED_DEADLINE` is refused
+//!   sched_prio}`; the rest in `thread_core.scheduling`, an extension
+//! - Privileges needed: `CAP_SYS_NICE` for deadlines, real-time policies and
+//!   negative nice values
+//! - Not preserved: what is left of the running period of a deadline; an
+//!   affinity to all processors is one to all there are at the restore
+//! - Scenarios: `threads::scheduling`
 
-use dormouse_image::proto::core::CoreEntry;
-use dormouse_puppet::{Batch, OutSlot, Replies};
+use std::sync::LazyLock;
+
+use dormouse_image::proto::core::{CoreEntry, SchedulingEntry};
+use dormouse_kernel::sched::{self, CpuSet, SchedAttr};
+use dormouse_kernel::{Errno, HostPid};
+use dormouse_puppet::{Batch, Replies};
 
 use super::{Property, TaskProbe};
 use crate::corrupt::corrupt_core;
 use crate::{Error, Result};
 
-/// Policy (`SCHED_*`), nice value (-20 to 19) and real-time priority (0 to
-/// 99).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Policy with its parameters, and the processors it may run on if not on all.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scheduling {
-    policy: u32,
-    nice: i32,
-    priority: u32,
+    attr: SchedAttr,
+    affinity: Option<CpuSet>,
 }
 
-/// `SCHED_DEADLINE`; `SCHED_EXT` follows.
+/// Read once, not for every thread.
+static ONLINE: LazyLock<Result<CpuSet, Errno>> = LazyLock::new(CpuSet::online);
+
 const DEADLINE: u32 = 6;
-/// The first version of `struct sched_attr`: size, policy, flags, nice value
-/// at 16, priority at 20, and three parameters of deadlines.
-const SCHED_ATTR: usize = 48;
+/// `SCHED_EXT`, the last policy there is.
+const EXTENSIBLE: u32 = 7;
+const REAL_TIME: [u32; 2] = [1, 2];
+/// `SCHED_FLAG_RESET_ON_FORK`, `SCHED_FLAG_RECLAIM`, `SCHED_FLAG_DL_OVERRUN`.
+const KEPT_FLAGS: u64 = 0b111;
+/// `SCHED_FLAG_UTIL_CLAMP_MIN` and `SCHED_FLAG_UTIL_CLAMP_MAX`.
+const CLAMPS: u64 = 0x60;
+const MOST_UTILISATION: u32 = 1024;
 
 impl Property for Scheduling {
     const NAME: &'static str = "scheduling";
-    type Asked = OutSlot;
+    type Asked = ();
 
-    fn ask(batch: &mut Batch) -> Self::Asked {
-        let attr = batch.out(SCHED_ATTR);
-        let size = SCHED_ATTR as u64;
-        batch.call(libc::SYS_sched_getattr, [0.into(), (&attr).into(), size.into(), 0.into()]);
-        attr
-    }
+    fn ask(_: &mut Batch) -> Self::Asked {}
 
-    fn collect(task: &TaskProbe<'_>, replies: &Replies, asked: Self::Asked) -> Result<Self> {
-        let attr: &[u8; SCHED_ATTR] = replies.array(&asked);
-        let word = |at: usize| u32::from_ne_bytes(std::array::from_fn(|i| attr[at + i]));
-        let policy = word(4);
-        if policy >= DEADLINE {
-            return Err(Error::Unsupported {
-                object: "a thread under SCHED_DEADLINE or SCHED_EXT",
-                detail: format!("tid {}", task.tid).into(),
-                reason: "the parameters of its policy are not saved yet",
-                hint: "give the thread another policy before the dump (chrt --other -p 0 TID)",
-            });
+    fn collect(task: &TaskProbe<'_>, _: &Replies, (): Self::Asked) -> Result<Self> {
+        let refused = |error: sched::Error| {
+            Error::kernel("sched_getattr", task.tid.to_string())(error.source)
+        };
+        let mut attr = SchedAttr { size: 0, ..sched::attr(task.tid).map_err(refused)? };
+        if attr.policy != DEADLINE {
+            // A time slice that the thread has asked for, and not the usual one.
+            let own = HostPid::from_raw(std::process::id().cast_signed());
+            let usual = own.map(sched::attr).transpose().map_err(refused)?;
+            if usual.is_some_and(|usual| usual.runtime == attr.runtime) {
+                attr.runtime = 0;
+            }
+            (attr.deadline, attr.period) = (0, 0);
         }
-        Ok(Self { policy, nice: word(16).cast_signed(), priority: word(20) })
+        let affinity = sched::affinity(task.tid).map_err(refused)?;
+        let all = ONLINE.as_ref().map_err(|&error| Error::kernel("read", CpuSet::ONLINE)(error))?;
+        Ok(Self { attr, affinity: (affinity != *all).then_some(affinity) })
     }
 
     fn encode(&self, core: &mut CoreEntry) {
-        let &Self { policy, nice, priority } = self;
+        let Self { attr, affinity } = self;
         let thread = core.thread_core.get_or_insert_default();
-        thread.sched_policy = Some(policy);
-        thread.sched_nice = Some(nice);
-        thread.sched_prio = Some(priority);
+        thread.sched_policy = Some(attr.policy);
+        thread.sched_nice = Some(attr.nice);
+        thread.sched_prio = Some(attr.priority);
+        let rest = SchedulingEntry {
+            flags: attr.flags & KEPT_FLAGS,
+            runtime: attr.runtime,
+            deadline: attr.deadline,
+            period: attr.period,
+            util_min: attr.util_min,
+            util_max: attr.util_max,
+            affinity: affinity.as_ref().map(|set| set.words().to_vec()).unwrap_or_default(),
+        };
+        thread.scheduling = (rest != SchedulingEntry::default()).then_some(rest);
     }
 
     fn decode(core: &CoreEntry) -> Result<Self> {
         let thread = core.thread_core.as_ref();
-        let read = Self {
+        let rest = thread.and_then(|thread| thread.scheduling.clone()).unwrap_or_default();
+        let attr = SchedAttr {
             policy: thread.and_then(|thread| thread.sched_policy).unwrap_or(0),
             nice: thread.and_then(|thread| thread.sched_nice).unwrap_or(0),
             priority: thread.and_then(|thread| thread.sched_prio).unwrap_or(0),
+            flags: rest.flags,
+            runtime: rest.runtime,
+            deadline: rest.deadline,
+            period: rest.period,
+            util_min: rest.util_min,
+            util_max: rest.util_max,
+            ..SchedAttr::default()
         };
-        if !(-20..=19).contains(&read.nice) || read.priority > 99 || read.policy >= DEADLINE {
-            return Err(corrupt_core(Self::NAME, "policy, nice value or priority out of range"));
+        let bad = |reason| Err(corrupt_core(Self::NAME, reason));
+        if !(-20..=19).contains(&attr.nice) || attr.priority > 99 || attr.policy > EXTENSIBLE {
+            return bad("policy, nice value or priority out of range");
         }
-        Ok(read)
+        if attr.policy == DEADLINE && attr.runtime == 0 {
+            return bad("a deadline without a time to run");
+        }
+        if attr.flags & !KEPT_FLAGS != 0 || attr.util_max.max(attr.util_min) > MOST_UTILISATION {
+            return bad("flags or utilisation there is not");
+        }
+        let affinity = (!rest.affinity.is_empty()).then(|| CpuSet::from_words(rest.affinity));
+        Ok(Self { attr, affinity })
     }
 
     fn apply(&self, batch: &mut Batch) {
-        if self.policy != 0 {
-            let priority = batch.data(&self.priority.to_ne_bytes());
-            batch.call(
-                libc::SYS_sched_setscheduler,
-                [0.into(), self.policy.into(), priority.into()],
-            );
+        let Self { attr, affinity } = self;
+        if let Some(set) = affinity {
+            let bytes: Vec<u8> = set.words().iter().flat_map(|word| word.to_ne_bytes()).collect();
+            let mask = batch.data(&bytes);
+            let len = bytes.len() as u64;
+            batch.call(libc::SYS_sched_setaffinity, [0.into(), len.into(), mask.into()]);
         }
-        if self.nice != 0 || self.policy == 0 {
-            batch.call(libc::SYS_setpriority, [0.into(), 0.into(), self.nice.into()]);
+        let mut attr = *attr;
+        let usual = if REAL_TIME.contains(&attr.policy) { MOST_UTILISATION } else { 0 };
+        let untouched = [(0, 0), (usual, MOST_UTILISATION)];
+        if !untouched.contains(&(attr.util_min, attr.util_max)) {
+            attr.flags |= CLAMPS;
         }
+        let attr = batch.data(&attr.to_bytes());
+        batch.call(libc::SYS_sched_setattr, [0.into(), attr.into(), 0.into()]);
     }
 }

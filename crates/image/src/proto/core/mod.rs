@@ -123,6 +123,9 @@ pub struct TaskCoreEntry {
     /// (`TIOCNOTTY`), or was forked before the session had one.
     #[prost(bool, optional, tag = "20010")]
     pub without_terminal: Option<bool>,
+    /// Dormouse: `PR_GET_MDWE`; absent means none.
+    #[prost(uint32, optional, tag = "20011")]
+    pub mdwe: Option<u32>,
 }
 
 /// What every thread has (`thread_core_entry`).
@@ -186,6 +189,51 @@ pub struct ThreadCoreEntry {
     /// Extension: what was left of that call's time-out, in nanoseconds.
     #[prost(uint64, optional, tag = "20004")]
     pub time_left: Option<u64>,
+    /// Dormouse: how the thread is scheduled beyond policy, nice value and priority. Absent means
+    /// that there is nothing special.
+    #[prost(message, optional, tag = "20010")]
+    pub scheduling: Option<SchedulingEntry>,
+    /// Dormouse: `ioprio_get(2)`; absent means that it follows from the nice value.
+    #[prost(uint32, optional, tag = "20011")]
+    pub io_priority: Option<u32>,
+    /// Dormouse: `PR_GET_TIMERSLACK`, in nanoseconds.
+    #[prost(uint64, optional, tag = "20012")]
+    pub timer_slack: Option<u64>,
+    /// Dormouse: `PR_GET_TSC`.
+    #[prost(uint32, optional, tag = "20013")]
+    pub tsc: Option<u32>,
+    /// Dormouse: `PR_MCE_KILL_GET`.
+    #[prost(uint32, optional, tag = "20014")]
+    pub mce_kill: Option<u32>,
+    /// Dormouse: `PR_GET_SPECULATION_CTRL` of store bypass, indirect branches, L1D flush.
+    #[prost(uint32, repeated, tag = "20015")]
+    pub speculation: Vec<u32>,
+}
+
+/// What CRIU does not keep of a thread's scheduling, as `struct sched_attr` has it.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct SchedulingEntry {
+    /// `SCHED_FLAG_*`.
+    #[prost(uint64, tag = "1")]
+    pub flags: u64,
+    /// Nanoseconds: for a deadline, or the time slice the thread asked for.
+    #[prost(uint64, tag = "2")]
+    pub runtime: u64,
+    /// Nanoseconds.
+    #[prost(uint64, tag = "3")]
+    pub deadline: u64,
+    /// Nanoseconds.
+    #[prost(uint64, tag = "4")]
+    pub period: u64,
+    /// 0 to 1024.
+    #[prost(uint32, tag = "5")]
+    pub util_min: u32,
+    /// 0 to 1024.
+    #[prost(uint32, tag = "6")]
+    pub util_max: u32,
+    /// Processors the thread may run on, 64 a word, the lowest first; empty means all.
+    #[prost(uint64, repeated, tag = "7")]
+    pub affinity: Vec<u64>,
 }
 
 /// `ids-PID.img` (`task_kobj_ids_entry`): which kernel objects the process uses. Equal numbers of
