@@ -4,7 +4,6 @@
 /// test that is skipped for it; `*` stands for all. What has `::` in it is a part of the names of
 /// tests.
 pub(crate) const LACKS: &[(&str, &str)] = &[
-    ("sockets", "sockets are not dumped yet"),
     ("signals::stopped::root::killed_dump", "the way back of a stopped task takes a SIGCONT"),
     ("unix::rights_cycle::root::interop::dormouse_to_criu", "CRIU crashes over a socket in flight"),
     (
