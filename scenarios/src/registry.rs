@@ -209,6 +209,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::threads::properties::SCENARIO,
     &crate::threads::robust::SCENARIO,
     &crate::threads::rseq::SCENARIO,
+    &crate::threads::rseq_section::SCENARIO,
     &crate::threads::tls::SCENARIO,
     &crate::threads::two::SCENARIO,
     &crate::timers::alarm::SCENARIO,

@@ -28,7 +28,7 @@ use tracing::trace;
 use crate::arch::{self, CODE, Context, Place, SCRATCH};
 use crate::resumption::interruption;
 use crate::session::{self, HeldOff};
-use crate::{Batch, Error, Replies, scratch};
+use crate::{Batch, Error, Replies, rseq, scratch};
 
 /// A process whose tasks can be borrowed: the code is in its place.
 #[derive(Debug)]
@@ -149,7 +149,11 @@ impl Host {
     }
 
     fn take(&self, mut task: Stopped, status: &Status) -> Result<Borrowed<'_>, Error> {
-        let registers = task.registers()?;
+        let mut registers = task.registers()?;
+        let rseq = task.rseq().ok().flatten();
+        if let Some(abort) = rseq.and_then(|rseq| rseq::abort(&self.mem, &rseq, registers.rip)) {
+            registers.rip = abort;
+        }
         let mask = task.sigmask()?;
         // If this process dies, no signal can be told from one that came
         // before the stop, so calls are made again in any case.

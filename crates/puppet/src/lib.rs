@@ -21,6 +21,7 @@ mod borrowed;
 mod error;
 mod resume;
 mod resumption;
+mod rseq;
 mod scratch;
 mod session;
 

@@ -10,5 +10,6 @@ pub(crate) mod own_fs;
 pub(crate) mod properties;
 pub(crate) mod robust;
 pub(crate) mod rseq;
+pub(crate) mod rseq_section;
 pub(crate) mod tls;
 pub(crate) mod two;

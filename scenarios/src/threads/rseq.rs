@@ -23,7 +23,7 @@ unsafe extern "C" {
 }
 
 /// `cpu_id` of this thread's area (`struct rseq`, the second word).
-fn area() -> Option<*const u32> {
+pub(super) fn area() -> Option<*const u32> {
     let thread_pointer: usize;
     // SAFETY: the first word at the thread pointer is its own address (x86-64 TLS ABI).
     unsafe {
