@@ -212,10 +212,9 @@ impl Freezer {
             }
             news = true;
             self.note_deadlines(&running);
-            for task in &mut running {
-                // A death shows when it is waited for.
-                let _ = task.interrupt();
-            }
+            // One after the other: between its stop and the hiding of its
+            // EINTR, which no task must wait for longer than for its own, this
+            // process must not die.
             self.halt(pid, running)?;
         }
     }
