@@ -228,6 +228,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::tree::orphan::SCENARIO,
     &crate::tree::orphan_below::SCENARIO,
     &crate::tree::pid_order::SCENARIO,
+    &crate::tree::session_leader_gone::SCENARIO,
     &crate::tree::sessions::SCENARIO,
     &crate::tree::sleeper::SCENARIO,
     &crate::tree::thread_child::SCENARIO,

@@ -5,6 +5,7 @@ pub(crate) mod exit_signal;
 pub(crate) mod orphan;
 pub(crate) mod orphan_below;
 pub(crate) mod pid_order;
+pub(crate) mod session_leader_gone;
 pub(crate) mod sessions;
 pub(crate) mod sleeper;
 pub(crate) mod thread_child;

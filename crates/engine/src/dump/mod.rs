@@ -18,6 +18,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use dormouse_image::store::NewDump;
+use dormouse_kernel::proc::ProcDir;
 use dormouse_kernel::{Addr, HostPid, NsPid};
 use dormouse_resources as resources;
 use dormouse_resources::file::{
@@ -26,6 +27,7 @@ use dormouse_resources::file::{
 use dormouse_resources::memory::{DumpedPages, DumpedProcess, PageDump, SharedObjects};
 
 use crate::cause::{At, Cause};
+use crate::restore::spawn_plan;
 use crate::{AfterDump, DumpOptions, Error, Phase, Progress};
 
 /// What a dump cost.
@@ -91,12 +93,16 @@ fn pids(frozen: &freeze::Frozen) -> BTreeSet<HostPid> {
 }
 
 /// A tree whose root is in somebody else's session can only be restored into
-/// another session.
+/// another session. One whose leader is gone can be made again, if those who
+/// are in it can be forked by whoever stands in for the leader.
 fn check_session(options: &DumpOptions, frozen: &freeze::Frozen) -> Result<(), Error> {
     let pids = pids(frozen);
     for process in &frozen.processes {
-        let outside = process.stat.session.is_none_or(|session| !pids.contains(&session));
-        if outside && !options.shell_job {
+        let outside = |session: HostPid| {
+            !pids.contains(&session)
+                && (process.pid == options.pid || ProcDir::open(session).is_ok())
+        };
+        if process.stat.session.is_none_or(outside) && !options.shell_job {
             return Err(Cause::Unsupported {
                 what: "a session whose leader is outside of the tree",
                 reason: "the process would be restored into another session",
@@ -105,7 +111,19 @@ fn check_session(options: &DumpOptions, frozen: &freeze::Frozen) -> Result<(), E
             .of(Phase::Freeze, process.pid);
         }
     }
-    Ok(())
+    if options.shell_job {
+        return Ok(());
+    }
+    let number = |pid: Option<HostPid>| pid.map_or(0, HostPid::as_raw);
+    let node = |process: &freeze::Process| spawn_plan::Node {
+        pid: process.pid.as_raw(),
+        parent: process.parent.map(HostPid::as_raw),
+        pgid: number(process.stat.pgrp),
+        sid: number(process.stat.session),
+    };
+    let nodes: Vec<_> = frozen.processes.iter().map(node).collect();
+    let outside = spawn_plan::Outside { sid: 0, pgid: 0 };
+    spawn_plan::plan(&nodes, outside, |_| false).map(drop).at(Phase::Freeze)
 }
 
 /// Shared objects that files hold, on their way to the memory's images.
