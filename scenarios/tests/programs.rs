@@ -192,6 +192,7 @@ public class Work {
     Program {
         name: "shell_in_terminal",
         tools: &["python3", "bash", "stty"],
+        needs: &["job control in terminals"],
         files: &[(
             "type.py",
             r#"

@@ -4,6 +4,7 @@
 /// test that is skipped for it; `*` stands for all. What has `::` in it is a part of the names of
 /// tests.
 pub(crate) const LACKS: &[(&str, &str)] = &[
+    ("job control in terminals", "of many freezes of a shell with jobs, one has made it hang"),
     ("signals::stopped::root::killed_dump", "the way back of a stopped task takes a SIGCONT"),
     ("unix::rights_cycle::root::interop::dormouse_to_criu", "CRIU crashes over a socket in flight"),
     (
