@@ -6,7 +6,7 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use epoll_interest::kernel_memory::{Address, Btf, BtfError, KernelMemory, ReadError};
+use epoll_interest::kernel_memory::{Address, BtfError, KernelMemory, ReadError, TypeInformation};
 
 use super::queue::{Queue, ROOM};
 
@@ -14,7 +14,7 @@ use super::queue::{Queue, ROOM};
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PeekError {
     /// The kernel was built without type information, or sysfs is not mounted.
-    #[error("cannot read {BTF}")]
+    #[error("cannot read the kernel's type information")]
     TypeInformation(#[source] std::io::Error),
     /// It is not of the form known here.
     #[error(transparent)]
@@ -30,7 +30,6 @@ pub(super) enum PeekError {
     Restless,
 }
 
-const BTF: &str = "/sys/kernel/btf/vmlinux";
 /// How often it is read until it is twice the same.
 const ATTEMPTS: usize = 64;
 /// Bytes read at one address.
@@ -67,8 +66,8 @@ pub(super) struct Peek {
 }
 
 fn layout() -> Result<Layout, PeekError> {
-    let bytes = std::fs::read(BTF).map_err(PeekError::TypeInformation)?;
-    let btf = Btf::parse(&bytes)?;
+    let types = TypeInformation::open().map_err(PeekError::TypeInformation)?;
+    let btf = types.parse()?;
     let tty = btf.structure("tty_struct")?;
     let port = btf.structure("tty_port")?;
     let (buffers, head) = port.member("buf")?;
