@@ -5,10 +5,12 @@
 mod address;
 mod message;
 mod option;
+mod peek_offset;
 
 pub use address::{UnixAddress, bind, connect, disconnect, peer_name};
 pub use message::{Credentials, Message, Outgoing, before_last_buffer, peek};
 pub use option::SocketOption;
+pub use peek_offset::PeekOffset;
 
 use crate::Errno;
 use crate::sys::check;

@@ -2,7 +2,7 @@
 //!
 //! Truth from: `recvmsg(2)` with `MSG_PEEK`. The first message can be seen as
 //! often as one likes; for those behind it `SO_PEEK_OFF` has to be set for a
-//! moment, which no other call takes notice of. Descriptors in flight arrive
+//! moment ([`PeekOffset`] sets it back even if this process is killed). Descriptors in flight arrive
 //! here as new ones each time.
 //! Image: `sk_packet_entry` in `sk-queues.img`, each with its bytes.
 //! Fill: by sending, from the very socket it came from where there is one.
@@ -18,7 +18,7 @@ use dormouse_image::proto::files::socket::{ScmEntry, SkCredEntry, SkPacketEntry}
 use dormouse_kernel::Errno;
 use dormouse_kernel::sock_diag::UnixDiag;
 use dormouse_kernel::socket::{
-    Credentials, Message, SocketOption, at_mark, before_last_buffer, peek,
+    Credentials, Message, PeekOffset, SocketOption, at_mark, before_last_buffer, peek,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::Shutdown;
@@ -135,32 +135,14 @@ struct Reader<'a> {
     number: Number<'a>,
 }
 
-/// While it lives, `SO_PEEK_OFF` of the socket may be anything.
-struct Offset<'a>(BorrowedFd<'a>, i32);
-
-impl Offset<'_> {
-    fn set(&self, offset: usize) -> Result<(), Errno> {
-        PEEK_OFF.set(self.0, i32::try_from(offset).map_err(|_| Errno::OVERFLOW)?)
-    }
-}
-
-impl Drop for Offset<'_> {
-    fn drop(&mut self) {
-        let Self(file, before) = *self;
-        // What could be set can be set back.
-        let _ = PEEK_OFF.set(file, before);
-    }
-}
-
 impl<'a> Reader<'a> {
     fn failed(&self) -> impl Fn(Errno) -> Error + use<> {
         let link = self.link.to_owned();
         move |source| Error::kernel("recvmsg", link.clone())(source)
     }
 
-    fn offset(&self) -> Result<Offset<'a>> {
-        let before = PEEK_OFF.get(self.file).map_err(self.failed())?;
-        Ok(Offset(self.file, before))
+    fn offset(&self) -> Result<PeekOffset<'a>> {
+        PeekOffset::of(self.file).map_err(self.failed())
     }
 
     fn packet(&mut self, message: Message) -> Result<Packet> {
@@ -215,7 +197,12 @@ impl<'a> Reader<'a> {
 
     /// The bytes of a stream from `position` on that come with the same
     /// things: first those that come with no descriptors, then those that do.
-    fn piece(&mut self, offset: &Offset<'_>, position: usize, left: usize) -> Result<Vec<Packet>> {
+    fn piece(
+        &mut self,
+        offset: &PeekOffset<'_>,
+        position: usize,
+        left: usize,
+    ) -> Result<Vec<Packet>> {
         let failed = self.failed();
         offset.set(position).map_err(&failed)?;
         let message = peek(self.file, left, false).map_err(&failed)?;
