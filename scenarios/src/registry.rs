@@ -100,6 +100,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::inet::device::SCENARIO,
     &crate::inet::listen::SCENARIO,
     &crate::inet::mptcp_listen::SCENARIO,
+    &crate::inet::multicast::SCENARIO,
     &crate::inet::options::SCENARIO,
     &crate::inet::raw::SCENARIO,
     &crate::inet::reuse_port::SCENARIO,

@@ -17,6 +17,7 @@ pub mod file_owner;
 pub mod handle;
 pub mod id;
 pub mod kcmp;
+pub mod multicast;
 pub mod pagemap;
 pub mod pidfd;
 pub mod proc;

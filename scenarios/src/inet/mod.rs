@@ -5,6 +5,7 @@ pub(crate) mod corked;
 pub(crate) mod device;
 pub(crate) mod listen;
 pub(crate) mod mptcp_listen;
+pub(crate) mod multicast;
 pub(crate) mod options;
 mod place;
 pub(crate) mod raw;

@@ -38,15 +38,24 @@ pub(super) fn inet(v6: bool, kind: SocketType, protocol: Option<Protocol>) -> Ow
 }
 
 /// Reads an option.
-pub(super) fn option(file: impl AsFd, (level, name): (i32, i32)) -> Result<Vec<u8>, i32> {
+pub(super) fn option(file: impl AsFd, name: (i32, i32)) -> Result<Vec<u8>, i32> {
     let mut value = vec![0_u8; 64];
+    option_into(file, name, &mut value).map(|()| value)
+}
+
+/// Reads an option that asks by its value.
+pub(super) fn option_into(
+    file: impl AsFd,
+    (level, name): (i32, i32),
+    value: &mut Vec<u8>,
+) -> Result<(), i32> {
     let mut len = value.len() as libc::socklen_t;
     let fd = file.as_fd().as_raw_fd();
-    // SAFETY: at most `len` bytes are written.
+    // SAFETY: at most `len` bytes are read and written.
     let result =
         unsafe { libc::getsockopt(fd, level, name, value.as_mut_ptr().cast(), &raw mut len) };
     value.truncate(len as usize);
-    if result == 0 { Ok(value) } else { Err(errno()) }
+    if result == 0 { Ok(()) } else { Err(errno()) }
 }
 
 /// Sets an option to a number.
@@ -58,10 +67,20 @@ pub(super) fn set(file: impl AsFd, (level, name): (i32, i32), value: i32) {
 /// Sets an option.
 #[track_caller]
 pub(super) fn set_bytes(file: impl AsFd, (level, name): (i32, i32), value: &[u8]) {
+    let result = try_set_bytes(file, (level, name), value);
+    assert_eq!(result, Ok(()), "option {level}:{name}");
+}
+
+/// Sets an option, or says why not.
+pub(super) fn try_set_bytes(
+    file: impl AsFd,
+    (level, name): (i32, i32),
+    value: &[u8],
+) -> Result<(), i32> {
     let (fd, len) = (file.as_fd().as_raw_fd(), value.len() as libc::socklen_t);
     // SAFETY: `len` bytes are read.
     let result = unsafe { libc::setsockopt(fd, level, name, value.as_ptr().cast(), len) };
-    assert_eq!((result, 0), (0, 0), "option {level}:{name}: {}", errno());
+    if result == 0 { Ok(()) } else { Err(errno()) }
 }
 
 fn errno() -> i32 {

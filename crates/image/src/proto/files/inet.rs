@@ -65,6 +65,26 @@ pub struct InetSkEntry {
     pub uid: Option<u32>,
     #[prost(uint32, optional, tag = "20002")]
     pub gid: Option<u32>,
+    /// Dormouse: multicast groups it is a member of.
+    #[prost(message, repeated, tag = "20010")]
+    pub memberships: Vec<InetMembershipEntry>,
+}
+
+/// Dormouse: a socket is a member of a multicast group.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct InetMembershipEntry {
+    /// Where: the name of the interface.
+    #[prost(bytes = "vec", required, tag = "1")]
+    pub ifname: Vec<u8>,
+    /// The address: 4 bytes (IPv4) or 16.
+    #[prost(bytes = "vec", required, tag = "2")]
+    pub group: Vec<u8>,
+    /// Whether the sources are those it listens to, or those it does not.
+    #[prost(bool, required, tag = "3")]
+    pub include: bool,
+    /// Addresses.
+    #[prost(bytes = "vec", repeated, tag = "4")]
+    pub sources: Vec<Vec<u8>>,
 }
 
 /// Dormouse: an option of a protocol.

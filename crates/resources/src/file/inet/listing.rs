@@ -8,6 +8,7 @@ use dormouse_kernel::sock_diag::{InetDiag, SockDiag};
 use dormouse_kernel::socket::SocketOption;
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with};
 
+use super::memberships::Groups;
 use super::options::{Kind, ProtocolOptions};
 use crate::{Error, Result};
 
@@ -25,6 +26,8 @@ pub(super) struct Listing {
     listed: BTreeMap<(i32, i32), BTreeMap<u32, InetDiag>>,
     fresh: BTreeMap<Kind, ProtocolOptions>,
     namespace: Option<[u8; 8]>,
+    /// Multicast groups there are.
+    pub(super) groups: Groups,
 }
 
 /// `SO_NETNS_COOKIE`.

@@ -11,14 +11,15 @@
 //! Fill: contents: options, then addresses, then all that listens, then peers.
 //! Not preserved: options that the kernel only takes (`TCP_MD5SIG` is refused,
 //! programs of `SO_ATTACH_REUSEPORT_*BPF`, the interface of `IP_MULTICAST_IF`
-//! where it was given by number, `TCP_QUICKACK`, IPsec policies, memberships
-//! of multicast groups); whether an address was bound or given by `connect`.
+//! where it was given by number, `TCP_QUICKACK`, IPsec policies); whether an address was bound or given by `connect`.
 //! Refused: connections of TCP, and those that wait to be accepted; datagrams
 //! that are queued or held back; SCTP and other protocols; other network
 //! namespaces.
 //! Scenarios: `scenarios/src/inet`.
 
+mod interfaces;
 mod listing;
+mod memberships;
 mod options;
 mod socket;
 

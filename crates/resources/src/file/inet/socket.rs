@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use dormouse_image::ImageName;
-use dormouse_image::proto::files::inet::InetSkEntry;
+use dormouse_image::proto::files::inet::{InetMembershipEntry, InetSkEntry};
 use dormouse_image::proto::files::socket::SkShutdown;
 use dormouse_image::proto::files::{FdType, FileEntry};
 use dormouse_kernel::Errno;
@@ -16,7 +16,9 @@ use rustix::net::{
     Shutdown, SocketAddrAny, bind, connect, getpeername, getsockname, listen, shutdown,
 };
 
+use super::interfaces;
 use super::listing::{Listing, make};
+use super::memberships::Membership;
 use super::options::{Fields, Kind, Moment, ProtocolOptions, TCP};
 use crate::corrupt::corrupt;
 use crate::file::socket_options::SocketOptions;
@@ -39,6 +41,7 @@ pub struct Inet {
     shutdown: Option<Shutdown>,
     options: SocketOptions,
     protocol_options: ProtocolOptions,
+    memberships: Vec<Membership>,
 }
 
 /// What it is to the world.
@@ -267,12 +270,23 @@ impl FileKind for Inet {
             shutdown,
             options: SocketOptions::collect(socket)?,
             protocol_options,
+            memberships: listing.groups.of(socket, kind)?,
         })
     }
 
     fn encode(&self, id: FileId, images: &mut ImageSink<'_>) -> Result<()> {
-        let Self { status, inode, owner, kind, local, state, shutdown, options, protocol_options } =
-            self;
+        let Self {
+            status,
+            inode,
+            owner,
+            kind,
+            local,
+            state,
+            shutdown,
+            options,
+            protocol_options,
+            memberships,
+        } = self;
         let (flags, fown) = status.encode();
         let Fields { v6only, ip, tcp, more } = protocol_options.encode(*kind);
         let (state, backlog, remote) = match *state {
@@ -288,7 +302,7 @@ impl FileKind for Inet {
         let (source, destination) = (local.unwrap_or(none), remote.unwrap_or(none));
         let ifname = match scope(*local).max(scope(remote)) {
             0 => None,
-            index => Some(interface(index)?),
+            index => Some(interfaces::name(index)?),
         };
         let shutdown = shutdown.map(|shutdown| match shutdown {
             Shutdown::Read => SkShutdown::Read,
@@ -319,6 +333,7 @@ impl FileKind for Inet {
             more,
             uid: owner.map(|owner| owner.0),
             gid: owner.map(|owner| owner.1),
+            memberships: memberships.iter().map(Membership::encode).collect::<Result<_>>()?,
         };
         let entry = FileEntry {
             kind: Self::TYPE.into(),
@@ -349,12 +364,7 @@ impl FileKind for Inet {
         }
         let scope = match &isk.ifname {
             None => 0,
-            Some(name) => index(name).ok_or_else(|| Error::Unsupported {
-                object: Self::NAME,
-                detail: String::from_utf8_lossy(name).into_owned().into(),
-                reason: "there is no network interface of this name here",
-                hint: "make the interface before the restore",
-            })?,
+            Some(name) => interfaces::index(name, Self::NAME)?,
         };
         let local = from_words(kind, &isk.src_addr, isk.src_port, scope).map_err(wrong)?;
         let remote = from_words(kind, &isk.dst_addr, isk.dst_port, scope).map_err(wrong)?;
@@ -387,6 +397,11 @@ impl FileKind for Inet {
             tcp: isk.tcp_opts.clone().unwrap_or_default(),
             more: isk.more.clone(),
         };
+        let membership = |entry: &InetMembershipEntry| {
+            let interface = interfaces::index(&entry.ifname, Self::NAME)?;
+            Membership::decode(entry, kind, interface).map_err(wrong)
+        };
+        let memberships = isk.memberships.iter().map(membership).collect::<Result<_>>()?;
         Ok(Self {
             status,
             inode: isk.ino,
@@ -397,6 +412,7 @@ impl FileKind for Inet {
             shutdown,
             options: SocketOptions::decode(&isk.opts).map_err(wrong)?,
             protocol_options: ProtocolOptions::decode(&fields, kind).map_err(wrong)?,
+            memberships,
         })
     }
 
@@ -479,6 +495,7 @@ impl Inet {
                 Err(source) => return Err(kernel("shutdown")(source)),
             }
         }
+        self.memberships.iter().try_for_each(|membership| membership.join(file))?;
         self.protocol_options.apply(file, Moment::Late)?;
         self.options.finish(file)
     }
@@ -495,18 +512,4 @@ fn is_known(kind: Kind) -> bool {
         libc::SOCK_RAW => (1..256).contains(&kind.protocol),
         _ => false,
     }
-}
-
-/// The name of the interface that a link-local address belongs to.
-fn interface(index: u32) -> Result<Vec<u8>> {
-    let socket = make(Kind { family: libc::AF_INET, kind: libc::SOCK_DGRAM, protocol: 0 })
-        .map_err(kernel("socket"))?;
-    let name = rustix::net::netdevice::index_to_name(&socket, index);
-    Ok(name.map_err(kernel("SIOCGIFNAME"))?.into_bytes())
-}
-
-fn index(name: &[u8]) -> Option<u32> {
-    let name = std::str::from_utf8(name).ok()?;
-    let socket = make(Kind { family: libc::AF_INET, kind: libc::SOCK_DGRAM, protocol: 0 }).ok()?;
-    rustix::net::netdevice::name_to_index(&socket, name).ok()
 }
