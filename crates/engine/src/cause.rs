@@ -150,7 +150,9 @@ fn of_resource(error: &resources::Error) -> ErrorKind {
         E::Ptrace(error) => of_ptrace(error),
         E::Puppet(error) => of_puppet(error),
         E::Compare(error) => of_errno(error.source),
-        E::EpollReader(_) | E::EpollItem { .. } | E::SockDiag(_) => ErrorKind::Unsupported,
+        E::EpollReader(_) | E::InetReader(_) | E::EpollItem { .. } | E::SockDiag(_) => {
+            ErrorKind::Unsupported
+        }
         E::StandIn(error) => of_clone(error),
         E::ReadEpoll(_) | E::FillEpoll(_) => ErrorKind::Kernel,
         E::Memory(error) => of_memory(error),

@@ -87,6 +87,9 @@ pub enum Error {
     /// Epolls cannot be read on this system.
     #[error("epolls cannot be read here")]
     EpollReader(#[from] epoll_interest::SetUpError),
+    /// Internet sockets cannot be looked into on this system.
+    #[error("what no call tells of an internet socket cannot be read here")]
+    InetReader(#[source] crate::file::InsideError),
     /// An item of an epoll cannot be carried over.
     #[error("item {number} {problem}")]
     EpollItem {

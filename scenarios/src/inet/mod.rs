@@ -11,6 +11,8 @@ mod place;
 pub(crate) mod raw;
 pub(crate) mod reuse_port;
 pub(crate) mod udp;
+pub(crate) mod udp_error;
 pub(crate) mod udp_queued;
+pub(crate) mod udp_queued_shared;
 pub(crate) mod unconnected;
 pub(crate) mod watched;

@@ -1,7 +1,7 @@
 //! Members of multicast groups of both families, with and without filters of sources.
 //!
 //! Verified: what comes to the group comes in, from where it may; the filters; nobody can join twice,
-//! and whoever is a member can leave.
+//! and whoever is a member can leave; by which interface others send to groups.
 //! CRIU: loses the memberships.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -50,14 +50,23 @@ fn ask(socket: impl AsFd, group: IpAddr, name: i32, source: Option<IpAddr>) -> R
     try_set_bytes(socket, (level(group), name), &request(group, source))
 }
 
-/// Sends to a group of IPv4 from an address of this host, and says whether it came. The loopback
-/// interface has no route to groups of IPv6.
-fn arrives(to: &UdpSocket, group: IpAddr, from: IpAddr) -> bool {
-    let port = to.local_addr().expect("getsockname").port();
+/// A socket that sends to groups by the loopback interface.
+fn by_index(from: IpAddr) -> UdpSocket {
     let sender = UdpSocket::bind(SocketAddr::new(from, 0)).expect("bind");
     // struct ip_mreqn: group, address, interface.
     let request = [[0; 4], [0; 4], LOOPBACK.to_ne_bytes()];
     set_bytes(&sender, (IP, libc::IP_MULTICAST_IF), request.as_flattened());
+    sender
+}
+
+/// Sends to a group of IPv4 from an address of this host, and says whether it came. The loopback
+/// interface has no route to groups of IPv6.
+fn arrives(to: &UdpSocket, group: IpAddr, from: IpAddr) -> bool {
+    arrives_by(&by_index(from), to, group, from)
+}
+
+fn arrives_by(sender: &UdpSocket, to: &UdpSocket, group: IpAddr, from: IpAddr) -> bool {
+    let port = to.local_addr().expect("getsockname").port();
     sender.send_to(b"all", SocketAddr::new(group, port)).expect("send");
     to.set_nonblocking(true).expect("fcntl");
     let mut bytes = [0; 9];
@@ -93,6 +102,15 @@ fn run(cx: &mut Context) {
     ask(&exclude, groups[0], JOIN_GROUP, None).expect("join");
     ask(&exclude, groups[0], BLOCK_SOURCE, Some(one)).expect("block");
     let outside = bind(groups[0], 3);
+    let senders = [by_index(one), UdpSocket::bind(SocketAddr::new(one, 0)).expect("bind")];
+    let IpAddr::V4(address) = one else { unreachable!("it is of IPv4") };
+    set_bytes(&senders[1], (IP, libc::IP_MULTICAST_IF), &address.octets());
+    // Groups are reached by another interface, if any.
+    let waits = bind(groups[0], 4);
+    ask(&waits, groups[0], JOIN_GROUP, None).expect("join");
+    check!(waits.set_nonblocking(true).is_ok(), "fcntl");
+    let port = waits.local_addr().expect("getsockname").port();
+    senders[0].send_to(b"waits", SocketAddr::new(groups[0], port)).expect("send");
     let filter = |socket: &UdpSocket| {
         let mut value = request(groups[0], None);
         value.extend([0, 4_u32].map(u32::to_ne_bytes).as_flattened());
@@ -104,6 +122,12 @@ fn run(cx: &mut Context) {
     cx.ready_and_wait();
 
     check_eq!([&plain[0], &include, &exclude, &outside].map(filter), before, "the filters");
+    let mut bytes = [0; 9];
+    let waited = waits.recv_from(&mut bytes).ok().map(|(len, from)| (len, from.ip()));
+    check_eq!(waited, Some((5, one)), "what waited in a member");
+    for (number, sender) in senders.iter().enumerate() {
+        check!(arrives_by(sender, &plain[0], groups[0], one), "by interface, {number}");
+    }
     for (socket, group) in plain.iter().zip(groups) {
         let hears = || group.is_ipv4().then(|| arrives(socket, group, one));
         check!(hears() != Some(false), "a member of {group}");

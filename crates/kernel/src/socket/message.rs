@@ -53,6 +53,58 @@ struct Control([u8; CONTROL]);
 /// `EAGAIN`: there is none; `EINVAL`: no byte was sent out of band. A pending
 /// error of a socket that is not a stream is taken out.
 pub fn peek(socket: impl AsFd, len: usize, urgent: bool) -> Result<Message, Errno> {
+    let Peeked { bytes, name, control, flags } = look(socket, len, urgent)?;
+    let mut message = Message {
+        bytes,
+        cut: flags & libc::MSG_TRUNC != 0,
+        from: name.get(FAMILY..).map(<[u8]>::to_vec),
+        rights: Vec::new(),
+        credentials: None,
+    };
+    take_control(&control, &mut message);
+    if flags & libc::MSG_CTRUNC != 0 {
+        return Err(Errno::MSGSIZE);
+    }
+    Ok(message)
+}
+
+/// A datagram of the internet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Datagram {
+    /// What was read.
+    pub bytes: Vec<u8>,
+    /// A `struct sockaddr_in` or `sockaddr_in6`; empty if there was no
+    /// datagram: nothing can be received any more.
+    pub from: Vec<u8>,
+    /// What came with it, as the socket asks for it: level, type, value.
+    pub control: Vec<(i32, i32, Vec<u8>)>,
+}
+
+/// Looks at the next datagram of an internet socket, as [`peek`] does.
+///
+/// # Errors
+/// `EAGAIN`: there is none. A pending error is taken out.
+pub fn peek_datagram(socket: impl AsFd) -> Result<Datagram, Errno> {
+    // More than any has.
+    const LEN: usize = 1 << 16;
+    let Peeked { bytes, name, control, flags } = look(socket, LEN, false)?;
+    if flags & (libc::MSG_CTRUNC | libc::MSG_TRUNC) != 0 {
+        return Err(Errno::MSGSIZE);
+    }
+    let control = controls(&control).map(|(level, kind, value)| (level, kind, value.to_vec()));
+    let control = control.collect();
+    Ok(Datagram { bytes, from: name, control })
+}
+
+/// What `recvmsg(2)` gives.
+struct Peeked {
+    bytes: Vec<u8>,
+    name: Vec<u8>,
+    control: Vec<u8>,
+    flags: libc::c_int,
+}
+
+fn look(socket: impl AsFd, len: usize, urgent: bool) -> Result<Peeked, Errno> {
     let mut bytes = vec![0_u8; len];
     let mut control = Control([0; CONTROL]);
     let mut name = [0_u8; size_of::<libc::sockaddr_storage>()];
@@ -71,19 +123,12 @@ pub fn peek(socket: impl AsFd, len: usize, urgent: bool) -> Result<Message, Errn
     // SAFETY: every buffer in `header` is alive and as long as it says.
     let read = check(unsafe { libc::recvmsg(raw, &raw mut header, flags) } as libc::c_long)?;
     bytes.truncate(read as usize);
-    let mut message = Message {
+    Ok(Peeked {
         bytes,
-        cut: header.msg_flags & libc::MSG_TRUNC != 0,
-        from: name.get(FAMILY..header.msg_namelen as usize).map(<[u8]>::to_vec),
-        rights: Vec::new(),
-        credentials: None,
-    };
-    let filled = control.0.get(..header.msg_controllen as usize).unwrap_or_default();
-    take_control(filled, &mut message);
-    if header.msg_flags & libc::MSG_CTRUNC != 0 {
-        return Err(Errno::MSGSIZE);
-    }
-    Ok(message)
+        name: name.get(..header.msg_namelen as usize).unwrap_or_default().to_vec(),
+        control: control.0.get(..header.msg_controllen as usize).unwrap_or_default().to_vec(),
+        flags: header.msg_flags,
+    })
 }
 
 /// How many of the next `len` bytes of a stream came in buffers that end before
@@ -116,30 +161,36 @@ pub fn before_last_buffer(socket: impl AsFd, len: usize) -> Result<usize, Errno>
 /// Bytes of an address before what belongs to its family.
 const FAMILY: usize = size_of::<libc::sa_family_t>();
 
-/// `struct cmsghdr`: length, level, type. Each is padded to eight bytes.
-fn take_control(mut rest: &[u8], message: &mut Message) {
+/// Items of a control buffer: level, type, value.
+fn controls(mut rest: &[u8]) -> impl Iterator<Item = (i32, i32, &[u8])> {
+    // struct cmsghdr: length, level, type. Each is padded to eight bytes.
     const HEADER: usize = 16;
-    while let Some((header, _)) = rest.split_first_chunk::<HEADER>() {
+    std::iter::from_fn(move || {
+        let (header, _) = rest.split_first_chunk::<HEADER>()?;
         let number = |at: usize| i32::from_ne_bytes([0, 1, 2, 3].map(|byte| header[at + byte]));
         let len = header.first_chunk().map_or(0, |len| usize::from_ne_bytes(*len));
-        let Some(value) = rest.get(HEADER..len) else { return };
-        if number(8) == libc::SOL_SOCKET {
-            let (numbers, _) = value.as_chunks::<4>();
-            let mut numbers = numbers.iter().map(|&bytes| i32::from_ne_bytes(bytes));
-            match number(12) {
-                libc::SCM_RIGHTS => message.rights.extend(numbers.filter_map(received)),
-                libc::SCM_CREDENTIALS => {
-                    if let [Some(pid), Some(uid), Some(gid)] = [(); 3].map(|()| numbers.next()) {
-                        let (uid, gid) = (uid.cast_unsigned(), gid.cast_unsigned());
-                        message.credentials = Some(Credentials { pid, uid, gid });
-                    }
-                }
-                // Nobody here wants it.
-                SCM_PIDFD => drop(numbers.next().and_then(received)),
-                _ => {}
-            }
-        }
+        let value = rest.get(HEADER..len)?;
         rest = rest.get(len.next_multiple_of(8)..).unwrap_or_default();
+        Some((number(8), number(12), value))
+    })
+}
+
+fn take_control(control: &[u8], message: &mut Message) {
+    for (_, kind, value) in controls(control).filter(|item| item.0 == libc::SOL_SOCKET) {
+        let (numbers, _) = value.as_chunks::<4>();
+        let mut numbers = numbers.iter().map(|&bytes| i32::from_ne_bytes(bytes));
+        match kind {
+            libc::SCM_RIGHTS => message.rights.extend(numbers.filter_map(received)),
+            libc::SCM_CREDENTIALS => {
+                if let [Some(pid), Some(uid), Some(gid)] = [(); 3].map(|()| numbers.next()) {
+                    let (uid, gid) = (uid.cast_unsigned(), gid.cast_unsigned());
+                    message.credentials = Some(Credentials { pid, uid, gid });
+                }
+            }
+            // Nobody here wants it.
+            SCM_PIDFD => drop(numbers.next().and_then(received)),
+            _ => {}
+        }
     }
 }
 

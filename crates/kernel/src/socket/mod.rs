@@ -8,7 +8,9 @@ mod option;
 mod peek_offset;
 
 pub use address::{UnixAddress, bind, connect, disconnect, peer_name};
-pub use message::{Credentials, Message, Outgoing, before_last_buffer, peek};
+pub use message::{
+    Credentials, Datagram, Message, Outgoing, before_last_buffer, peek, peek_datagram,
+};
 pub use option::SocketOption;
 pub use peek_offset::PeekOffset;
 

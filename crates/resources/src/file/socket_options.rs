@@ -32,7 +32,8 @@ pub(crate) struct SocketOptions {
     numbers: Vec<Option<i32>>,
     /// Seconds.
     linger: Option<u32>,
-    device: Option<Vec<u8>>,
+    /// The name of the interface it is bound to.
+    pub(crate) device: Option<Vec<u8>>,
     filter: Vec<[u8; 8]>,
     /// What CRIU has no field for: number in [`MORE`], and value.
     more: Vec<(usize, i32)>,

@@ -68,6 +68,9 @@ pub struct InetSkEntry {
     /// Dormouse: multicast groups it is a member of.
     #[prost(message, repeated, tag = "20010")]
     pub memberships: Vec<InetMembershipEntry>,
+    /// Dormouse: the name of the interface that it sends to groups of IPv4 by.
+    #[prost(bytes = "vec", optional, tag = "20011")]
+    pub multicast_if: Option<Vec<u8>>,
 }
 
 /// Dormouse: a socket is a member of a multicast group.

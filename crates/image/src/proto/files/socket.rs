@@ -104,6 +104,34 @@ pub struct SkPacketEntry {
     /// Dormouse: its last byte was sent out of band.
     #[prost(bool, optional, tag = "20002")]
     pub urgent: Option<bool>,
+    /// Dormouse: it is a datagram of the internet.
+    #[prost(message, optional, tag = "20003")]
+    pub datagram: Option<SkDatagramEntry>,
+}
+
+/// Dormouse: what is known of a datagram that waits in an internet socket.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct SkDatagramEntry {
+    /// Who sent it: 4 bytes (IPv4) or 16.
+    #[prost(bytes = "vec", required, tag = "1")]
+    pub from: Vec<u8>,
+    #[prost(uint32, required, tag = "2")]
+    pub port: u32,
+    /// The address it was sent to, and the name of the interface it came in by, if the socket
+    /// asks for them.
+    #[prost(bytes = "vec", optional, tag = "3")]
+    pub to: Option<Vec<u8>>,
+    #[prost(bytes = "vec", optional, tag = "4")]
+    pub ifname: Option<Vec<u8>>,
+    /// How far it could still have gone, if the socket asks.
+    #[prost(uint32, optional, tag = "5")]
+    pub ttl: Option<u32>,
+    /// Its traffic class, if the socket asks.
+    #[prost(uint32, optional, tag = "6")]
+    pub tos: Option<u32>,
+    /// It came in pieces of so many bytes, which the kernel put together.
+    #[prost(uint32, optional, tag = "7")]
+    pub segment: Option<u32>,
 }
 
 /// Dormouse: who sent a packet.

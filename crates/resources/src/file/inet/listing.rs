@@ -8,8 +8,10 @@ use dormouse_kernel::sock_diag::{InetDiag, SockDiag};
 use dormouse_kernel::socket::SocketOption;
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with};
 
+use super::inside::{Inside, InsideError};
 use super::memberships::Groups;
 use super::options::{Kind, ProtocolOptions};
+use crate::file::{FileId, Probe};
 use crate::{Error, Result};
 
 /// Makes a socket of the kind.
@@ -28,6 +30,8 @@ pub(super) struct Listing {
     namespace: Option<[u8; 8]>,
     /// Multicast groups there are.
     pub(super) groups: Groups,
+    inside: Option<Inside>,
+    multicast_interfaces: Option<BTreeMap<FileId, u32>>,
 }
 
 /// `SO_NETNS_COOKIE`.
@@ -66,6 +70,32 @@ impl Listing {
                 Ok(place.insert(ProtocolOptions::read(socket.as_fd(), kind)?))
             }
         }
+    }
+
+    /// What looks into sockets.
+    pub(super) fn inside(&mut self) -> Result<&mut Inside, InsideError> {
+        match &mut self.inside {
+            Some(inside) => Ok(inside),
+            none => Ok(none.insert(Inside::open()?)),
+        }
+    }
+
+    /// The interface that a socket of IPv4 sends to groups by, if it was told
+    /// one. All sockets are looked at with the first.
+    pub(super) fn multicast_interface(
+        &mut self,
+        id: FileId,
+        probes: &BTreeMap<FileId, Probe>,
+    ) -> Result<Option<u32>> {
+        let known = match &self.multicast_interfaces {
+            Some(known) => known,
+            None => {
+                let inside = self.inside().map_err(Error::InetReader)?;
+                let all = inside.multicast_interfaces(probes.values())?;
+                self.multicast_interfaces.insert(all.map_err(Error::InetReader)?)
+            }
+        };
+        Ok(known.get(&id).copied())
     }
 
     /// Whether a socket is of the network namespace this process is in.

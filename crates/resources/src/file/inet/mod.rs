@@ -4,23 +4,27 @@
 //! state of its protocol, and options.
 //! Truth from: `getsockopt(2)` and `getsockname(2)` on a duplicate; which
 //! directions are shut down, and whether segments are signed, by `sock_diag`,
-//! listed once for each family and protocol.
-//! Image: `inet_sk_entry`. Options that CRIU has no field for, and the owner,
+//! listed once for each family and protocol; what no call tells, by reading the
+//! kernel's memory.
+//! Image: `inet_sk_entry`; `sk-queues.img`. Options that CRIU has no field for, and the owner,
 //! are in fields of our own.
 //! Create: `socket(2)`: new, so that epolls find it as they expect.
-//! Fill: contents: options, then addresses, then all that listens, then peers.
+//! Fill: contents: options, addresses, groups, what waits to be read; then all
+//! that listens, then peers.
 //! Not preserved: options that the kernel only takes (`TCP_MD5SIG` is refused,
-//! programs of `SO_ATTACH_REUSEPORT_*BPF`, the interface of `IP_MULTICAST_IF`
-//! where it was given by number, `TCP_QUICKACK`, IPsec policies); whether an address was bound or given by `connect`.
-//! Refused: connections of TCP, and those that wait to be accepted; datagrams
-//! that are queued or held back; SCTP and other protocols; other network
-//! namespaces.
+//! programs of `SO_ATTACH_REUSEPORT_*BPF`, `TCP_QUICKACK`, IPsec policies); whether an address was bound or given by `connect`.
+//! Refused: connections of TCP, and those that wait to be accepted; packets that
+//! wait in raw and ICMP sockets; datagrams that are held back; errors to be
+//! told; SCTP and other protocols; other network namespaces.
 //! Scenarios: `scenarios/src/inet`.
 
+mod datagrams;
+mod inside;
 mod interfaces;
 mod listing;
 mod memberships;
 mod options;
 mod socket;
 
+pub use inside::InsideError;
 pub(super) use socket::Inet;

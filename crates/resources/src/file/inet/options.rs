@@ -35,6 +35,7 @@ const TCP_MAXSEG: i32 = 2;
 const TCP_CORK: i32 = 3;
 const TCP_WINDOW_CLAMP: i32 = 10;
 const UDP_CORK: i32 = 1;
+const UDP_ENCAP: i32 = 100;
 const UDP_GRO: i32 = 104;
 /// `struct icmp6_filter`.
 const LONGEST: usize = 256;
@@ -140,8 +141,7 @@ const TCP_OPTIONS: [i32; 25] = [
 ];
 
 const UDP_OPTIONS: [i32; 6] = [
-    UDP_CORK, 100, // UDP_ENCAP
-    101, // UDP_NO_CHECK6_TX
+    UDP_CORK, UDP_ENCAP, 101, // UDP_NO_CHECK6_TX
     102, // UDP_NO_CHECK6_RX
     103, // UDP_SEGMENT
     UDP_GRO,
@@ -217,7 +217,7 @@ pub(super) enum Moment {
 fn moment(option: SocketOption) -> Moment {
     match (option.level, option.name) {
         (TCP, TCP_CORK)
-        | (UDP, UDP_CORK | UDP_GRO)
+        | (UDP, UDP_CORK | UDP_ENCAP | UDP_GRO)
         | (IP, IP_MINTTL | IP_HDRINCL)
         | (IPV6, IPV6_MINHOPCOUNT | IPV6_HDRINCL)
         | (RAW | ICMPV6, _) => Moment::Late,

@@ -16,11 +16,13 @@ use rustix::net::{
     Shutdown, SocketAddrAny, bind, connect, getpeername, getsockname, listen, shutdown,
 };
 
+use super::datagrams::{Datagram, Receiver, Unreadable, peek_all};
 use super::interfaces;
 use super::listing::{Listing, make};
 use super::memberships::Membership;
 use super::options::{Fields, Kind, Moment, ProtocolOptions, TCP};
 use crate::corrupt::corrupt;
+use crate::file::sk_queues::{self, QueueSink, QueueSource};
 use crate::file::socket_options::SocketOptions;
 use crate::file::{
     CollectCx, CreateCx, Created, FileId, FileKind, FillCx, FillRank, ImageSink, ImageSource,
@@ -42,6 +44,10 @@ pub struct Inet {
     options: SocketOptions,
     protocol_options: ProtocolOptions,
     memberships: Vec<Membership>,
+    /// What waits to be read.
+    queue: Vec<Datagram>,
+    /// The index of the interface that it sends to groups of IPv4 by.
+    multicast_interface: Option<u32>,
 }
 
 /// What it is to the world.
@@ -134,8 +140,14 @@ fn state(probe: &Probe, socket: BorrowedFd<'_>, kind: Kind) -> Result<State> {
     }
 }
 
-/// Datagrams that would be lost are refused.
-fn check_queues(probe: &Probe, socket: BorrowedFd<'_>, reads: bool) -> Result<()> {
+/// What waits to be read.
+fn queue(
+    probe: &Probe,
+    socket: BorrowedFd<'_>,
+    (kind, local): (Kind, Option<SocketAddr>),
+    reads: bool,
+    listing: &mut Listing,
+) -> Result<Vec<Datagram>> {
     if unsent(socket).map_err(kernel("SO_MEMINFO"))? > 0 {
         return Err(refuse(
             probe,
@@ -146,14 +158,44 @@ fn check_queues(probe: &Probe, socket: BorrowedFd<'_>, reads: bool) -> Result<()
     // FIONREAD does not tell an empty datagram from none.
     let mut polled = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
     poll(&mut polled, Some(&Timespec::default())).map_err(kernel("poll"))?;
-    if reads && polled[0].revents().contains(PollFlags::IN) {
+    let ready = polled[0].revents();
+    if ready.contains(PollFlags::ERR) {
+        // To look would take it out.
         return Err(refuse(
             probe,
-            "datagrams wait to be read, and would be lost",
+            "it has an error to tell, which cannot be put back",
+            "dump again when the program has read it",
+        ));
+    }
+    if !ready.contains(PollFlags::IN) {
+        return Ok(Vec::new());
+    }
+    if kind.is_udp() {
+        let inside = listing.inside().map_err(Error::InetReader)?;
+        let waiting = inside.waiting(socket, kind.is_v6()).map_err(Error::InetReader)?;
+        let of_group = local.is_some_and(|local| local.ip().is_multicast());
+        return peek_all(socket, waiting, of_group).map_err(|why| match why {
+            Unreadable::Moving => refuse(
+                probe,
+                "what waits to be read does not stand still",
+                "dump again when less comes in",
+            ),
+            Unreadable::TooLong => refuse(
+                probe,
+                "a datagram that waits to be read is too long to be delivered again",
+                "dump again when the program has read it",
+            ),
+            Unreadable::Kernel(source) => kernel("recvmsg")(source),
+        });
+    }
+    if reads {
+        return Err(refuse(
+            probe,
+            "packets wait to be read, and would be lost",
             "dump again when the program has read them",
         ));
     }
-    Ok(())
+    Ok(Vec::new())
 }
 
 /// Bytes of memory that what was not sent yet takes.
@@ -164,6 +206,24 @@ fn unsent(socket: BorrowedFd<'_>) -> Result<u32, Errno> {
     let mut info = [0; 36];
     option(SO_MEMINFO).get_into(socket, &mut info)?;
     Ok(u32::from_ne_bytes([0, 1, 2, 3].map(|byte| info[4 * ALLOCATED + byte])))
+}
+
+/// Whether an address is that of all hosts of a network: the kernel lets no
+/// socket send there that has not asked for it.
+fn is_for_all(local: SocketAddr) -> bool {
+    let family = if local.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
+    let probe = make(Kind { family, kind: libc::SOCK_DGRAM, protocol: 0 });
+    probe.and_then(|probe| connect(probe, &local)) == Err(Errno::ACCESS)
+}
+
+/// Has a socket of IPv4 send to groups by an interface, from the address that
+/// was set before.
+fn send_to_groups_by(socket: BorrowedFd<'_>, index: u32) -> Result<(), Errno> {
+    let option = SocketOption::new(libc::IPPROTO_IP, libc::IP_MULTICAST_IF);
+    // struct ip_mreqn: group, address, interface. The kernel tells the address.
+    let mut request = [[0; 4], [0; 4], index.to_ne_bytes()];
+    option.get_into(socket, &mut request[1])?;
+    option.set_bytes(socket, request.as_flattened())
 }
 
 /// As images have addresses: words in the order of the network.
@@ -252,25 +312,38 @@ impl FileKind for Inet {
         }
         let protocol_options = ProtocolOptions::read(socket, kind)?;
         let shutdown = listed.and_then(|listed| listed.shutdown);
-        if !kind.is_stream() {
-            check_queues(
+        let reads = !matches!(shutdown, Some(Shutdown::Read | Shutdown::Both));
+        let local = address(Some(getsockname(socket).map_err(kernel("getsockname"))?));
+        let queue = match kind.is_stream() {
+            true => Vec::new(),
+            false => queue(probe, socket, (kind, local), reads, &mut listing)?,
+        };
+        if !queue.is_empty() && local.is_some_and(is_for_all) {
+            return Err(refuse(
                 probe,
-                socket,
-                !matches!(shutdown, Some(Shutdown::Read | Shutdown::Both)),
-            )?;
+                "datagrams to all of a network wait to be read, and would go to all again",
+                "dump again when the program has read them",
+            ));
         }
+        // Sockets of IPv6 tell theirs, and streams have no use for one.
+        let multicast_interface = match kind.is_v6() || kind.is_stream() {
+            true => None,
+            false => listing.multicast_interface(probe.id, cx.probes)?,
+        };
         let protocol_options = protocol_options.differing(listing.fresh(kind)?, kind, false);
         Ok(Self {
             status,
             inode,
             owner: Some((probe.stat.st_uid, probe.stat.st_gid)),
             kind,
-            local: address(Some(getsockname(socket).map_err(kernel("getsockname"))?)),
+            local,
             state,
             shutdown,
             options: SocketOptions::collect(socket)?,
             protocol_options,
             memberships: listing.groups.of(socket, kind)?,
+            queue,
+            multicast_interface,
         })
     }
 
@@ -286,6 +359,8 @@ impl FileKind for Inet {
             options,
             protocol_options,
             memberships,
+            queue,
+            multicast_interface,
         } = self;
         let (flags, fown) = status.encode();
         let Fields { v6only, ip, tcp, more } = protocol_options.encode(*kind);
@@ -334,6 +409,7 @@ impl FileKind for Inet {
             uid: owner.map(|owner| owner.0),
             gid: owner.map(|owner| owner.1),
             memberships: memberships.iter().map(Membership::encode).collect::<Result<_>>()?,
+            multicast_if: multicast_interface.map(interfaces::name).transpose()?,
         };
         let entry = FileEntry {
             kind: Self::TYPE.into(),
@@ -342,10 +418,13 @@ impl FileKind for Inet {
             ..FileEntry::default()
         };
         images.put(id, entry);
+        let packets: Vec<_> =
+            queue.iter().map(|datagram| datagram.encode(id)).collect::<Result<_>>()?;
+        images.part::<QueueSink>().put(id, packets);
         Ok(())
     }
 
-    fn decode(id: FileId, entry: &FileEntry, _: &mut ImageSource<'_>) -> Result<Self> {
+    fn decode(id: FileId, entry: &FileEntry, images: &mut ImageSource<'_>) -> Result<Self> {
         let wrong = |reason| corrupt(ImageName::Files, Self::NAME, id.as_raw(), reason);
         let Some(isk) = entry.isk.as_deref() else {
             return Err(wrong("it has no inet_sk_entry"));
@@ -402,6 +481,19 @@ impl FileKind for Inet {
             Membership::decode(entry, kind, interface).map_err(wrong)
         };
         let memberships = isk.memberships.iter().map(membership).collect::<Result<_>>()?;
+        let multicast_interface = isk.multicast_if.as_ref();
+        let multicast_interface =
+            multicast_interface.map(|name| interfaces::index(name, Self::NAME)).transpose()?;
+        let mut queue = Vec::new();
+        for (packet, bytes) in images.part::<QueueSource>()?.take(id) {
+            let wrong = |reason| sk_queues::wrong(&packet, reason);
+            let known = packet.datagram.as_ref().filter(|_| kind.is_udp() && local.is_some());
+            let datagram = known.ok_or_else(|| wrong("its socket can have none"))?;
+            let interface = datagram.ifname.as_ref();
+            let interface =
+                interface.map(|name| interfaces::index(name, Self::NAME)).transpose()?;
+            queue.push(Datagram::decode(datagram, bytes, kind, interface).map_err(wrong)?);
+        }
         Ok(Self {
             status,
             inode: isk.ino,
@@ -413,6 +505,8 @@ impl FileKind for Inet {
             options: SocketOptions::decode(&isk.opts).map_err(wrong)?,
             protocol_options: ProtocolOptions::decode(&fields, kind).map_err(wrong)?,
             memberships,
+            queue,
+            multicast_interface,
         })
     }
 
@@ -436,15 +530,21 @@ impl FileKind for Inet {
     }
 
     fn fill(_: FillRank, files: &[Created<'_, Self>], _: &FillCx<'_>) -> Result<()> {
-        let mut sharing: BTreeMap<(i32, u16), usize> = BTreeMap::new();
+        let (mut sharing, mut crowds) = (Ports::new(), Ports::new());
         for Created { kind: socket, .. } in files {
-            if let Some(local) = socket.local {
-                *sharing.entry((socket.kind.protocol, local.port())).or_default() += 1;
+            if let Some(port) = socket.port() {
+                *sharing.entry(port).or_default() += 1;
+                *crowds.entry(port).or_default() += usize::from(!socket.queue.is_empty());
             }
         }
-        for Created { kind: socket, file, .. } in files {
-            let shares = |local: SocketAddr| sharing[&(socket.kind.protocol, local.port())] > 1;
-            socket.bind(*file, socket.local.is_some_and(shares))?;
+        let several = |ports: &Ports, socket: &Self| socket.port().is_some_and(|at| ports[&at] > 1);
+        // As long as nobody else has the port, datagrams come to those they are
+        // for.
+        let (first, others): (Vec<_>, Vec<_>) =
+            files.iter().partition(|socket| !socket.kind.queue.is_empty());
+        for Created { kind: socket, file, .. } in first.into_iter().chain(others) {
+            socket.bind(*file, several(&sharing, socket))?;
+            socket.receive(*file, several(&crowds, socket))?;
         }
         for Created { kind: socket, file, .. } in files {
             if let State::Listening { backlog } = socket.state {
@@ -455,25 +555,46 @@ impl FileKind for Inet {
     }
 }
 
+/// How many sockets have a port of a protocol.
+type Ports = BTreeMap<(i32, u16), usize>;
+
 impl Inet {
-    /// Sets options, and binds it to its address.
+    fn port(&self) -> Option<(i32, u16)> {
+        self.local.map(|local| (self.kind.protocol, local.port()))
+    }
+
+    /// Sets options, binds it to its address, and has it join groups.
     fn bind(&self, file: BorrowedFd<'_>, shares: bool) -> Result<()> {
         self.options.apply(file)?;
         self.protocol_options.apply(file, Moment::Early)?;
-        let Some(local) = self.local.filter(|_| self.takes_address()) else { return Ok(()) };
-        // What is left of connections that have ended may still have the port;
-        // sockets of the tree may have come to share it in other ways.
-        let force = self.kind.is_stream() || shares;
-        let reuse = option(libc::SO_REUSEADDR);
-        let own = reuse.get(file).map_err(kernel("SO_REUSEADDR"))?;
-        if force && own == 0 {
-            reuse.set(file, 1).map_err(kernel("SO_REUSEADDR"))?;
+        if let Some(index) = self.multicast_interface {
+            send_to_groups_by(file, index).map_err(kernel("IP_MULTICAST_IF"))?;
         }
-        bind(file, &local).map_err(Error::kernel("bind", local.to_string()))?;
-        if force && own == 0 {
-            reuse.set(file, 0).map_err(kernel("SO_REUSEADDR"))?;
+        if let Some(local) = self.local.filter(|_| self.takes_address()) {
+            // What is left of connections that have ended may still have the
+            // port; sockets of the tree may have come to share it in other
+            // ways.
+            let force = self.kind.is_stream() || shares;
+            let reuse = option(libc::SO_REUSEADDR);
+            let own = reuse.get(file).map_err(kernel("SO_REUSEADDR"))?;
+            if force && own == 0 {
+                reuse.set(file, 1).map_err(kernel("SO_REUSEADDR"))?;
+            }
+            bind(file, &local).map_err(Error::kernel("bind", local.to_string()))?;
+            if force && own == 0 {
+                reuse.set(file, 0).map_err(kernel("SO_REUSEADDR"))?;
+            }
         }
-        Ok(())
+        self.memberships.iter().try_for_each(|membership| membership.join(file))
+    }
+
+    /// Puts back what was in its queue.
+    fn receive(&self, file: BorrowedFd<'_>, is_crowded: bool) -> Result<()> {
+        let Some(local) = self.local.filter(|_| !self.queue.is_empty()) else { return Ok(()) };
+        self.options.widen(file)?;
+        let device = self.options.device.as_deref();
+        let receiver = Receiver { file, kind: self.kind, local, device, is_crowded };
+        self.queue.iter().try_for_each(|datagram| receiver.deliver(datagram))
     }
 
     /// A raw socket has its protocol in place of a port, and is bound by its
@@ -495,7 +616,6 @@ impl Inet {
                 Err(source) => return Err(kernel("shutdown")(source)),
             }
         }
-        self.memberships.iter().try_for_each(|membership| membership.join(file))?;
         self.protocol_options.apply(file, Moment::Late)?;
         self.options.finish(file)
     }

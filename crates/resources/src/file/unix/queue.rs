@@ -84,7 +84,7 @@ impl Queue {
     }
 
     /// As images have it: entries for the socket `id`, with their bytes.
-    pub(super) fn encode(&self, id: FileId) -> impl Iterator<Item = (SkPacketEntry, &[u8])> {
+    pub(super) fn encode(&self, id: FileId) -> impl Iterator<Item = (SkPacketEntry, Vec<u8>)> {
         self.packets.iter().map(move |packet| {
             let Packet { bytes, rights, from, credentials, urgent } = packet;
             let rights: Vec<u32> = rights.iter().map(|file| file.as_raw()).collect();
@@ -99,8 +99,9 @@ impl Queue {
                 from: Some(from.clone()).filter(|from| !from.is_empty()),
                 cred,
                 urgent: urgent.then_some(true),
+                ..SkPacketEntry::default()
             };
-            (entry, &bytes[..])
+            (entry, bytes.clone())
         })
     }
 }
@@ -108,7 +109,7 @@ impl Queue {
 impl Packet {
     /// Judges what an image has.
     pub(super) fn decode(entry: &SkPacketEntry, bytes: Vec<u8>) -> Result<Self, &'static str> {
-        let SkPacketEntry { id_for: _, length: _, scm, from, cred, urgent } = entry;
+        let SkPacketEntry { id_for: _, length: _, scm, from, cred, urgent, datagram: _ } = entry;
         let rights = match scm.as_slice() {
             [] => Vec::new(),
             [ScmEntry { kind, rights }] if kind.cast_signed() == libc::SCM_RIGHTS => {

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 
-use dormouse_image::proto::files::socket::{SkPacketEntry, SkShutdown};
+use dormouse_image::proto::files::socket::SkShutdown;
 use dormouse_image::proto::files::unix::{UnixCredEntry, UnixSkEntry, UnixStateEntry};
 use dormouse_image::proto::files::{FdType, FileEntry};
 use dormouse_image::store::NewPart;
@@ -24,6 +24,7 @@ use super::set::Set;
 use super::survey::UnixSurvey;
 use crate::corrupt::corrupt;
 use crate::file::sink::SinkPart;
+use crate::file::sk_queues::{self, QueueSink, QueueSource};
 use crate::file::socket_options::SocketOptions;
 use crate::file::source::SourcePart;
 use crate::file::stand_in::Identity;
@@ -473,33 +474,18 @@ fn decode_identity(entry: &UnixCredEntry) -> Result<Identity, &'static str> {
     Ok(Identity { pid, uid, gid, groups })
 }
 
-/// `sk-queues.img`, to be written.
+/// Sockets outside that have an entry already, by inode.
 #[derive(Default)]
-struct Sink {
-    sockets: BTreeMap<FileId, Rc<Spec>>,
-    /// By inode.
-    outside: BTreeSet<u32>,
-}
+struct Sink(BTreeSet<u32>);
 
 impl SinkPart for Sink {
-    fn finish(self: Box<Self>, dump: &NewPart) -> Result<()> {
-        if self.sockets.values().all(|spec| spec.queue.packets.is_empty()) {
-            return Ok(());
-        }
-        let mut writer = dump.writer(ImageName::SkQueues)?;
-        for (&id, spec) in &self.sockets {
-            for (entry, bytes) in spec.queue.encode(id) {
-                writer.put(&entry)?;
-                writer.put_payload(bytes)?;
-            }
-        }
-        Ok(writer.finish()?)
+    fn finish(self: Box<Self>, _: &NewPart) -> Result<()> {
+        Ok(())
     }
 }
 
-/// `sk-queues.img`, read, and all sockets that were decoded.
+/// All sockets that were decoded.
 struct Source {
-    queues: BTreeMap<FileId, Queue>,
     set: Rc<Set>,
     sockets: RefCell<BTreeMap<FileId, Rc<Spec>>>,
     /// By inode.
@@ -507,25 +493,12 @@ struct Source {
 }
 
 impl SourcePart for Source {
-    fn open(dir: &ImageDir) -> Result<Self> {
-        let mut queues: BTreeMap<FileId, Queue> = BTreeMap::new();
-        if let Some(mut reader) = dir.reader(ImageName::SkQueues)? {
-            while let Some(entry) = reader.next_message::<SkPacketEntry>()? {
-                let bytes = reader.payload(entry.length.into())?;
-                let wrong = |reason| corrupt(ImageName::SkQueues, "packet", entry.id_for, reason);
-                let packet = Packet::decode(&entry, bytes).map_err(wrong)?;
-                queues.entry(FileId::from_raw(entry.id_for)).or_default().packets.push(packet);
-            }
-        }
+    fn open(_: &ImageDir) -> Result<Self> {
         let (set, sockets) = (Rc::default(), RefCell::default());
-        Ok(Self { queues, set, sockets, outside: BTreeMap::new() })
+        Ok(Self { set, sockets, outside: BTreeMap::new() })
     }
 
     fn end(self) -> Result<()> {
-        if let Some((id, _)) = self.queues.first_key_value() {
-            let reason = "there is no such socket";
-            return Err(corrupt(ImageName::SkQueues, "packet for socket", id.as_raw(), reason));
-        }
         self.set
             .complete(self.sockets.take(), &self.outside)
             .map_err(|(id, reason)| corrupt(ImageName::Files, Unix::NAME, id.as_raw(), reason))
@@ -548,10 +521,9 @@ impl FileKind for Unix {
 
     fn encode(&self, id: FileId, images: &mut ImageSink<'_>) -> Result<()> {
         let Self { status, spec, set: _ } = self;
-        let sink = images.part::<Sink>();
-        sink.sockets.insert(id, Rc::clone(spec));
+        images.part::<QueueSink>().put(id, spec.queue.encode(id));
         if let Connection::Outside(outside) = &spec.connection
-            && sink.outside.insert(outside.inode)
+            && images.part::<Sink>().0.insert(outside.inode)
         {
             images.put(outside.id, outside.encode());
         }
@@ -585,7 +557,10 @@ impl FileKind for Unix {
             let spec = Rc::new(Spec::decode(&like, Queue::default()).map_err(wrong)?);
             return Ok(Self { status, spec, set: None });
         }
-        let queue = images.part::<Source>()?.queues.remove(&id).unwrap_or_default();
+        let packets = images.part::<QueueSource>()?.take(id).into_iter().map(|(entry, bytes)| {
+            Packet::decode(&entry, bytes).map_err(|reason| sk_queues::wrong(&entry, reason))
+        });
+        let queue = Queue { packets: packets.collect::<Result<_>>()? };
         for &file in queue.packets.iter().flat_map(|packet| &packet.rights) {
             let place = (ImageName::SkQueues, "packet for socket", u64::from(id.as_raw()));
             images.file_ref(file.as_raw(), Use::Description, place);

@@ -1,0 +1,244 @@
+//! What no system call tells of a socket, out of the kernel's own structures:
+//! the interface of `IP_MULTICAST_IF` where it was given by number, and empty
+//! datagrams that somebody has looked at before (the kernel shows those once to
+//! whoever looks by `SO_PEEK_OFF`).
+//!
+//! Truth from: `struct inet_sock`, `struct sk_buff`, by the kernel's type
+//! information. Nothing but reading.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use epoll_interest::kernel_memory::{
+    Address, Btf, BtfError, KernelMemory, ReadError, TypeInformation,
+};
+
+use crate::Result;
+use crate::file::{FileId, Probe, SocketFamily};
+
+/// Why it cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum InsideError {
+    /// The kernel was built without type information, or sysfs is not mounted.
+    #[error("cannot read the kernel's type information")]
+    TypeInformation(#[source] std::io::Error),
+    /// It is not of the form known here.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    /// It takes `CAP_BPF` and `CAP_PERFMON`.
+    #[error("cannot load a program that reads kernel memory")]
+    Program(#[source] std::io::Error),
+    /// Nothing is where it should be.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// It was never twice the same.
+    #[error("what waits in a UDP socket never stood still")]
+    Restless,
+}
+
+/// How often a queue is read until it is twice the same: while the program
+/// stands still, packets come in.
+const ATTEMPTS: usize = 64;
+/// Sockets looked at in one go: each takes a descriptor meanwhile.
+const SOME: usize = 256;
+/// More datagrams than any queue holds.
+const MOST: usize = 1 << 20;
+
+/// Offsets in bytes.
+#[derive(Clone, Copy)]
+struct Layout {
+    task_files: usize,
+    files_table: usize,
+    table_array: usize,
+    file_private: usize,
+    socket_sock: usize,
+    multicast_interface: usize,
+    queue: usize,
+    reader_queue: usize,
+    len: usize,
+    told_interface: usize,
+    interface: usize,
+    head: usize,
+    network_header: usize,
+    transport_header: usize,
+}
+
+fn layout(btf: &Btf<'_>) -> Result<Layout, BtfError> {
+    let packet = btf.structure("sk_buff")?;
+    Ok(Layout {
+        task_files: btf.structure("task_struct")?.offset("files")?,
+        files_table: btf.structure("files_struct")?.offset("fdt")?,
+        table_array: btf.structure("fdtable")?.offset("fd")?,
+        file_private: btf.structure("file")?.offset("private_data")?,
+        socket_sock: btf.structure("socket")?.offset("sk")?,
+        multicast_interface: btf.structure("inet_sock")?.offset("mc_index")?,
+        queue: btf.structure("sock")?.offset("sk_receive_queue")?,
+        reader_queue: btf.structure("udp_sock")?.offset("reader_queue")?,
+        len: packet.offset("len")?,
+        // struct in_pktinfo and inet6_skb_parm begin with the interface as the
+        // program is told it.
+        told_interface: packet.offset("cb")?,
+        interface: packet.offset("skb_iif")?,
+        head: packet.offset("head")?,
+        network_header: packet.offset("network_header")?,
+        transport_header: packet.offset("transport_header")?,
+    })
+}
+
+/// A datagram in a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Waiting {
+    /// Bytes.
+    pub(super) len: usize,
+    /// The interface it came in by.
+    pub(super) interface: u32,
+    /// What its headers say; only read of empty ones.
+    pub(super) headers: Option<Headers>,
+}
+
+/// Headers of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Headers {
+    pub(super) from: (IpAddr, u16),
+    pub(super) to: IpAddr,
+    pub(super) ttl: u8,
+    pub(super) tos: u8,
+}
+
+/// What reads it.
+pub(super) struct Inside {
+    memory: KernelMemory,
+    layout: Layout,
+}
+
+impl Inside {
+    pub(super) fn open() -> Result<Self, InsideError> {
+        let types = TypeInformation::open().map_err(InsideError::TypeInformation)?;
+        let layout = layout(&types.parse()?)?;
+        let memory = KernelMemory::open().map_err(InsideError::Program)?;
+        Ok(Self { memory, layout })
+    }
+
+    /// A word behind each of the addresses.
+    fn words(&mut self, at: &[Address], offset: usize) -> Result<Vec<u64>, ReadError> {
+        let at: Vec<_> = at.iter().map(|at| at + offset as u64).collect();
+        let bytes = self.memory.read(&at, 8)?;
+        let (words, _) = bytes.as_chunks::<8>();
+        Ok(words.iter().map(|&word| u64::from_ne_bytes(word)).collect())
+    }
+
+    /// The `struct sock` behind each of some descriptors of this process.
+    fn socks(&mut self, files: &[BorrowedFd<'_>]) -> Result<Vec<Address>, ReadError> {
+        let layout = self.layout;
+        let task = self.memory.current_task()?;
+        let files_of_task = self.memory.word(task + layout.task_files as u64)?;
+        let table = self.memory.word(files_of_task + layout.files_table as u64)?;
+        let array = self.memory.word(table + layout.table_array as u64)?;
+        let slots: Vec<_> = files
+            .iter()
+            .map(|file| array + 8 * u64::from(file.as_raw_fd().unsigned_abs()))
+            .collect();
+        let files = self.words(&slots, 0)?;
+        let sockets = self.words(&files, layout.file_private)?;
+        self.words(&sockets, layout.socket_sock)
+    }
+
+    /// The interfaces that sockets of IPv4 send to groups by; none for those
+    /// that leave it to the kernel.
+    pub(super) fn multicast_interfaces<'a>(
+        &mut self,
+        probes: impl Iterator<Item = &'a Probe>,
+    ) -> Result<Result<BTreeMap<FileId, u32>, InsideError>> {
+        let probes: Vec<_> =
+            probes.filter(|probe| probe.socket_family() == Some(SocketFamily::INET)).collect();
+        let mut found = BTreeMap::new();
+        for probes in probes.chunks(SOME) {
+            let files: Vec<OwnedFd> =
+                probes.iter().map(|probe| probe.duplicate()).collect::<Result<_>>()?;
+            let files: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+            let offset = self.layout.multicast_interface;
+            let words = self.socks(&files).and_then(|socks| self.words(&socks, offset));
+            match words {
+                Ok(words) => {
+                    let set = probes.iter().zip(words).map(|(probe, word)| (probe.id, word as u32));
+                    found.extend(set.filter(|&(_, index)| index != 0));
+                }
+                Err(error) => return Ok(Err(error.into())),
+            }
+        }
+        Ok(Ok(found))
+    }
+
+    /// The datagrams that wait in a UDP socket, first to be read first.
+    pub(super) fn waiting(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        is_v6: bool,
+    ) -> Result<Vec<Waiting>, InsideError> {
+        let mut last = None;
+        for _ in 0..ATTEMPTS {
+            match self.try_waiting(socket, is_v6) {
+                Ok(now) if last.as_ref() == Some(&now) => return Ok(now),
+                Ok(now) => last = Some(now),
+                Err(ReadError::Fault) => last = None,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(InsideError::Restless)
+    }
+
+    fn try_waiting(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        is_v6: bool,
+    ) -> Result<Vec<Waiting>, ReadError> {
+        let Layout { queue, reader_queue, len, told_interface, interface, .. } = self.layout;
+        let sock = self.socks(&[socket])?[0];
+        let mut found = Vec::new();
+        // The kernel moves all from one to the other when the other is empty.
+        for queue in [sock + reader_queue as u64, sock + queue as u64] {
+            // Each begins with the next; the last leads back.
+            let mut packet = self.memory.word(queue)?;
+            while packet != queue {
+                if found.len() >= MOST {
+                    return Err(ReadError::Fault);
+                }
+                let len = self.memory.word(packet + len as u64)? as u32 as usize;
+                let headers = if len == 0 { Some(self.headers(packet, is_v6)?) } else { None };
+                let told = self.memory.word(packet + told_interface as u64)? as u32;
+                let interface = match told {
+                    0 => self.memory.word(packet + interface as u64)? as u32,
+                    told => told,
+                };
+                found.push(Waiting { len, interface, headers });
+                packet = self.memory.word(packet)?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn headers(&mut self, packet: Address, is_v6: bool) -> Result<Headers, ReadError> {
+        let Layout { head, network_header, transport_header, .. } = self.layout;
+        let head = self.memory.word(packet + head as u64)?;
+        let place = |memory: &mut KernelMemory, at: usize| {
+            memory.word(packet + at as u64).map(|word| head + u64::from(word as u16))
+        };
+        let network = place(&mut self.memory, network_header)?;
+        let transport = place(&mut self.memory, transport_header)?;
+        let ip = self.memory.read(&[network], 40)?;
+        let udp = self.memory.read(&[transport], 8)?;
+        let port = u16::from_be_bytes([udp[0], udp[1]]);
+        let v4 = |at: usize| IpAddr::from(Ipv4Addr::from([0, 1, 2, 3].map(|byte| ip[at + byte])));
+        let v6 = |at: usize| {
+            let bytes: [u8; 16] = std::array::from_fn(|byte| ip[at + byte]);
+            IpAddr::from(Ipv6Addr::from(bytes))
+        };
+        Ok(if is_v6 && ip[0] >> 4 == 6 {
+            let tos = ip[0] << 4 | ip[1] >> 4;
+            Headers { from: (v6(8), port), to: v6(24), ttl: ip[7], tos }
+        } else {
+            Headers { from: (v4(12), port), to: v4(16), ttl: ip[8], tos: ip[1] }
+        })
+    }
+}
