@@ -32,6 +32,7 @@ mod fs;
 mod inet;
 mod locks;
 mod memory;
+mod netlink;
 mod pipes;
 mod refusals;
 mod seccomp;

@@ -139,6 +139,8 @@ pub static ALL: &[&Scenario] = &[
     &crate::memory::sparse::SCENARIO,
     &crate::memory::stack::SCENARIO,
     &crate::memory::vdso::SCENARIO,
+    &crate::netlink::queued::SCENARIO,
+    &crate::netlink::sockets::SCENARIO,
     &crate::pipes::bytes::SCENARIO,
     &crate::pipes::capacity::SCENARIO,
     &crate::pipes::ends::SCENARIO,

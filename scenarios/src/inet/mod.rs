@@ -7,7 +7,7 @@ pub(crate) mod listen;
 pub(crate) mod mptcp_listen;
 pub(crate) mod multicast;
 pub(crate) mod options;
-mod place;
+pub(crate) mod place;
 pub(crate) mod raw;
 pub(crate) mod reuse_port;
 pub(crate) mod udp;

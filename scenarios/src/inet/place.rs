@@ -10,14 +10,14 @@ use crate::Context;
 
 /// The loopback address and port `number` of this scenario. Ports are below those that the kernel
 /// chooses from.
-pub(super) fn v4(cx: &Context, number: u16) -> SocketAddr {
+pub(crate) fn v4(cx: &Context, number: u16) -> SocketAddr {
     let hash = hash(cx);
     let [_, a, b, c] = (hash as u32).to_be_bytes();
     SocketAddr::new(Ipv4Addr::new(127, a, b, c.clamp(1, 254)).into(), port(hash, number))
 }
 
 /// The same of IPv6, which has one loopback address only.
-pub(super) fn v6(cx: &Context, number: u16) -> SocketAddr {
+pub(crate) fn v6(cx: &Context, number: u16) -> SocketAddr {
     SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port(hash(cx), number))
 }
 
@@ -32,19 +32,19 @@ fn hash(cx: &Context) -> u64 {
 }
 
 /// A socket of the protocol.
-pub(super) fn inet(v6: bool, kind: SocketType, protocol: Option<Protocol>) -> OwnedFd {
+pub(crate) fn inet(v6: bool, kind: SocketType, protocol: Option<Protocol>) -> OwnedFd {
     let family = if v6 { AddressFamily::INET6 } else { AddressFamily::INET };
     socket(family, kind, protocol).expect("socket")
 }
 
 /// Reads an option.
-pub(super) fn option(file: impl AsFd, name: (i32, i32)) -> Result<Vec<u8>, i32> {
+pub(crate) fn option(file: impl AsFd, name: (i32, i32)) -> Result<Vec<u8>, i32> {
     let mut value = vec![0_u8; 64];
     option_into(file, name, &mut value).map(|()| value)
 }
 
 /// Reads an option that asks by its value.
-pub(super) fn option_into(
+pub(crate) fn option_into(
     file: impl AsFd,
     (level, name): (i32, i32),
     value: &mut Vec<u8>,
@@ -60,19 +60,19 @@ pub(super) fn option_into(
 
 /// Sets an option to a number.
 #[track_caller]
-pub(super) fn set(file: impl AsFd, (level, name): (i32, i32), value: i32) {
+pub(crate) fn set(file: impl AsFd, (level, name): (i32, i32), value: i32) {
     set_bytes(file, (level, name), &value.to_ne_bytes());
 }
 
 /// Sets an option.
 #[track_caller]
-pub(super) fn set_bytes(file: impl AsFd, (level, name): (i32, i32), value: &[u8]) {
+pub(crate) fn set_bytes(file: impl AsFd, (level, name): (i32, i32), value: &[u8]) {
     let result = try_set_bytes(file, (level, name), value);
     assert_eq!(result, Ok(()), "option {level}:{name}");
 }
 
 /// Sets an option, or says why not.
-pub(super) fn try_set_bytes(
+pub(crate) fn try_set_bytes(
     file: impl AsFd,
     (level, name): (i32, i32),
     value: &[u8],

@@ -6,15 +6,17 @@
 
 mod inet;
 mod message;
+mod netlink;
 mod unix;
 
 pub use inet::InetDiag;
 pub use message::{Attributes, Malformed};
+pub use netlink::NetlinkDiag;
 pub use unix::{UnixDiag, UnixFile, UnixPeer};
 
 use crate::Errno;
 use message::{Header, messages};
-use rustix::net::netlink;
+use rustix::net::netlink::SOCK_DIAG;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with,
 };
@@ -65,7 +67,7 @@ impl SockDiag {
             AddressFamily::NETLINK,
             SocketType::RAW,
             SocketFlags::CLOEXEC,
-            Some(netlink::SOCK_DIAG),
+            Some(SOCK_DIAG),
         );
         Ok(Self(socket.map_err(|source| Error::Call { call: "socket", source })?))
     }

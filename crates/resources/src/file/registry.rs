@@ -147,6 +147,8 @@ registry! {
         Epoll(super::epoll::Epoll),
         /// A terminal.
         Terminal(super::tty::Terminal),
+        /// A netlink socket.
+        Netlink(super::netlink::Netlink),
         /// A unix socket.
         Unix(super::unix::Unix),
     }
@@ -154,7 +156,6 @@ registry! {
         Undefined => Undefined,
         PacketSk => Socket,
         Fanotify => Fanotify,
-        NetlinkSk => Socket,
         Ns => Namespace,
         Tun => Tun,
         Ext => External,

@@ -123,7 +123,7 @@ pub(crate) fn zoo() -> Zoo {
         ("a datagram", UnixDatagram::unbound().unwrap().into(), Claimed(FdType::UnixSk)),
         ("TCP", network(AddressFamily::INET, SocketType::STREAM), inet),
         ("UDP", network(AddressFamily::INET6, SocketType::DGRAM), inet),
-        ("netlink", network(AddressFamily::NETLINK, SocketType::RAW), Refused(Refusal::Socket)),
+        ("netlink", network(AddressFamily::NETLINK, SocketType::RAW), Claimed(FdType::NetlinkSk)),
         (
             "a timerfd",
             timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::empty()).unwrap(),

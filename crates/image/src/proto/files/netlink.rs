@@ -33,4 +33,10 @@ pub struct NetlinkSkEntry {
     pub opts: SkOptsEntry,
     #[prost(uint32, optional, tag = "13")]
     pub ns_id: Option<u32>,
+    /// Dormouse: `SOCK_RAW` or `SOCK_DGRAM`, which differ by name only.
+    #[prost(uint32, optional, tag = "20000")]
+    pub kind: Option<u32>,
+    /// Dormouse: switches that are on, `NETLINK_*`.
+    #[prost(uint32, repeated, tag = "20001")]
+    pub switches: Vec<u32>,
 }

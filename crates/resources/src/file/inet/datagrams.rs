@@ -26,11 +26,10 @@ use dormouse_kernel::socket::{self, PeekOffset, SocketOption, peek_datagram};
 use rustix::net::{SendFlags, getsockname, sendto};
 
 use super::inside::{Headers, Waiting};
-use super::interfaces;
 use super::listing::make;
 use super::memberships::{bytes as address_bytes, from_bytes};
 use super::options::Kind;
-use crate::file::FileId;
+use crate::file::{FileId, interfaces};
 use crate::{Error, Result};
 
 /// A datagram.

@@ -1,11 +1,10 @@
 //! What the kernel lists of all sockets at once, and what a new one is like.
 
 use std::collections::{BTreeMap, btree_map::Entry};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use dormouse_kernel::Errno;
 use dormouse_kernel::sock_diag::{InetDiag, SockDiag};
-use dormouse_kernel::socket::SocketOption;
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with};
 
 use super::inside::{Inside, InsideError};
@@ -27,22 +26,10 @@ pub(super) fn make(kind: Kind) -> Result<OwnedFd, Errno> {
 pub(super) struct Listing {
     listed: BTreeMap<(i32, i32), BTreeMap<u32, InetDiag>>,
     fresh: BTreeMap<Kind, ProtocolOptions>,
-    namespace: Option<[u8; 8]>,
     /// Multicast groups there are.
     pub(super) groups: Groups,
     inside: Option<Inside>,
     multicast_interfaces: Option<BTreeMap<FileId, u32>>,
-}
-
-/// `SO_NETNS_COOKIE`.
-const NAMESPACE: SocketOption = SocketOption::of_socket(71);
-
-fn namespace(socket: BorrowedFd<'_>) -> Result<[u8; 8]> {
-    let mut cookie = [0; 8];
-    NAMESPACE
-        .get_into(socket, &mut cookie)
-        .map_err(Error::kernel("SO_NETNS_COOKIE", "a socket"))?;
-    Ok(cookie)
 }
 
 impl Listing {
@@ -96,18 +83,5 @@ impl Listing {
             }
         };
         Ok(known.get(&id).copied())
-    }
-
-    /// Whether a socket is of the network namespace this process is in.
-    pub(super) fn is_at_home(&mut self, socket: BorrowedFd<'_>, kind: Kind) -> Result<bool> {
-        let home = match self.namespace {
-            Some(home) => home,
-            None => {
-                let own = make(Kind { kind: libc::SOCK_DGRAM, protocol: 0, ..kind })
-                    .map_err(Error::kernel("socket", "a new socket"))?;
-                *self.namespace.insert(namespace(own.as_fd())?)
-            }
-        };
-        Ok(namespace(socket)? == home)
     }
 }

@@ -15,8 +15,8 @@ use dormouse_kernel::Errno;
 use dormouse_kernel::multicast::{Group, groups};
 use dormouse_kernel::socket::SocketOption;
 
-use super::interfaces;
 use super::options::Kind;
+use crate::file::interfaces;
 use crate::{Error, Result};
 
 // include/uapi/linux/in.h.

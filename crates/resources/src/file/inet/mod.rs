@@ -20,7 +20,6 @@
 
 mod datagrams;
 mod inside;
-mod interfaces;
 mod listing;
 mod memberships;
 mod options;

@@ -17,11 +17,12 @@ use rustix::net::{
 };
 
 use super::datagrams::{Datagram, Receiver, Unreadable, peek_all};
-use super::interfaces;
 use super::listing::{Listing, make};
 use super::memberships::Membership;
 use super::options::{Fields, Kind, Moment, ProtocolOptions, TCP};
 use crate::corrupt::corrupt;
+use crate::file::home_network::HomeNetwork;
+use crate::file::interfaces;
 use crate::file::sk_queues::{self, QueueSink, QueueSource};
 use crate::file::socket_options::SocketOptions;
 use crate::file::{
@@ -291,14 +292,8 @@ impl FileKind for Inet {
                 "dump the program while it has no such socket open",
             ));
         }
+        cx.part::<HomeNetwork>().check(socket, probe)?;
         let mut listing = cx.part::<Listing>();
-        if !listing.is_at_home(socket, kind)? {
-            return Err(refuse(
-                probe,
-                "it belongs to another network namespace",
-                "run dormouse inside of that namespace (nsenter --net)",
-            ));
-        }
         let state = state(probe, socket, kind)?;
         // The kernel's numbers of socket inodes have 32 bits (get_next_ino).
         let inode = probe.stat.st_ino as u32;

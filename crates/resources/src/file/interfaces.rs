@@ -5,13 +5,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 
 use rustix::net::netdevice::{index_to_name, name_to_index};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
-use super::listing::make;
-use super::options::Kind;
 use crate::{Error, Result};
 
 fn any() -> Result<OwnedFd> {
-    make(Kind { family: libc::AF_INET, kind: libc::SOCK_DGRAM, protocol: 0 })
+    socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
         .map_err(Error::kernel("socket", "a new socket"))
 }
 

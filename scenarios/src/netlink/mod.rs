@@ -1,0 +1,4 @@
+//! Netlink sockets.
+
+pub(crate) mod queued;
+pub(crate) mod sockets;
