@@ -15,7 +15,7 @@ use dormouse_kernel::remote_memory::{self, Mem};
 use dormouse_kernel::{AddrRange, HostPid};
 use rustix::mm::ProtFlags;
 
-use super::contents::{ContentRun, Contents, overlaps};
+use super::contents::{ContentRun, Contents, PageSource, overlaps};
 use super::error::Result;
 use super::saved::PagesFiles;
 use super::vma::Vma;
@@ -68,18 +68,27 @@ impl Filler {
         // Pieces that go the same way, and where in the buffer they are.
         let mut remote: Vec<AddrRange> = Vec::new();
         let (mut start, mut end) = (0, 0);
+        // What of the buffer is still to be read, in one go, and from where.
+        let mut unread: Option<(PageSource, usize)> = None;
         let mut parts = chunk.parts(&self.pieces, |piece| piece.run.range.len()).peekable();
         while let Some((number, skip, len)) = parts.next() {
             let Piece { run, writable } = &self.pieces[number];
             let at = run.range.start().checked_add(skip).expect("inside of the piece");
             let range = AddrRange::with_len(at, len).expect("inside of the piece");
             let run = run.cut(range).expect("inside of the piece");
-            files.read(run.source, &mut buffer[end..end + len as usize])?;
+            unread = match unread {
+                Some((source, from)) if source.skip((end - from) as u64) == run.source => unread,
+                _ => {
+                    read(files, unread, &mut buffer[..end])?;
+                    Some((run.source, end))
+                }
+            };
             end += len as usize;
             remote.push(range);
             let same_way =
                 parts.peek().is_some_and(|&(next, ..)| self.pieces[next].writable == *writable);
             if !same_way {
+                read(files, unread.take(), &mut buffer[..end])?;
                 self.write(&remote, &buffer[start..end], *writable)?;
                 remote.clear();
                 start = end;
@@ -118,6 +127,11 @@ impl Filler {
         }
         Ok(())
     }
+}
+
+/// Reads what is `unread` of `buffer`: all from a place on, if any.
+fn read(files: &PagesFiles, unread: Option<(PageSource, usize)>, buffer: &mut [u8]) -> Result<()> {
+    unread.map_or(Ok(()), |(source, from)| files.read(source, &mut buffer[from..]))
 }
 
 /// Fills processes now.

@@ -65,6 +65,16 @@ impl Vma {
         same && self.traits & lasting == other.traits & lasting
     }
 
+    /// Whether `next` begins where this ends and is like it, so that one call can make both. Stacks
+    /// keep to themselves.
+    fn goes_on_as(&self, next: &Self) -> bool {
+        self.range.end() == next.range.start()
+            && self.is_same_as(next)
+            && self.prot == next.prot
+            && self.advice == next.advice
+            && !self.traits.contains(Traits::GROWS_DOWN)
+    }
+
     /// The part of the mapping in `range`, which lies inside of it.
     pub(super) fn cut(&self, range: AddrRange) -> Self {
         let skipped = range.start().as_raw().wrapping_sub(self.range.start().as_raw());
@@ -95,6 +105,7 @@ pub(super) struct Transition {
 /// `room` is no part of either and is left alone. Of the kernel's own mappings `target` may have
 /// only those that stay.
 pub(super) fn transition(current: &[Vma], target: &[Vma], room: AddrRange) -> Transition {
+    let target = &joined(target);
     let pieces = kept_pieces(current, target);
     let mut kept = Vec::new();
     for piece in &pieces {
@@ -108,6 +119,22 @@ pub(super) fn transition(current: &[Vma], target: &[Vma], room: AddrRange) -> Tr
         complete(vma, current, &pieces[from..to], &mut steps);
     }
     Transition { unmaps, steps, kept }
+}
+
+/// The same mappings, with neighbours that are alike made one: what tells them apart they are given
+/// in [`finish`]. The kernel would join them as well, after a call for each.
+fn joined(vmas: &[Vma]) -> Vec<Vma> {
+    let mut joined: Vec<Vma> = Vec::new();
+    for vma in vmas {
+        match joined.last_mut() {
+            Some(last) if last.goes_on_as(vma) => {
+                let range = AddrRange::new(last.range.start(), vma.range.end());
+                last.range = range.expect("mappings ascend");
+            }
+            _ => joined.push(vma.clone()),
+        }
+    }
+    joined
 }
 
 /// Makes `vma` of the pieces of it that are there.
