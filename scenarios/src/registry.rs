@@ -151,6 +151,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::refusals::epoll_signals::SCENARIO,
     &crate::refusals::io_uring::SCENARIO,
     &crate::refusals::userfaultfd::SCENARIO,
+    &crate::refusals::vsock::SCENARIO,
     &crate::seccomp::filter::SCENARIO,
     &crate::seccomp::inherited::SCENARIO,
     &crate::seccomp::killing::SCENARIO,

@@ -4,6 +4,7 @@ pub(crate) mod bpf_map;
 pub(crate) mod epoll_signals;
 pub(crate) mod io_uring;
 pub(crate) mod userfaultfd;
+pub(crate) mod vsock;
 
 /// Puts the descriptor where the harness expects the refused object.
 fn at_42(fd: i32) {

@@ -107,6 +107,21 @@ impl SocketFamily {
     pub const PACKET: Self = Self(libc::AF_PACKET);
     /// `vsock(7)`.
     pub const VSOCK: Self = Self(libc::AF_VSOCK);
+    /// The kernel's cryptography.
+    pub const ALG: Self = Self(libc::AF_ALG);
+    /// Packets past the kernel.
+    pub const XDP: Self = Self(libc::AF_XDP);
+    /// The bus of cars.
+    pub const CAN: Self = Self(libc::AF_CAN);
+    /// Bluetooth.
+    pub const BLUETOOTH: Self = Self(libc::AF_BLUETOOTH);
+    /// IPsec.
+    pub const KEY: Self = Self(libc::AF_KEY);
+    /// PPP over Ethernet, PPTP and L2TP.
+    pub const PPPOX: Self = Self(libc::AF_PPPOX);
+    /// TIPC, RDS, KCM, QRTR and SMC.
+    pub const TRANSPORTS: [Self; 5] =
+        [Self(libc::AF_TIPC), Self(libc::AF_RDS), Self(41), Self(42), Self(43)];
 }
 
 /// One open file description (or mapped file, or directory in use), and what

@@ -6,7 +6,7 @@ use std::path::Path;
 use dormouse_image::ImageName;
 use rustix::fs::FileType;
 
-use super::{FileId, FsMagic, Probe};
+use super::{FileId, FsMagic, Probe, SocketFamily};
 use crate::Error;
 use crate::corrupt::corrupt;
 
@@ -44,9 +44,36 @@ macro_rules! refusals {
 }
 
 refusals! {
-    /// A socket, of whatever family.
-    Socket: "a socket", "sockets are not saved yet",
-        "checkpoint the program while it has no socket open";
+    /// A socket of a family that is not named below, or opened by `O_PATH`.
+    Socket: "a socket of a rare family", "the kernel does not tell its state",
+        "checkpoint the program while it has none open";
+    /// `packet(7)`.
+    PacketSocket: "a packet socket", "packet sockets are not saved yet",
+        "stop the capture first";
+    /// `vsock(7)`.
+    Vsock: "a vsock socket", "its peer is another machine, which a checkpoint cannot stop",
+        "close it first, or have the program talk by TCP";
+    /// `AF_ALG`.
+    Alg: "a socket of the kernel's cryptography (AF_ALG)", "its keys cannot be read",
+        "have the program use a library in its place (OpenSSL has the engine afalg for it)";
+    /// `AF_XDP`.
+    Xdp: "an XDP socket", "its rings and its BPF program cannot be carried over",
+        "stop the program's fast path first";
+    /// `AF_CAN`.
+    Can: "a CAN bus socket", "its filters and timed messages cannot be read in full",
+        "close it first";
+    /// `AF_BLUETOOTH`.
+    Bluetooth: "a Bluetooth socket", "its peer is a device, which a checkpoint cannot stop",
+        "disconnect first";
+    /// `AF_KEY`, the older way to set up IPsec.
+    Key: "an IPsec key socket (AF_KEY)", "what it has registered for cannot be read",
+        "stop the key daemon first, or have it use netlink (XFRM)";
+    /// `AF_PPPOX`.
+    Pppox: "a PPP socket", "the session belongs to the link", "take the link down first";
+    /// `AF_TIPC`, `AF_RDS`, `AF_SMC`, `AF_KCM`, `AF_QIPCRTR`.
+    Transport: "a socket of a rare transport (TIPC, RDS, SMC, KCM, QRTR)",
+        "the kernel does not tell the state of its connections",
+        "have the program talk by TCP";
     /// `fanotify(7)`.
     Fanotify: "a fanotify", "fanotify marks are not saved yet",
         "checkpoint the program while it has none open";
@@ -106,7 +133,7 @@ impl Refusal {
     #[must_use]
     pub fn of(probe: &Probe) -> Self {
         match probe.file_system {
-            FsMagic::SOCKET => return Self::Socket,
+            FsMagic::SOCKET => return Self::socket(probe),
             FsMagic::NS => return Self::Namespace,
             FsMagic::PID => return Self::Pidfd,
             FsMagic::MQUEUE => return Self::MessageQueue,
@@ -127,6 +154,21 @@ impl Refusal {
                 }
             }
             FileType::Unknown => Self::Anonymous,
+        }
+    }
+
+    fn socket(probe: &Probe) -> Self {
+        match probe.socket_family() {
+            Some(SocketFamily::PACKET) => Self::PacketSocket,
+            Some(SocketFamily::VSOCK) => Self::Vsock,
+            Some(SocketFamily::ALG) => Self::Alg,
+            Some(SocketFamily::XDP) => Self::Xdp,
+            Some(SocketFamily::CAN) => Self::Can,
+            Some(SocketFamily::BLUETOOTH) => Self::Bluetooth,
+            Some(SocketFamily::KEY) => Self::Key,
+            Some(SocketFamily::PPPOX) => Self::Pppox,
+            Some(family) if SocketFamily::TRANSPORTS.contains(&family) => Self::Transport,
+            _ => Self::Socket,
         }
     }
 

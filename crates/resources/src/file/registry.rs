@@ -154,7 +154,7 @@ registry! {
     }
     refused {
         Undefined => Undefined,
-        PacketSk => Socket,
+        PacketSk => PacketSocket,
         Fanotify => Fanotify,
         Ns => Namespace,
         Tun => Tun,

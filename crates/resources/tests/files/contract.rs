@@ -90,6 +90,9 @@ fn forget_numbers(entry: &mut FileEntry) {
     if let Some(isk) = &mut entry.isk {
         isk.ino = 0;
     }
+    if let Some(nlsk) = &mut entry.nlsk {
+        nlsk.ino = 0;
+    }
     if let Some(usk) = &mut entry.usk {
         usk.ino = 0;
         // Whoever made the socket: here, no task of the tree comes back.

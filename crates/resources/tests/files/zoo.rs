@@ -36,6 +36,15 @@ pub(crate) struct Zoo {
 
 /// Kinds that take a device, a privilege or a program that is not here.
 pub(crate) const ABSENT: &[Refusal] = &[
+    Refusal::PacketSocket,
+    Refusal::Vsock,
+    Refusal::Alg,
+    Refusal::Xdp,
+    Refusal::Can,
+    Refusal::Bluetooth,
+    Refusal::Key,
+    Refusal::Pppox,
+    Refusal::Transport,
     Refusal::Fanotify,
     Refusal::MessageQueue,
     Refusal::IoUring,
@@ -91,6 +100,8 @@ pub(crate) fn zoo() -> Zoo {
     dormouse_kernel::terminal::set_locked(&terminal, false).unwrap();
     let slave = dormouse_kernel::terminal::open_slave(&terminal, OFlags::RDWR).unwrap();
 
+    let place = network(AddressFamily::UNIX, SocketType::DGRAM);
+
     let mut files = vec![
         ("a file", opened("plain", OFlags::RDWR), reg),
         ("a log", opened("plain", OFlags::WRONLY | OFlags::APPEND), reg),
@@ -139,6 +150,7 @@ pub(crate) fn zoo() -> Zoo {
             inotify::init(inotify::CreateFlags::empty()).unwrap(),
             Claimed(FdType::Inotify),
         ),
+        ("a socket's place", again(&place, OFlags::PATH), Refused(Refusal::Socket)),
         ("a pidfd", pidfd_open(getpid(), PidfdFlags::empty()).unwrap(), Refused(Refusal::Pidfd)),
         ("a namespace", opened("/proc/self/ns/mnt", OFlags::RDONLY), Refused(Refusal::Namespace)),
     ];

@@ -286,11 +286,8 @@ impl FileKind for Inet {
             protocol: get(libc::SO_PROTOCOL)?,
         };
         if !is_known(kind) {
-            return Err(refuse(
-                probe,
-                "its protocol is none of TCP, UDP, UDP-Lite, ICMP and raw IP (SCTP, for one)",
-                "dump the program while it has no such socket open",
-            ));
+            let (reason, hint) = unknown(kind);
+            return Err(refuse(probe, reason, hint));
         }
         cx.part::<HomeNetwork>().check(socket, probe)?;
         let mut listing = cx.part::<Listing>();
@@ -613,6 +610,32 @@ impl Inet {
         }
         self.protocol_options.apply(file, Moment::Late)?;
         self.options.finish(file)
+    }
+}
+
+/// Why others are refused, and what can be done.
+fn unknown(kind: Kind) -> (&'static str, &'static str) {
+    // include/uapi/linux/in.h.
+    const DCCP: i32 = 33;
+    const SMC: i32 = 256;
+    const SEQUENCED: i32 = libc::SOCK_SEQPACKET;
+    match (kind.kind, kind.protocol) {
+        (_, libc::IPPROTO_SCTP) | (SEQUENCED, _) => (
+            "the kernel does not tell the state of SCTP associations",
+            "dump the program while it has no SCTP socket open, or have it talk by TCP",
+        ),
+        (_, DCCP) => (
+            "the kernel does not tell the state of DCCP connections",
+            "dump the program while it has no DCCP socket open",
+        ),
+        (_, SMC) => (
+            "the state of SMC connections is in the network card",
+            "have the program talk by TCP (smc_run adds SMC to programs that know nothing of it)",
+        ),
+        _ => (
+            "its protocol is none of TCP, UDP, UDP-Lite, ICMP and raw IP",
+            "dump the program while it has no such socket open",
+        ),
     }
 }
 
