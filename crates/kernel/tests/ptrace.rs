@@ -1,13 +1,13 @@
 //! `kernel::ptrace` on real processes.
 #![allow(unsafe_code, clippy::unwrap_used)]
 
-use dormouse_kernel::HostPid;
 use dormouse_kernel::proc::{ProcDir, TaskState};
 use dormouse_kernel::ptrace::{
     Error, Event, Exit, Halt, Options, Outcome, Queue, Registers, Request, Running, Stop, Stopped,
-    reap,
+    SyscallUserDispatch, reap,
 };
 use dormouse_kernel::signal::{SigInfoKind, SigSet, Signal};
+use dormouse_kernel::{Addr, HostPid};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -182,6 +182,12 @@ fn a_running_task_is_stopped_changed_and_let_go() {
     assert_eq!(rseq.signature, 0x5305_3053);
     assert!(rseq.size >= 20);
     assert_eq!(task.syscall_user_dispatch().unwrap(), None);
+    let selector = Addr::from_raw(4096);
+    for (offset, len) in [(0, 0), (8192, 4096), (12_288, 4096_u64.wrapping_neg())] {
+        let dispatch = SyscallUserDispatch { selector, offset, len };
+        task.set_syscall_user_dispatch(dispatch).unwrap();
+        assert_eq!(task.syscall_user_dispatch().unwrap(), Some(dispatch));
+    }
 
     assert_eq!(shared.get(0), count, "it did not run in between");
     task.detach(None).unwrap();

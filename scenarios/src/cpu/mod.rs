@@ -1,6 +1,6 @@
 //! What the CPU holds for a thread: registers of all kinds.
 
-mod spin;
+pub(crate) mod spin;
 
 pub(crate) mod alignment_check;
 pub(crate) mod avx;

@@ -1,8 +1,11 @@
 //! State that no checkpointer can carry over: it must say so and leave the target alone.
 
+pub(crate) mod amx;
 pub(crate) mod bpf_map;
 pub(crate) mod epoll_signals;
 pub(crate) mod io_uring;
+pub(crate) mod local_descriptors;
+pub(crate) mod syscall_dispatch;
 pub(crate) mod userfaultfd;
 pub(crate) mod vsock;
 

@@ -3,6 +3,7 @@
 pub(crate) mod altstacks;
 pub(crate) mod hundred;
 pub(crate) mod masks;
+pub(crate) mod memory_policy;
 pub(crate) mod names;
 pub(crate) mod own_creds;
 pub(crate) mod own_files;
@@ -11,5 +12,6 @@ pub(crate) mod properties;
 pub(crate) mod robust;
 pub(crate) mod rseq;
 pub(crate) mod rseq_section;
+pub(crate) mod syscall_dispatch;
 pub(crate) mod tls;
 pub(crate) mod two;

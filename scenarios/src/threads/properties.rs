@@ -1,5 +1,5 @@
 //! What threads have said about themselves: timer slack, I/O priority, affinity, nice value and
-//! policy, machine checks, time stamps, membarrier, write-execute protection.
+//! policy, machine checks, time stamps, membarrier, write-execute protection, permission for AMX.
 //!
 //! Verified: every one, of the leader and of a thread that differs.
 //! CRIU: keeps policy, nice value and membarrier.
@@ -19,6 +19,10 @@ const IOPRIO_WHO_PROCESS: i32 = 1;
 /// Class "best effort", level 6.
 const BEST_EFFORT_6: i32 = 2 << 13 | 6;
 const SCHED_BATCH: i32 = 3;
+const ARCH_GET_XCOMP_PERM: u64 = 0x1022;
+const ARCH_REQ_XCOMP_PERM: u64 = 0x1023;
+/// The tiles of AMX.
+const TILES: u64 = 18;
 
 fn call(number: libc::c_long, args: [u64; 5]) -> i64 {
     let [a, b, c, d, e] = args;
@@ -41,6 +45,14 @@ fn affinity() -> u64 {
     // SAFETY: the set has the length stated.
     unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, size_of_val(&set), set.as_mut_ptr()) };
     set[0]
+}
+
+/// The components of the processor's state that this process may use.
+fn permissions() -> u64 {
+    let mut components = 0_u64;
+    // SAFETY: the kernel writes one word.
+    unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_GET_XCOMP_PERM, &raw mut components) };
+    components
 }
 
 /// Everything that a thread has of its own.
@@ -89,12 +101,15 @@ fn run(cx: &mut Context) {
         [
             prctl(PR_GET_MDWE, 0),
             call(libc::SYS_membarrier, [MEMBARRIER_GET_REGISTRATIONS as u64, 0, 0, 0, 0]),
+            permissions() as i64,
         ]
     };
     // Kernels before 6.3 have neither; then nothing is said, before and after.
     prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN);
     let register = [MEMBARRIER_REGISTER_PRIVATE as u64, 0, 0, 0, 0];
     check_eq!(call(libc::SYS_membarrier, register), 0, "membarrier");
+    // A processor without tiles refuses.
+    call(libc::SYS_arch_prctl, [ARCH_REQ_XCOMP_PERM, TILES, 0, 0, 0]);
     let before = (own(), process());
 
     cx.ready_and_wait();

@@ -4,6 +4,7 @@ pub(crate) mod deep;
 pub(crate) mod exit_signal;
 pub(crate) mod orphan;
 pub(crate) mod orphan_below;
+pub(crate) mod outside;
 pub(crate) mod pid_order;
 pub(crate) mod session_leader_gone;
 pub(crate) mod sessions;

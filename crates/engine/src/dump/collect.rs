@@ -9,8 +9,9 @@ use dormouse_kernel::{Addr, HostPid, remote_memory};
 use dormouse_puppet::{Batch, Host, Interruption, Slot, interruption, remainder};
 use dormouse_resources::memory::{Backing, Dumpable, Mm, Outlook, OutlookAsked, ProtFlags, Vma};
 use dormouse_resources::task::{
-    Cpu, Filters, IntervalTimers, PosixTimers, ProcessPending, ProcessState, Property, Seccomp,
-    TaskProbe, ThreadClocks, ThreadPending, ThreadState,
+    Cpu, ExtendedFeatures, Filters, IntervalTimers, Outside, PosixTimers, ProcessPending,
+    ProcessState, Property, Seccomp, SyscallDispatch, TaskProbe, ThreadClocks, ThreadPending,
+    ThreadState,
 };
 
 use super::enumerate::Census;
@@ -35,6 +36,8 @@ pub(crate) struct Thread {
     pub(crate) time_left: Option<Duration>,
     /// What keeps it from making calls.
     pub(crate) seccomp: Seccomp,
+    /// What its program handles of its system calls.
+    pub(crate) dispatch: SyscallDispatch,
     /// Everything else.
     pub(crate) state: ThreadState,
 }
@@ -44,6 +47,8 @@ pub(crate) struct Thread {
 pub(crate) struct Living {
     /// What it has as a whole.
     pub(crate) state: ProcessState,
+    /// What `/proc` has of it that dormouse writes back itself.
+    pub(crate) outside: Outside,
     /// Its POSIX timers.
     pub(crate) timers: PosixTimers,
     /// Its address space.
@@ -141,7 +146,8 @@ fn collect_process(
         vmas: space.vmas.clone(),
         guards: space.guards.clone(),
     };
-    Ok(Living { state, timers, mm, threads })
+    let outside = Outside::collect(&process.proc)?;
+    Ok(Living { state, outside, timers, mm, threads })
 }
 
 struct MmAnswers {
@@ -201,6 +207,7 @@ fn collect_threads(
             let state = ThreadState::collect(&probe, &replies, asked)?;
             let registers = *puppet.registers();
             let xstate = puppet.task().xstate()?;
+            ExtendedFeatures::check(tid, &xstate)?;
             let leader = match leader {
                 None => None,
                 Some((asked, mm)) => Some((
@@ -231,7 +238,8 @@ fn collect_threads(
                 of_process = of_process.or(leader);
                 let cpu = Cpu { registers, xstate };
                 let seccomp = seccomp[&tid];
-                threads.push(Thread { tid, cpu, interrupted, time_left, seccomp, state });
+                let dispatch = census.dispatch[&tid];
+                threads.push(Thread { tid, cpu, interrupted, time_left, seccomp, dispatch, state });
             }
         }
     }

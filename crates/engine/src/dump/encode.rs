@@ -107,6 +107,7 @@ fn encode_process(
         core.tc.get_or_insert_default().stop_seen = Some(process.stat.exit_code == 0);
     }
     living.state.encode(&mut core);
+    living.outside.encode(&mut core);
     living.timers.encode(&mut core);
     let [leader, threads @ ..] = living.threads.as_slice() else {
         unreachable!("a living process has a leader")
@@ -152,9 +153,10 @@ fn encode_birth(process: &Process, tc: &mut TaskCoreEntry) {
 }
 
 fn encode_thread(thread: &Thread, core: &mut CoreEntry) {
-    let Thread { tid: _, cpu, interrupted, time_left, seccomp, state } = thread;
+    let Thread { tid: _, cpu, interrupted, time_left, seccomp, dispatch, state } = thread;
     cpu.encode(core);
     seccomp.encode(core);
+    dispatch.encode(core);
     state.encode(core);
     let of_thread = core.thread_core.get_or_insert_default();
     of_thread.interrupted = interrupted.map(dormouse_puppet::Interruption::code);

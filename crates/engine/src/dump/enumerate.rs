@@ -15,7 +15,7 @@ use dormouse_resources::file::{
     UnixSurvey,
 };
 use dormouse_resources::memory::{Enumerated, MappedFile, Mappings, SharedObjects, Uprobes};
-use dormouse_resources::task::FsState;
+use dormouse_resources::task::{FsState, SyscallDispatch};
 use dormouse_resources::{self as resources, memory};
 use rustix::fs::OFlags;
 
@@ -29,6 +29,8 @@ use crate::{Error, Phase};
 pub(crate) struct Census {
     /// `status` of every task, by tid.
     pub(crate) status: BTreeMap<HostPid, Status>,
+    /// What the programs of tasks handle of their system calls.
+    pub(crate) dispatch: BTreeMap<HostPid, SyscallDispatch>,
     /// Who shares which address space.
     pub(crate) memory: Sharing,
     /// Who shares which fd table.
@@ -61,13 +63,14 @@ pub(crate) struct Census {
 pub(crate) fn enumerate(frozen: &Frozen, external: &[String]) -> Result<Census, Error> {
     const PHASE: Phase = Phase::Enumerate;
     let living = || frozen.processes.iter().filter(|process| !process.is_zombie());
-    let mut status = BTreeMap::new();
+    let (mut status, mut dispatch) = (BTreeMap::new(), BTreeMap::new());
     for process in living() {
         for task in &process.threads {
             let tid = task.tid();
             let read = process.proc.task(tid).and_then(|dir| dir.status()).of(PHASE, tid)?;
             check_task(&read).of(PHASE, tid)?;
             status.insert(tid, read);
+            dispatch.insert(tid, SyscallDispatch::collect(task).of(PHASE, tid)?);
         }
     }
     let share = |object| {
@@ -118,6 +121,7 @@ pub(crate) fn enumerate(frozen: &Frozen, external: &[String]) -> Result<Census, 
     }
     Ok(Census {
         status,
+        dispatch,
         memory,
         files,
         fs,

@@ -19,8 +19,8 @@ use dormouse_resources::memory::{
     Backing, HOST_IPC, PagesFiles, SavedMemory, SavedObject, Segments, ShmemId,
 };
 use dormouse_resources::task::{
-    Cpu, Filters, FsState, Life, PosixTimers, ProcessState, Seccomp, ThreadState, TreeNode,
-    decode_tree,
+    Cpu, Filters, FsState, Life, Outside, PosixTimers, ProcessState, Seccomp, SyscallDispatch,
+    ThreadState, TreeNode, decode_tree,
 };
 
 use crate::cause::{At, Cause};
@@ -75,6 +75,8 @@ pub(crate) struct Process {
 pub(crate) struct Body {
     /// What it has as a whole.
     pub(crate) state: ProcessState,
+    /// What dormouse writes to `/proc`.
+    pub(crate) outside: Outside,
     /// Its POSIX timers.
     pub(crate) timers: PosixTimers,
     /// Its address space.
@@ -98,6 +100,8 @@ pub(crate) struct Thread {
     pub(crate) time_left: Option<Duration>,
     /// What keeps it from making calls.
     pub(crate) seccomp: Seccomp,
+    /// What its program handles of its system calls.
+    pub(crate) dispatch: SyscallDispatch,
     /// Everything else.
     pub(crate) state: ThreadState,
     /// Its fd table.
@@ -281,7 +285,8 @@ fn decode_process(
         thread.hide_interruption(state.pending.signals());
     }
     let timers = PosixTimers::decode(&core, &node.threads)?;
-    let body = Some(Body { state, timers, memory, mapped, threads });
+    let outside = Outside::decode(&core)?;
+    let body = Some(Body { state, outside, timers, memory, mapped, threads });
     Ok(Process { node, life, stop_seen, without_terminal, exit_signal, parent_thread, name, body })
 }
 
@@ -374,6 +379,7 @@ fn decode_thread(
         interrupted,
         time_left: extension.and_then(|thread| thread.time_left).map(Duration::from_nanos),
         seccomp: Seccomp::decode(core, filters)?,
+        dispatch: SyscallDispatch::decode(core)?,
         state: ThreadState::decode(core)?,
         table: FdTableId::from_raw(table),
         directories,

@@ -4,6 +4,7 @@ mod births;
 mod decode;
 mod locks;
 mod memory;
+mod outside;
 mod plan;
 pub(crate) mod spawn_plan;
 mod terminals;
@@ -101,6 +102,7 @@ pub fn restore(
     progress.phase(Phase::Threads, None);
     groups(&mut world, &plan)?;
     terminals::arrange(&mut world, &checkpoint, &terminals, options.shell_job)?;
+    outside::write(&mut world, &checkpoint, options.shell_job)?;
     let_go_of_link(&mut world, &checkpoint)?;
     locks::take(&mut world, &checkpoint, &created)?;
     zombies(&mut world, &checkpoint)?;
@@ -505,7 +507,9 @@ fn registers(world: &mut World, body: &Body, ready: &mut Vec<Stopped>) -> Result
             .map(|interruption| Resumption { interruption, time_left: thread.time_left });
         let puppet = world.take(thread.tid);
         let vacate = index == 0;
-        ready.push(puppet.become_program((registers, xstate), mask, resumption, vacate)?);
+        let mut task = puppet.become_program((registers, xstate), mask, resumption, vacate)?;
+        thread.dispatch.set(&mut task)?;
+        ready.push(task);
     }
     Ok(())
 }

@@ -60,6 +60,7 @@ impl Plan {
         let bytes = bodies().map(|body| body.memory.pages() * dormouse_kernel::PAGE_SIZE).sum();
         let room = room(bodies().flat_map(|body| &body.memory.mm.vmas)).at(PHASE)?;
         let numbering = numbering(checkpoint)?;
+        check_limits(checkpoint)?;
         let lines = checkpoint.processes.iter().map(line).collect();
         Ok(Self { steps, births, room, link, numbering, bytes, nodes, outside, lines })
     }
@@ -90,6 +91,17 @@ fn numbering(checkpoint: &Checkpoint) -> Result<Numbering, Error> {
         body.timers.check(numbering).of(Phase::Plan, host(process.node.pid))?;
     }
     Ok(numbering)
+}
+
+/// Limits that could not be given would fail when everything else is done.
+fn check_limits(checkpoint: &Checkpoint) -> Result<(), Error> {
+    let own = ProcDir::of_self().and_then(|dir| dir.limits()).at(Phase::Plan)?;
+    let raise = Probe::CapSysResource.state().is_yes();
+    for process in &checkpoint.processes {
+        let Some(body) = &process.body else { continue };
+        body.state.limits.check(&own, raise).of(Phase::Plan, host(process.node.pid))?;
+    }
+    Ok(())
 }
 
 /// A process of a session or group that is not of the tree goes into that of

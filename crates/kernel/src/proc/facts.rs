@@ -156,6 +156,15 @@ impl ProcDir {
         self.number("coredump_filter", |scan| scan.hex("a filter"))
     }
 
+    /// `autogroup`: the nice value of the group that the session is scheduled
+    /// as; `None` if it is not.
+    pub fn autogroup_nice(&self) -> Result<Option<i32>, Error> {
+        match self.parse(Entry::Named("autogroup"), small::parse_autogroup) {
+            Err(Error::Io { source: Errno::NOENT, .. }) => Ok(None),
+            other => other,
+        }
+    }
+
     /// `syscall`: what a task is blocked in. `EPERM` without the right to
     /// trace it.
     pub fn syscall(&self) -> Result<BlockedIn, Error> {

@@ -32,6 +32,21 @@ pub(super) fn parse_number<T>(
     Ok(value)
 }
 
+/// `autogroup`: `/autogroup-NUMBER nice NICE`, or nothing.
+pub(super) fn parse_autogroup(bytes: &[u8]) -> Result<Option<i32>, ParseError> {
+    let mut scan = Scan::new(bytes);
+    if scan.is_empty() {
+        return Ok(None);
+    }
+    scan.expect("/autogroup-")?;
+    let _: u64 = scan.dec("a number")?;
+    scan.expect(" nice ")?;
+    let nice = scan.signed("a nice value")?;
+    scan.end_line();
+    scan.end();
+    Ok(Some(nice))
+}
+
 /// `cmdline` and `environ`: strings, each with a zero byte behind it (of
 /// which the last may be missing, for a task that wrote over them).
 pub(super) fn parse_strings(bytes: &[u8]) -> Vec<OsString> {
@@ -205,8 +220,9 @@ pub(super) fn parse_namespace(link: &[u8]) -> Result<u64, ParseError> {
 #[cfg(test)]
 mod tests {
     use super::{
-        AuxEntry, BlockedIn, IdMapping, TimeOffsets, parse_auxv, parse_children, parse_exec_start,
-        parse_id_map, parse_namespace, parse_strings, parse_syscall, parse_time_offsets,
+        AuxEntry, BlockedIn, IdMapping, TimeOffsets, parse_autogroup, parse_auxv, parse_children,
+        parse_exec_start, parse_id_map, parse_namespace, parse_strings, parse_syscall,
+        parse_time_offsets,
     };
     use crate::Addr;
     use std::time::Duration;
@@ -217,6 +233,13 @@ mod tests {
         assert_eq!(pids.iter().map(|pid| pid.as_raw()).collect::<Vec<_>>(), [12, 34]);
         assert!(parse_children(b"").unwrap().is_empty());
         assert!(parse_children(b"0 ").is_err());
+    }
+
+    #[test]
+    fn autogroups() {
+        assert_eq!(parse_autogroup(b"/autogroup-34410 nice -3\n").unwrap(), Some(-3));
+        assert_eq!(parse_autogroup(b"").unwrap(), None);
+        assert!(parse_autogroup(b"/user nice 0\n").is_err());
     }
 
     #[test]

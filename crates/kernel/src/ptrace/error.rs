@@ -43,6 +43,8 @@ pub enum Request {
     GetRseq,
     /// `PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG`.
     GetSyscallUserDispatch,
+    /// `PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG`.
+    SetSyscallUserDispatch,
     /// `PTRACE_SECCOMP_GET_FILTER`.
     GetSeccompFilter,
     /// `PTRACE_SECCOMP_GET_METADATA`.
@@ -72,6 +74,7 @@ impl fmt::Display for Request {
             Self::PeekSiginfo => "PTRACE_PEEKSIGINFO",
             Self::GetRseq => "PTRACE_GET_RSEQ_CONFIGURATION",
             Self::GetSyscallUserDispatch => "PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG",
+            Self::SetSyscallUserDispatch => "PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG",
             Self::GetSeccompFilter => "PTRACE_SECCOMP_GET_FILTER",
             Self::GetSeccompMetadata => "PTRACE_SECCOMP_GET_METADATA",
             Self::Wait => "wait4",

@@ -205,6 +205,17 @@ pub(super) fn syscall_user_dispatch(tid: HostPid) -> Result<SudConfig, Error> {
     unsafe { sized(GET_SUD_CONFIG, Request::GetSyscallUserDispatch, tid) }
 }
 
+/// `PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG`, Linux 6.4.
+const SET_SUD_CONFIG: libc::c_uint = 0x4210;
+
+pub(super) fn set_syscall_user_dispatch(tid: HostPid, config: &SudConfig) -> Result<(), Error> {
+    let data = std::ptr::from_ref(config).cast_mut().cast();
+    let name = Request::SetSyscallUserDispatch;
+    // SAFETY: the request only reads as many bytes as `addr` says, which are
+    // `config`.
+    unsafe { ptrace(SET_SUD_CONFIG, name, tid, size_of::<SudConfig>(), data) }.map(drop)
+}
+
 const PTRACE_SECCOMP_GET_FILTER: libc::c_uint = 0x420c;
 const PTRACE_SECCOMP_GET_METADATA: libc::c_uint = 0x420d;
 /// `BPF_MAXINSNS`, of `struct sock_filter` with eight bytes each.

@@ -177,6 +177,30 @@ impl Stopped {
         Ok((config.mode != 0).then_some(dispatch))
     }
 
+    /// Turns syscall user dispatch on, as
+    /// [`syscall_user_dispatch`](Self::syscall_user_dispatch) tells it.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` before Linux 6.4; `EFAULT` if the selector is no address.
+    pub fn set_syscall_user_dispatch(
+        &mut self,
+        SyscallUserDispatch { selector, offset, len }: SyscallUserDispatch,
+    ) -> Result<(), Error> {
+        const ON: u64 = 1;
+        const INCLUSIVE_ON: u64 = 2;
+        // A range of which calls are to be caught the kernel keeps as the
+        // rest, which goes over the end of all addresses.
+        let wraps = len != 0 && offset.checked_add(len).is_none();
+        let (mode, offset, len) = if wraps {
+            (INCLUSIVE_ON, offset.wrapping_add(len), len.wrapping_neg())
+        } else {
+            (ON, offset, len)
+        };
+        let config = raw::SudConfig { mode, selector: selector.as_raw(), offset, len };
+        raw::set_syscall_user_dispatch(self.tid(), &config)
+    }
+
     /// The `index`th seccomp filter of the thread, the oldest first: its
     /// instructions, and `SECCOMP_FILTER_FLAG_*` as far as the kernel tells.
     ///

@@ -6,19 +6,37 @@
 //! - Image: `core-PID.img`, `tc.rlimits`, 16 entries in the order of
 //!   `RLIMIT_*`
 //! - Privileges needed: `CAP_SYS_RESOURCE` to restore a hard limit above that
-//!   of dormouse
+//!   of dormouse, which is refused before anything is created otherwise
 
 use dormouse_image::proto::core::{CoreEntry, RlimitEntry, TaskRlimitsEntry};
 use dormouse_kernel::rlimit::{Resource, Rlimit};
 use dormouse_puppet::{Batch, Replies};
 
 use super::{Property, TaskProbe};
-use crate::Result;
 use crate::corrupt::corrupt_core;
+use crate::{Error, Result};
 
 /// Soft and hard limit of every resource, in the order of `RLIMIT_*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits(Vec<Rlimit>);
+
+impl Limits {
+    /// Whether a process with the limits `own` can give these to another one,
+    /// which it can if it may `raise` hard limits or none is above its own.
+    pub fn check(&self, own: &dormouse_kernel::proc::Limits, raise: bool) -> Result<()> {
+        for (limit, (resource, own)) in self.0.iter().zip(own.iter()) {
+            if limit.hard > own.hard && !raise {
+                return Err(Error::Unsupported {
+                    object: "a hard resource limit above that of dormouse",
+                    detail: format!("{resource:?}: {} above {}", limit.hard, own.hard).into(),
+                    reason: "raising one takes CAP_SYS_RESOURCE",
+                    hint: "give dormouse that capability, or start it with higher limits",
+                });
+            }
+        }
+        Ok(())
+    }
+}
 
 impl Property for Limits {
     const NAME: &'static str = "resource limits";
@@ -61,5 +79,26 @@ impl Property for Limits {
             let value = batch.data(words.as_flattened());
             batch.call(libc::SYS_prlimit64, [0.into(), resource.into(), value.into(), 0.into()]);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dormouse_kernel::proc::ProcDir;
+    use dormouse_kernel::rlimit::Rlimit;
+
+    use super::Limits;
+
+    #[test]
+    fn a_hard_limit_above_the_own_takes_a_capability() {
+        let own = ProcDir::of_self().unwrap().limits().unwrap();
+        let mut limits = Limits(own.iter().map(|(_, limit)| limit).collect());
+        limits.check(&own, false).unwrap();
+        let Some(finite) = limits.0.iter_mut().find(|limit| limit.hard < Rlimit::INFINITY) else {
+            return;
+        };
+        finite.hard += 1;
+        assert!(limits.check(&own, false).is_err());
+        limits.check(&own, true).unwrap();
     }
 }

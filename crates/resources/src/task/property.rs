@@ -103,6 +103,8 @@ properties! {
     /// application.
     ProcessState, ProcessAsked {
         personality: super::personality::Personality,
+        extended_features: super::extended_features::ExtendedFeatures,
+        local_descriptors: super::local_descriptors::LocalDescriptors,
         subreaper: super::subreaper::Subreaper,
         actions: super::actions::Actions,
         interval_timers: super::interval_timers::IntervalTimers,
@@ -126,6 +128,9 @@ properties! {
         name: super::name::Name,
         timer_slack: super::timer_slack::TimerSlack,
         scheduling: super::scheduling::Scheduling,
+        core_scheduling: super::core_scheduling::CoreScheduling,
+        memory_policy: super::memory_policy::MemoryPolicy,
+        login_uid: super::login_uid::LoginUid,
         io_priority: super::io_priority::IoPriority,
         time_stamp: super::time_stamp::TimeStamp,
         machine_check: super::machine_check::MachineCheck,

@@ -126,6 +126,15 @@ pub struct TaskCoreEntry {
     /// Dormouse: `PR_GET_MDWE`; absent means none.
     #[prost(uint32, optional, tag = "20011")]
     pub mdwe: Option<u32>,
+    /// Dormouse: `/proc/PID/coredump_filter`.
+    #[prost(uint32, optional, tag = "20012")]
+    pub coredump_filter: Option<u32>,
+    /// Dormouse: the nice value of `/proc/PID/autogroup`; absent means 0.
+    #[prost(sint32, optional, tag = "20013")]
+    pub autogroup_nice: Option<i32>,
+    /// Dormouse: what the process has asked for by `ARCH_REQ_XCOMP_PERM`, one bit a component.
+    #[prost(uint64, optional, tag = "20014")]
+    pub xcomp_permission: Option<u64>,
 }
 
 /// What every thread has (`thread_core_entry`).
@@ -208,6 +217,16 @@ pub struct ThreadCoreEntry {
     /// Dormouse: `PR_GET_SPECULATION_CTRL` of store bypass, indirect branches, L1D flush.
     #[prost(uint32, repeated, tag = "20015")]
     pub speculation: Vec<u32>,
+    /// Dormouse: `/proc/PID/task/TID/loginuid` of a thread that is not the first; absent means
+    /// that of the first.
+    #[prost(uint32, optional, tag = "20016")]
+    pub login_uid: Option<u32>,
+    /// Dormouse: `get_mempolicy(2)`; absent means the default.
+    #[prost(message, optional, tag = "20017")]
+    pub memory_policy: Option<MemoryPolicyEntry>,
+    /// Dormouse: syscall user dispatch; absent means that it is off.
+    #[prost(message, optional, tag = "20018")]
+    pub dispatch: Option<SyscallDispatchEntry>,
 }
 
 /// What CRIU does not keep of a thread's scheduling, as `struct sched_attr` has it.
@@ -234,6 +253,31 @@ pub struct SchedulingEntry {
     /// Processors the thread may run on, 64 a word, the lowest first; empty means all.
     #[prost(uint64, repeated, tag = "7")]
     pub affinity: Vec<u64>,
+}
+
+/// On which nodes memory of a thread is to be, as `set_mempolicy(2)` takes it.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct MemoryPolicyEntry {
+    /// `MPOL_*`, with `MPOL_F_*_NODES`.
+    #[prost(uint32, tag = "1")]
+    pub mode: u32,
+    /// Nodes, 64 a word, the lowest first.
+    #[prost(uint64, repeated, tag = "2")]
+    pub nodes: Vec<u64>,
+}
+
+/// `PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG`.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct SyscallDispatchEntry {
+    /// Address of the selector, 0 for none.
+    #[prost(uint64, tag = "1")]
+    pub selector: u64,
+    /// The first address from which calls are always let through.
+    #[prost(uint64, tag = "2")]
+    pub offset: u64,
+    /// How many bytes there are; beyond the end of all addresses it goes on at zero.
+    #[prost(uint64, tag = "3")]
+    pub len: u64,
 }
 
 /// `ids-PID.img` (`task_kobj_ids_entry`): which kernel objects the process uses. Equal numbers of
