@@ -33,6 +33,7 @@ mod inet;
 mod locks;
 mod memory;
 mod netlink;
+mod packet;
 mod pipes;
 mod refusals;
 mod seccomp;

@@ -142,6 +142,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::memory::vdso::SCENARIO,
     &crate::netlink::queued::SCENARIO,
     &crate::netlink::sockets::SCENARIO,
+    &crate::packet::sockets::SCENARIO,
     &crate::pipes::bytes::SCENARIO,
     &crate::pipes::capacity::SCENARIO,
     &crate::pipes::ends::SCENARIO,

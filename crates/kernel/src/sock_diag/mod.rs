@@ -7,11 +7,13 @@
 mod inet;
 mod message;
 mod netlink;
+mod packet;
 mod unix;
 
 pub use inet::InetDiag;
 pub use message::{Attributes, Malformed};
 pub use netlink::NetlinkDiag;
+pub use packet::{PacketDiag, PacketMembership, PacketRing};
 pub use unix::{UnixDiag, UnixFile, UnixPeer};
 
 use crate::Errno;

@@ -5,6 +5,7 @@
 mod address;
 mod message;
 mod option;
+mod packet;
 mod peek_offset;
 
 pub use address::{UnixAddress, bind, connect, disconnect, peer_name};
@@ -12,6 +13,7 @@ pub use message::{
     Credentials, Datagram, Message, Outgoing, before_last_buffer, peek, peek_datagram,
 };
 pub use option::SocketOption;
+pub use packet::{bind_packet, bind_packet_by_name};
 pub use peek_offset::PeekOffset;
 
 use crate::Errno;

@@ -39,6 +39,7 @@ mod locks;
 pub mod memfd;
 mod mounts;
 mod netlink;
+mod packet;
 mod path;
 mod pipe;
 mod pipe_contents;

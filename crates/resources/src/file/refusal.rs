@@ -47,9 +47,6 @@ refusals! {
     /// A socket of a family that is not named below, or opened by `O_PATH`.
     Socket: "a socket of a rare family", "the kernel does not tell its state",
         "checkpoint the program while it has none open";
-    /// `packet(7)`.
-    PacketSocket: "a packet socket", "packet sockets are not saved yet",
-        "stop the capture first";
     /// `vsock(7)`.
     Vsock: "a vsock socket", "its peer is another machine, which a checkpoint cannot stop",
         "close it first, or have the program talk by TCP";
@@ -159,7 +156,6 @@ impl Refusal {
 
     fn socket(probe: &Probe) -> Self {
         match probe.socket_family() {
-            Some(SocketFamily::PACKET) => Self::PacketSocket,
             Some(SocketFamily::VSOCK) => Self::Vsock,
             Some(SocketFamily::ALG) => Self::Alg,
             Some(SocketFamily::XDP) => Self::Xdp,

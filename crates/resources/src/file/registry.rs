@@ -149,12 +149,13 @@ registry! {
         Terminal(super::tty::Terminal),
         /// A netlink socket.
         Netlink(super::netlink::Netlink),
+        /// A packet socket.
+        Packet(super::packet::Packet),
         /// A unix socket.
         Unix(super::unix::Unix),
     }
     refused {
         Undefined => Undefined,
-        PacketSk => PacketSocket,
         Fanotify => Fanotify,
         Ns => Namespace,
         Tun => Tun,

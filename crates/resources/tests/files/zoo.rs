@@ -36,7 +36,6 @@ pub(crate) struct Zoo {
 
 /// Kinds that take a device, a privilege or a program that is not here.
 pub(crate) const ABSENT: &[Refusal] = &[
-    Refusal::PacketSocket,
     Refusal::Vsock,
     Refusal::Alg,
     Refusal::Xdp,
@@ -135,6 +134,11 @@ pub(crate) fn zoo() -> Zoo {
         ("TCP", network(AddressFamily::INET, SocketType::STREAM), inet),
         ("UDP", network(AddressFamily::INET6, SocketType::DGRAM), inet),
         ("netlink", network(AddressFamily::NETLINK, SocketType::RAW), Claimed(FdType::NetlinkSk)),
+        (
+            "a packet socket",
+            network(AddressFamily::PACKET, SocketType::RAW),
+            Claimed(FdType::PacketSk),
+        ),
         (
             "a timerfd",
             timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::empty()).unwrap(),

@@ -52,6 +52,22 @@ pub struct PacketSockEntry {
     pub tx_ring: Option<PacketRing>,
     #[prost(uint32, optional, tag = "20")]
     pub ns_id: Option<u32>,
+    /// Dormouse: the name of the interface.
+    #[prost(bytes = "vec", optional, tag = "20000")]
+    pub ifname: Option<Vec<u8>>,
+    /// Dormouse: options that CRIU has no field for.
+    #[prost(message, repeated, tag = "20001")]
+    pub more: Vec<PacketMoreOptEntry>,
+}
+
+/// Dormouse: an option of level `SOL_PACKET`.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct PacketMoreOptEntry {
+    /// `PACKET_*`.
+    #[prost(uint32, required, tag = "1")]
+    pub name: u32,
+    #[prost(int32, required, tag = "2")]
+    pub value: i32,
 }
 
 /// `packet_mclist`.
@@ -63,6 +79,9 @@ pub struct PacketMclist {
     pub kind: u32,
     #[prost(bytes = "vec", required, tag = "3")]
     pub addr: Vec<u8>,
+    /// Dormouse: the name of the interface.
+    #[prost(bytes = "vec", optional, tag = "20000")]
+    pub ifname: Option<Vec<u8>>,
 }
 
 /// `packet_ring`: `struct tpacket_req3`.

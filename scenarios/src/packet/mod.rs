@@ -1,0 +1,3 @@
+//! Packet sockets.
+
+pub(crate) mod sockets;
