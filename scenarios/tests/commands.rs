@@ -22,6 +22,7 @@ type Test = fn(&Target, &Snapshot, &Checkpointer, &Path) -> Result<(), Failure>;
 const TESTS: &[(&str, &str, Test)] = &[
     ("killed_dumps", "threads::two", killed_dumps),
     ("killed_restores", "tree::wide", killed_restores),
+    ("other_kernel", "memory::vdso", other_kernel),
     ("sibling", "tree::sleeper", sibling),
 ];
 
@@ -150,6 +151,67 @@ fn sibling(
         }
     }
     target.judge(Duration::from_secs(1))
+}
+
+/// What is in the vDSO of a dump is not what this kernel has: its functions lead to this kernel's.
+/// The program goes on as before, is dumped again, and again restored with a vDSO unlike this
+/// kernel's, without there being more than two.
+fn other_kernel(
+    target: &Target,
+    before: &Snapshot,
+    checkpointer: &Checkpointer,
+    dir: &Path,
+) -> Result<(), Failure> {
+    let first = dump(target, before, checkpointer, dir)?;
+    estrange(&first)?;
+    checkpointer.restore(&first, &dir.join("first.pid"), dir, &[]).succeed()?;
+    let once = mappings(target)?;
+    let second = new_images(dir, "second")?;
+    checkpointer.dump(target.root, &second, dir, &[]).succeed()?;
+    target.must_be_gone(before.pids(), "after the second dump")?;
+    estrange(&second)?;
+    let took = checkpointer.restore(&second, &dir.join("second.pid"), dir, &[]).succeed()?.took;
+    let twice = mappings(target)?;
+    let executable = |maps: &str| maps.lines().filter(|line| line.contains(" r-xp ")).count();
+    if executable(&once) != executable(&twice) || !twice.contains("[vdso]") {
+        return Err(Failure::Verdict(format!("once:\n{once}twice:\n{twice}")));
+    }
+    target.judge(took)
+}
+
+fn mappings(target: &Target) -> Result<String, Failure> {
+    let path = Path::new("/proc").join(target.root.to_string()).join("maps");
+    fs::read_to_string(&path).map_err(|source| Failure::Io { operation: "read", path, source })
+}
+
+/// Makes the vDSO in the images that of another kernel: with another symbol for its version. Each
+/// copy: the program's own may be there beside the kernel's.
+fn estrange(images: &Path) -> Result<(), Failure> {
+    const VERSION: &[u8] = b"LINUX_2.6\0";
+    const NEW: &[u8] = b"LINUX_9.9\0";
+    let path = images.join("pages-1.img");
+    let fail = |operation| {
+        let path = path.clone();
+        move |source| Failure::Io { operation, path, source }
+    };
+    let mut bytes = fs::read(&path).map_err(fail("read"))?;
+    let starts: Vec<usize> = (0..bytes.len())
+        .step_by(4096)
+        .filter(|&at| bytes[at..].starts_with(b"\x7fELF\x02\x01"))
+        .collect();
+    let mut found = false;
+    for start in starts {
+        let end = bytes.len().min(start + 4096);
+        let page = &mut bytes[start..end];
+        if let Some(at) = page.windows(VERSION.len()).position(|name| name == VERSION) {
+            page[at..at + NEW.len()].copy_from_slice(NEW);
+            found = true;
+        }
+    }
+    if !found {
+        return Err(Failure::Verdict("the images have no vDSO".into()));
+    }
+    fs::write(&path, bytes).map_err(fail("write"))
 }
 
 fn main() -> ExitCode {

@@ -10,13 +10,13 @@ use dormouse_image::proto::namespace::ipc::IpcShmEntry;
 use dormouse_image::proto::pstree::PstreeEntry;
 use dormouse_image::{ImageDir, ImageName};
 use dormouse_kernel::signal::{SigInfo, Signal};
-use dormouse_kernel::{HostPid, NsPid};
+use dormouse_kernel::{Addr, HostPid, NsPid};
 use dormouse_puppet::Interruption;
 use dormouse_resources::file::{
     FdTable, FdTableId, FileId, FileRef, Files, ImageSource, Lock, Use,
 };
 use dormouse_resources::memory::{
-    Backing, HOST_IPC, PagesFiles, SavedMemory, SavedObject, Segments, ShmemId,
+    Backing, HOST_IPC, KernelVdso, PagesFiles, SavedMemory, SavedObject, Segments, ShmemId,
 };
 use dormouse_resources::task::{
     Cpu, Filters, FsState, Life, Outside, PosixTimers, ProcessState, Seccomp, SyscallDispatch,
@@ -158,6 +158,7 @@ pub(crate) fn decode(dir: &ImageDir) -> Result<Checkpoint, Error> {
     let image = ImageName::IpcShm(HOST_IPC);
     let segments = dir.get_all::<IpcShmEntry>(image).at(PHASE)?;
     let segments = Segments::decode(image, &segments).at(PHASE)?;
+    let kernel = KernelVdso::probe().at(PHASE)?;
     let mut processes: Vec<Process> = Vec::with_capacity(nodes.len());
     for node in nodes {
         let pid = host(node.pid);
@@ -165,6 +166,9 @@ pub(crate) fn decode(dir: &ImageDir) -> Result<Checkpoint, Error> {
             decode_process(dir, node, &filters, (&mut source, &mut pages)).of(PHASE, pid)?;
         if let Some(body) = &mut process.body {
             body.memory.find_segments(&segments).of(PHASE, pid)?;
+            let threads = body.threads.iter();
+            let running = threads.map(|thread| Addr::from_raw(thread.cpu.registers.rip));
+            body.memory.adapt_vdso(kernel.as_ref(), running, &mut pages).of(PHASE, pid)?;
         }
         if let Some(thread) = process.parent_thread {
             let parent = processes.iter().find(|other| Some(other.node.pid) == process.node.parent);

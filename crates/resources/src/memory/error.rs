@@ -215,8 +215,14 @@ pub enum MappingProblem {
     #[error("its pages are in no file")]
     Remote,
     /// The vDSO of another kernel.
-    #[error("its vDSO is not that of this kernel")]
+    #[error("its vDSO is not that of this kernel, and cannot be redirected to it")]
     OtherVdso,
+    /// A thread that goes on in code of another kernel.
+    #[error(
+        "a thread is in the middle of a vDSO function that this kernel does not have; another \
+         dump of the program will catch it elsewhere"
+    )]
+    InsideVdso,
     /// A vvar without a vDSO, or more than one of either.
     #[error("vDSO and vvar do not go together")]
     Vdso,

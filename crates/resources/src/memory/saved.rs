@@ -9,6 +9,7 @@ use dormouse_image::proto::mm::MmEntry;
 use dormouse_image::{ImageDir, ImageError, ImageName};
 use dormouse_kernel::shm::SegmentId;
 use dormouse_kernel::{Addr, AddrRange, PAGE_SIZE};
+use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::contents::{ContentRun, Contents, PageSource};
 use super::error::{Error, MappingProblem, Result};
@@ -39,6 +40,8 @@ pub struct SavedMemory {
 pub struct PagesFiles {
     files: Vec<(ImageName, File)>,
     by_inode: HashMap<(u64, u64), u32>,
+    /// Contents that are in no file of the dump, each once.
+    made: BTreeMap<Vec<u8>, PageSource>,
 }
 
 impl PagesFiles {
@@ -56,6 +59,21 @@ impl PagesFiles {
             files.push((image, file));
             u32::try_from(files.len() - 1).expect("fewer files than descriptors")
         }))
+    }
+
+    /// Adds contents that are in no file of the dump; `image` is where they come from.
+    pub(super) fn add_made(&mut self, image: ImageName, bytes: Vec<u8>) -> Result<PageSource> {
+        if let Some(&source) = self.made.get(&bytes) {
+            return Ok(source);
+        }
+        let fail = |operation| move |source| Error::Pages { operation, image, source };
+        let file = memfd_create("vdso", MemfdFlags::CLOEXEC)
+            .map_err(|errno| fail("memfd_create")(errno.into()))?;
+        let file = File::from(file);
+        file.write_all_at(&bytes, 0).map_err(fail("write"))?;
+        let source = PageSource { file: self.add(image, file)?, offset: 0 };
+        self.made.insert(bytes, source);
+        Ok(source)
     }
 
     /// Reads the contents of pages.

@@ -1,10 +1,8 @@
 //! The kernel's own code and data in every process.
 //!
 //! A program calls the vDSO at addresses it has found out at its start, so the vDSO has to be back
-//! at its place, and to be the same. This kernel maps its own with `ARCH_MAP_VDSO_64`: vvar first,
-//! the vDSO behind it.
-
-use std::collections::BTreeMap;
+//! at its place, and to be the same; or else the one it had leads to [another one](foreign). The
+//! kernel maps its own with `ARCH_MAP_VDSO_64`: vvar first, the vDSO behind it.
 
 use dormouse_kernel::proc::{ProcDir, VmaName};
 use dormouse_kernel::remote_memory::Mem;
@@ -16,6 +14,11 @@ use super::mm::Mm;
 use super::saved::{PagesFiles, SavedMemory};
 use super::steps::MapStep;
 use super::vma::Backing;
+use elf::symbols;
+
+mod elf;
+mod foreign;
+mod redirect;
 
 /// The vDSO of the running kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,35 +149,6 @@ fn same_symbols(a: &[u8], b: &[u8]) -> bool {
         (Some(a), Some(b)) => !a.is_empty() && a == b,
         _ => false,
     }
-}
-
-/// Names and values of the dynamic symbols of an ELF file of 64 bits, little-endian (`elf(5)`).
-fn symbols(elf: &[u8]) -> Option<BTreeMap<&[u8], u64>> {
-    const SHT_DYNSYM: u64 = 11;
-    let number = |at: usize, len: usize| {
-        let bytes = elf.get(at..at.checked_add(len)?)?;
-        Some(bytes.iter().rev().fold(0u64, |number, &byte| number << 8 | u64::from(byte)))
-    };
-    let word = |at: usize| number(at, 8).and_then(|word| usize::try_from(word).ok());
-    if elf.get(..6)? != b"\x7fELF\x02\x01" {
-        return None;
-    }
-    let (sections, size) = (word(0x28)?, number(0x3a, 2)? as usize);
-    let count = number(0x3c, 2)? as usize;
-    let section = |index: usize| sections.checked_add(index.checked_mul(size)?);
-    let dynsym = (0..count)
-        .filter_map(section)
-        .find(|&at| at.checked_add(4).and_then(|at| number(at, 4)) == Some(SHT_DYNSYM))?;
-    let (table, len) = (word(dynsym.checked_add(0x18)?)?, word(dynsym.checked_add(0x20)?)?);
-    let strings = section(number(dynsym.checked_add(0x28)?, 4)? as usize)?;
-    let strings = word(strings.checked_add(0x18)?)?;
-    let mut symbols = BTreeMap::new();
-    for at in (table..table.checked_add(len)?.min(elf.len())).step_by(24) {
-        let name = elf.get(strings.checked_add(number(at, 4)? as usize)?..)?;
-        let name = name.split(|&byte| byte == 0).next()?;
-        symbols.insert(name, number(at.checked_add(8)?, 8)?);
-    }
-    Some(symbols)
 }
 
 /// The lowest free range of `len` bytes from `from` on, given what is in use, in any order.

@@ -1,3 +1,4 @@
+use super::elf::symbols;
 use super::*;
 use crate::memory::mm::Dumpable;
 use crate::memory::outlook::Outlook;
@@ -106,4 +107,67 @@ fn the_lowest_gap_that_is_large_enough_is_found() {
     assert_eq!(free(0x10000, 3), Some(pages(26, 3)));
     assert_eq!(free(0x1000, 3), Some(pages(1, 3)));
     assert_eq!(free(0x1000, u64::MAX / PAGE_SIZE), None);
+}
+
+/// Each function of this kernel's vDSO, by its name.
+fn entries(code: &[u8]) -> Vec<(&[u8], usize)> {
+    let functions = elf::functions(code).unwrap();
+    functions.into_iter().map(|(start, name)| (elf::plain(name), start)).collect()
+}
+
+#[test]
+fn every_function_leads_to_its_namesake() {
+    let kernel = KernelVdso::probe().unwrap().unwrap();
+    let at = Addr::from_raw(0x7000_0000_0000);
+    let target = redirect::Target { code: &kernel.code, at };
+    let redirected = redirect::redirect(&kernel.code, Some(target)).unwrap();
+    assert_eq!(redirected.len(), kernel.code.len());
+    for (name, start) in entries(&kernel.code) {
+        let entry = &redirected[start..start + 12];
+        if name == b"getrandom" {
+            assert_eq!(&entry[..8], b"\xb8\x3e\x01\0\0\x0f\x05\xc3");
+        } else {
+            let to = (at.as_raw() + start as u64).to_le_bytes();
+            assert_eq!(entry, [&b"\x48\xb8"[..], &to, b"\xff\xe0"].concat());
+        }
+    }
+    let whole = AddrRange::with_len(at, kernel.code.len() as u64).unwrap();
+    assert!(redirect::is_redirected(&redirected, whole));
+    assert!(!redirect::is_redirected(&kernel.code, whole));
+    assert!(!redirect::is_redirected(&redirected, pages(1, 1)));
+    // It can be redirected once more.
+    let target = redirect::Target { at: Addr::from_raw(0x1000), ..target };
+    let again = redirect::redirect(&redirected, Some(target)).unwrap();
+    assert!(again == redirect::redirect(&kernel.code, Some(target)).unwrap());
+}
+
+#[test]
+fn without_a_vdso_functions_are_calls() {
+    let kernel = KernelVdso::probe().unwrap().unwrap();
+    let redirected = redirect::redirect(&kernel.code, None).unwrap();
+    let of = |wanted: &[u8]| {
+        let entries = entries(&kernel.code);
+        let (_, start) = entries.into_iter().find(|(name, _)| *name == wanted).unwrap();
+        redirected[start..start + 8].to_vec()
+    };
+    assert_eq!(of(b"clock_gettime"), b"\xb8\xe4\0\0\0\x0f\x05\xc3");
+    assert_eq!(of(b"getcpu"), b"\xb8\x35\x01\0\0\x0f\x05\xc3");
+}
+
+#[test]
+fn what_cannot_be_redirected_is_left_alone() {
+    let kernel = KernelVdso::probe().unwrap().unwrap();
+    assert_eq!(redirect::redirect(&[0; 0x2000], None), None);
+    let mut unknown = kernel.code.clone();
+    let name = b"clock_getres\0";
+    while let Some(at) = unknown.windows(name.len()).position(|bytes| bytes == name) {
+        unknown[at] = b'X';
+    }
+    let target = redirect::Target { code: &kernel.code, at: Addr::from_raw(0x1000) };
+    assert_eq!(redirect::redirect(&unknown, Some(target)), None);
+    for at in 0..0x40 {
+        let mut damaged = kernel.code.clone();
+        damaged[at] = 0xff;
+        let _ = redirect::redirect(&damaged, Some(target));
+    }
 }
