@@ -57,7 +57,7 @@ pub(crate) enum Failure {
         source: dormouse_kernel::pidfd::Error,
     },
     /// There is no process to do the work.
-    #[error("cannot start a process for the restore")]
+    #[error("cannot start a process for the work")]
     Worker {
         /// Why not.
         source: io::Error,

@@ -97,4 +97,8 @@ impl Progress for Bar {
     fn advance(&mut self, bytes: u64) {
         self.bar.inc(bytes);
     }
+
+    fn is_abandoned(&self) -> bool {
+        false
+    }
 }

@@ -14,6 +14,9 @@ pub(crate) enum Cause {
     /// A tree cannot be stopped.
     #[error(transparent)]
     Freeze(#[from] freeze::Error),
+    /// Nobody wants it any more.
+    #[error("whoever asked for the dump is gone")]
+    Abandoned,
     /// A room failed.
     #[error(transparent)]
     Resource(#[from] resources::Error),
@@ -179,7 +182,7 @@ fn of_memory(error: &memory::Error) -> ErrorKind {
         E::Pagemap(error) => of_errno(error.source),
         E::Remote(error) => of_errno(error.source),
         E::Puppet(error) => of_puppet(error),
-        E::Vanished { .. } => ErrorKind::Vanished,
+        E::Vanished { .. } | E::Abandoned => ErrorKind::Vanished,
         E::PageOrder { .. } => ErrorKind::Bug,
         E::Kernel { source, .. } => of_errno(*source),
         E::Pages { source, .. } => Errno::from_io_error(source).map_or(ErrorKind::Kernel, of_errno),
@@ -197,9 +200,11 @@ impl Cause {
                 }
                 F::KernelThread(_) | F::DeadLeader(_) => ErrorKind::Unsupported,
                 F::Timeout(_) => ErrorKind::Kernel,
+                F::Abandoned => ErrorKind::Vanished,
                 F::Proc(error) => of_proc(error),
                 F::Ptrace(error) => of_ptrace(error),
             },
+            Self::Abandoned => ErrorKind::Vanished,
             Self::Resource(error) => of_resource(error),
             Self::Memory(error) => of_memory(error),
             Self::Puppet(error) => of_puppet(error),

@@ -9,6 +9,9 @@ pub trait Progress {
     fn phase(&mut self, phase: Phase, bytes: Option<u64>);
     /// So many more bytes of the current phase are done.
     fn advance(&mut self, bytes: u64);
+    /// Whether nobody wants a dump to go on, which then fails as soon as it
+    /// can: often asked.
+    fn is_abandoned(&self) -> bool;
 }
 
 /// Nobody listens.
@@ -18,4 +21,7 @@ pub struct NoProgress;
 impl Progress for NoProgress {
     fn phase(&mut self, _: Phase, _: Option<u64>) {}
     fn advance(&mut self, _: u64) {}
+    fn is_abandoned(&self) -> bool {
+        false
+    }
 }

@@ -5,7 +5,6 @@
 /// tests.
 pub(crate) const LACKS: &[(&str, &str)] = &[
     ("job control in terminals", "of many freezes of a shell with jobs, one has made it hang"),
-    ("signals::stopped::root::killed_dump", "the way back of a stopped task takes a SIGCONT"),
     ("unix::rights_cycle::root::interop::dormouse_to_criu", "CRIU crashes over a socket in flight"),
     (
         "unix::rights_nested::root::interop::criu_to_dormouse",

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use dormouse_engine::{AfterDump, DumpOptions, UnixPeers};
 
-use super::{Done, engine, stats};
+use super::{Done, engine, stats, worker};
 use crate::args::{Dump, UnixPeer};
 use crate::failure::Failure;
 use crate::progress::Bar;
@@ -32,11 +32,10 @@ pub(super) fn run(dump: &Dump, work: &Path) -> Result<Done, Failure> {
         },
         ..DumpOptions::new(dump.root(), dump.images())
     };
-    let mut bar = Bar::new("dump");
-    engine::dump(&options, &mut bar)?;
-    bar.finish();
-    if dump.display_stats {
-        stats::print_dump(work)?;
-    }
-    Ok(Done::SUCCESS)
+    worker::dump(|sentry| {
+        let mut bar = Bar::new("dump");
+        engine::dump(&options, &mut sentry.guard(&mut bar))?;
+        bar.finish();
+        if dump.display_stats { stats::print_dump(work) } else { Ok(()) }
+    })
 }

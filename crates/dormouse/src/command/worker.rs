@@ -1,10 +1,16 @@
-//! A restore in a process of its own.
+//! A dump or restore in a process of its own.
 //!
-//! When the restored tasks are let go one after the other, those that are
+//! Restore: when the restored tasks are let go one after the other, those that are
 //! still held would die with dormouse, and the others live on. So another
 //! process does the work, which dies with this one until all is ready, and
 //! from then on outlives it: whenever the command is killed, all of the
 //! program is there or nothing of it.
+//!
+//! Dump: a task that was stopped in the middle of a call would be told
+//! `EINTR` if its tracer died before it has hidden that, and a task that job
+//! control has stopped makes calls for dormouse that it cannot finish alone. So
+//! the tracer is another process, out of reach of what ends the command: if
+//! that is gone, it undoes all and ends.
 
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::path::Path;
@@ -16,6 +22,7 @@ use dormouse_kernel::HostPid;
 use dormouse_kernel::clone::{self, Forked};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
+use super::Done;
 use crate::failure::Failure;
 
 /// Which of the two processes this is.
@@ -45,6 +52,24 @@ pub(super) enum Outcome {
 
 /// Told when the program begins to run.
 const RELEASED: u8 = b'r';
+
+/// Makes a worker for a dump: `work` in another process, whose exit code is
+/// the result.
+pub(super) fn dump(work: impl FnOnce(Sentry) -> Result<(), Failure>) -> Result<Done, Failure> {
+    let failed = |source: io::Error| Failure::Worker { source };
+    let command = HostPid::from_raw(rustix::process::getpid().as_raw_nonzero().get());
+    match clone::fork().map_err(|error| failed(error.into()))? {
+        Forked::Parent(pid) => match wait(pid).map_err(failed)? {
+            0 => Ok(Done::SUCCESS),
+            code => Ok(Done::Told(code)),
+        },
+        Forked::Child => {
+            clone::stand_apart().map_err(|error| failed(error.into()))?;
+            work(Sentry { command })?;
+            Ok(Done::SUCCESS)
+        }
+    }
+}
 
 /// Makes a worker for a restore from `images`.
 pub(super) fn split(images: &Path) -> Result<Side, Failure> {
@@ -113,6 +138,39 @@ impl Report {
     }
 }
 
+/// Tells whether the command is still there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sentry {
+    command: Option<HostPid>,
+}
+
+impl Sentry {
+    /// Hands progress on to `progress`, and abandons the dump if the command
+    /// is gone.
+    pub(super) fn guard(self, progress: &mut dyn Progress) -> impl Progress {
+        Guarded { sentry: self, progress }
+    }
+}
+
+struct Guarded<'a> {
+    sentry: Sentry,
+    progress: &'a mut dyn Progress,
+}
+
+impl Progress for Guarded<'_> {
+    fn phase(&mut self, phase: Phase, bytes: Option<u64>) {
+        self.progress.phase(phase, bytes);
+    }
+
+    fn advance(&mut self, bytes: u64) {
+        self.progress.advance(bytes);
+    }
+
+    fn is_abandoned(&self) -> bool {
+        clone::parent() != self.sentry.command
+    }
+}
+
 struct Watch<'a> {
     report: &'a mut Report,
     progress: &'a mut dyn Progress,
@@ -130,6 +188,11 @@ impl Progress for Watch<'_> {
 
     fn advance(&mut self, bytes: u64) {
         self.progress.advance(bytes);
+    }
+
+    fn is_abandoned(&self) -> bool {
+        // The end of the command ends this process, or is nothing to it.
+        false
     }
 }
 

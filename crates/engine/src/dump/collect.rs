@@ -74,11 +74,8 @@ pub(crate) fn collect(
 ) -> Result<(BTreeMap<HostPid, Living>, Filters), Error> {
     let mut read = BTreeMap::new();
     let (seccomp, filters) = collect_seccomp(frozen, census)?;
-    let mut calls = Calls {
-        waits: std::mem::take(&mut frozen.waits),
-        deadlines: frozen.deadlines.clone(),
-        blocks: None,
-    };
+    let mut calls =
+        Calls { waits: frozen.waits.clone(), deadlines: frozen.deadlines.clone(), blocks: None };
     for process in frozen.processes.iter_mut().filter(|process| !process.is_zombie()) {
         let pid = process.pid;
         read.insert(

@@ -8,7 +8,7 @@ use dormouse_kernel::HostPid;
 use dormouse_kernel::proc::{self, ProcDir, Stat, TaskState};
 use dormouse_kernel::ptrace::{self, Halt, Options, Running, Stop, Stopped};
 use dormouse_kernel::signal::Signal;
-use dormouse_puppet::call_with;
+use dormouse_puppet::{Interruption, call_with, interruption};
 use rustix::process::{Pid, kill_process};
 
 use super::waits::Wait;
@@ -94,6 +94,9 @@ pub(crate) enum Error {
     /// New tasks turned up for too long.
     #[error("the tree could not be stopped within {0:?}")]
     Timeout(std::time::Duration),
+    /// Nobody wants the tree stopped any more.
+    #[error("whoever asked for the dump is gone")]
+    Abandoned,
     /// `/proc` could not be read.
     #[error(transparent)]
     Proc(#[from] proc::Error),
@@ -104,16 +107,20 @@ pub(crate) enum Error {
 
 /// Stops the tree below `root`: seizes task after task, and looks for new
 /// ones until a whole look round finds none.
-pub(crate) fn freeze(root: HostPid, timeout: std::time::Duration) -> Result<Frozen, Error> {
+pub(crate) fn freeze(
+    root: HostPid,
+    timeout: std::time::Duration,
+    is_abandoned: &dyn Fn() -> bool,
+) -> Result<Frozen, Error> {
     let deadline = Instant::now() + timeout;
     let mut freezer = Freezer::default();
-    let result = freezer.run(root, deadline, timeout);
+    let result = freezer.run(root, (deadline, timeout), is_abandoned);
     let tasks = std::mem::take(&mut freezer.tasks);
     match result {
         Ok(()) => freezer.arrange(root, tasks),
         Err(error) => {
             for (_, task) in tasks {
-                release(task);
+                freezer.let_go(task);
             }
             Err(error)
         }
@@ -137,8 +144,8 @@ impl Freezer {
     fn run(
         &mut self,
         root: HostPid,
-        deadline: Instant,
-        timeout: std::time::Duration,
+        (deadline, timeout): (Instant, std::time::Duration),
+        is_abandoned: &dyn Fn() -> bool,
     ) -> Result<(), Error> {
         check_root(root)?;
         self.parents.clear();
@@ -149,6 +156,9 @@ impl Freezer {
             while at < processes.len() {
                 let pid = processes[at];
                 at += 1;
+                if is_abandoned() {
+                    return Err(Error::Abandoned);
+                }
                 news |= self.stop_process(pid)?;
                 for &tid in self.members.get(&pid).map_or(&[][..], Vec::as_slice) {
                     for child in children(&self.dirs[&pid], tid)? {
@@ -299,6 +309,10 @@ impl Freezer {
         Ok(())
     }
 
+    fn let_go(&self, task: Stopped) {
+        let_go(task, &self.waits, &self.deadlines);
+    }
+
     /// Parents first, in the order of pids among siblings.
     fn arrange(
         mut self,
@@ -325,8 +339,9 @@ impl Freezer {
                 Ok(stat) => stat,
                 Err(proc::Error::Gone { .. }) if threads.is_empty() => continue,
                 Err(error) => {
-                    threads.into_iter().for_each(release);
-                    tasks.into_values().for_each(release);
+                    for task in threads.into_iter().chain(tasks.into_values()) {
+                        let_go(task, &frozen.waits, &frozen.deadlines);
+                    }
                     return Err(error.into());
                 }
             };
@@ -378,7 +393,22 @@ fn children(dir: &ProcDir, tid: HostPid) -> Result<Vec<HostPid>, Error> {
     }
 }
 
-fn release(task: Stopped) {
+/// Has a task go on where it was, and as if nothing had been.
+fn let_go(
+    mut task: Stopped,
+    waits: &BTreeMap<HostPid, Wait>,
+    deadlines: &BTreeMap<HostPid, Deadline>,
+) {
+    let tid = task.tid();
+    if let Some(&deadline) = deadlines.get(&tid) {
+        shorten(&mut task, deadline);
+    }
+    if let Some(wait) = waits.get(&tid).filter(|wait| wait.has_remainder())
+        && let Ok(registers) = task.registers()
+        && interruption(&registers, false) == Some(Interruption::RestartBlock)
+    {
+        wait.forget_remainder(tid, &registers, registers.orig_rax);
+    }
     // A task that has died needs no release.
     let _ = task.detach(None);
 }
@@ -443,11 +473,8 @@ fn shorten(task: &mut Stopped, deadline: Deadline) {
 impl Drop for Frozen {
     fn drop(&mut self) {
         for process in self.processes.drain(..).rev() {
-            for mut task in process.threads.into_iter().rev() {
-                if let Some(&deadline) = self.deadlines.get(&task.tid()) {
-                    shorten(&mut task, deadline);
-                }
-                release(task);
+            for task in process.threads.into_iter().rev() {
+                let_go(task, &self.waits, &self.deadlines);
             }
         }
     }

@@ -20,14 +20,21 @@ pub(super) fn hide(
         Err(ptrace::Error::Ia32 { .. }) => return Ok(None),
         registers => registers?,
     };
-    if interruption(&registers, false) == Some(Interruption::Interrupted)
-        && !awaits_signal(&status()?)
-    {
-        let again = Interruption::call_again(&registers);
-        task.set_registers(&again)?;
-        return Ok(Some(again));
+    if interruption(&registers, false) != Some(Interruption::Interrupted) {
+        return Ok(None);
     }
-    Ok(None)
+    // First of all: should this process die before, the program sees EINTR.
+    let again = Interruption::call_again(&registers);
+    task.set_registers(&again)?;
+    match status() {
+        Ok(status) if !awaits_signal(&status) => Ok(Some(again)),
+        // A handler will run, or there is nobody left to see.
+        other => {
+            task.set_registers(&registers)?;
+            other?;
+            Ok(None)
+        }
+    }
 }
 
 /// Why a task could not be looked at.

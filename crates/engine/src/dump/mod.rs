@@ -14,6 +14,7 @@ mod waits;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -51,7 +52,8 @@ pub fn dump(options: &DumpOptions, progress: &mut dyn Progress) -> Result<DumpRe
     progress.phase(Phase::Freeze, None);
     let dump = NewDump::begin(&options.images).at(Phase::Encode)?;
     let begun = Instant::now();
-    let mut frozen = freeze::freeze(options.pid, options.timeout).of(Phase::Freeze, options.pid)?;
+    let mut frozen = freeze::freeze(options.pid, options.timeout, &|| progress.is_abandoned())
+        .of(Phase::Freeze, options.pid)?;
     check_session(options, &frozen)?;
     let mut report =
         DumpReport { freezing: begun.elapsed(), tasks: frozen.tasks(), ..DumpReport::default() };
@@ -60,9 +62,12 @@ pub fn dump(options: &DumpOptions, progress: &mut dyn Progress) -> Result<DumpRe
     progress.phase(Phase::Enumerate, None);
     let mut census = enumerate::enumerate(&frozen, &options.external)?;
     progress.phase(Phase::Collect, None);
+    go_on(progress, Phase::Collect)?;
     let (read, filters) = collect::collect(&mut frozen, &census)?;
+    go_on(progress, Phase::Collect)?;
     let files = collect_files(options, &frozen, &mut census)?;
 
+    go_on(progress, Phase::Collect)?;
     let begun = Instant::now();
     report.pages = dump_pages(&frozen, &mut census, &dump, progress)?;
     report.memory = begun.elapsed();
@@ -72,6 +77,7 @@ pub fn dump(options: &DumpOptions, progress: &mut dyn Progress) -> Result<DumpRe
     let undo = encode_files(&census, &files, &dump)?;
 
     progress.phase(Phase::Commit, None);
+    go_on(progress, Phase::Commit)?;
     // What can fail comes before the dump is complete.
     report.frozen = still.elapsed();
     let work = options.work.as_ref().unwrap_or(&options.images);
@@ -86,6 +92,11 @@ pub fn dump(options: &DumpOptions, progress: &mut dyn Progress) -> Result<DumpRe
         AfterDump::LeaveRunning => drop(frozen),
     }
     Ok(report)
+}
+
+/// Fails if nobody wants the dump any more.
+fn go_on(progress: &dyn Progress, phase: Phase) -> Result<(), Error> {
+    if progress.is_abandoned() { Err(Cause::Abandoned).at(phase) } else { Ok(()) }
 }
 
 fn pids(frozen: &freeze::Frozen) -> BTreeSet<HostPid> {
@@ -221,5 +232,9 @@ fn dump_pages(
     }
     let plan = PageDump::plan(processes, &census.objects).at(PHASE)?;
     progress.phase(PHASE, Some(plan.bytes()));
-    plan.write(dump, &mut |bytes| progress.advance(bytes)).at(PHASE)
+    let mut advance = |bytes| {
+        progress.advance(bytes);
+        if progress.is_abandoned() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    plan.write(dump, &mut advance).at(PHASE)
 }

@@ -53,6 +53,12 @@ impl Wait {
         self.number == orig_rax && self.args == [rdi, rsi, rdx, r10, r8, r9]
     }
 
+    /// Whether it is a sleep that tells what is left of it, if it is
+    /// interrupted.
+    pub(super) fn has_remainder(&self) -> bool {
+        !self.remainders.is_empty()
+    }
+
     /// Takes back what the interruption of a sleep, by system call `number`,
     /// has written for a program that will not see it.
     pub(super) fn forget_remainder(&self, tid: HostPid, registers: &Registers, number: u64) {

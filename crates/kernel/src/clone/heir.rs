@@ -3,7 +3,7 @@
 
 use rustix::process::{
     Pid, Signal, getpid, getppid, kill_process, parent_process_death_signal,
-    set_parent_process_death_signal,
+    set_parent_process_death_signal, setsid,
 };
 
 use crate::sys::check;
@@ -58,6 +58,32 @@ pub fn fork() -> Result<Forked, Errno> {
 /// None that is known of.
 pub fn outlive_parent() -> Result<(), Errno> {
     set_parent_process_death_signal(None)
+}
+
+/// From now on, neither the end of its parent is anything to this process, nor
+/// a signal: not one to its parent's process group or from its terminal, nor
+/// any that can be blocked. For a child made by [`fork`] whose work must not
+/// be cut off; it has to look after its parent ([`parent`]) by itself.
+///
+/// # Errors
+///
+/// `EPERM` if it leads a process group.
+pub fn stand_apart() -> Result<(), Errno> {
+    setsid()?;
+    let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: the first call makes the set that the second reads; none of it
+    // touches other memory.
+    check(i64::from(unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_BLOCK, all.as_ptr(), std::ptr::null_mut())
+    }))?;
+    outlive_parent()
+}
+
+/// Whose child this process is at present.
+#[must_use]
+pub fn parent() -> Option<HostPid> {
+    getppid().and_then(|pid| HostPid::from_raw(pid.as_raw_nonzero().get()))
 }
 
 /// As long as there is one, such a child does not end with its parent, so that

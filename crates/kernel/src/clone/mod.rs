@@ -5,7 +5,7 @@ mod args;
 mod heir;
 
 pub use args::{CloneArgs, CloneFlags};
-pub use heir::{Forked, Shield, fork, outlive_parent};
+pub use heir::{Forked, Shield, fork, outlive_parent, parent, stand_apart};
 
 use crate::pidfd::{self, PidFd};
 use crate::signal::SigSet;

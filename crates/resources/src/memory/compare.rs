@@ -4,6 +4,7 @@
 //! to the parent's, at the same address. So equal pages get the parent's source.
 
 use dormouse_kernel::{AddrRange, PAGE_SIZE};
+use std::ops::ControlFlow;
 
 use super::contents::{ContentRun, Contents, PageSource, overlaps};
 use super::error::Result;
@@ -65,7 +66,7 @@ pub(super) fn equal_pages(
         });
         result.map(|()| chunk.bytes)
     };
-    workers::run(chunks.len(), begin, work, &mut |_| ())?;
+    workers::run(chunks.len(), begin, work, &mut |_| ControlFlow::Continue(()))?;
     let compared = pieces.iter().map(|piece| piece.range.pages()).sum();
     Ok((equal.into_inner(), compared))
 }

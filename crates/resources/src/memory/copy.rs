@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -58,7 +59,7 @@ pub(super) fn copy(
     sources: &[Source<'_>],
     outputs: &[Output],
     create: impl Fn(usize) -> Result<File> + Sync,
-    progress: &mut dyn FnMut(u64),
+    progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> Result<Vec<LeftOut>> {
     let jobs = jobs(outputs);
     let place = Place { output: None, left_out: outputs.iter().map(|_| LeftOut::new()).collect() };

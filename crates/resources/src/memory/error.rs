@@ -61,6 +61,9 @@ pub enum Error {
     /// A system call inside a task failed.
     #[error(transparent)]
     Puppet(#[from] dormouse_puppet::Error),
+    /// The caller wants no more of it.
+    #[error("the work was abandoned")]
+    Abandoned,
     /// Pages that were there when the tree was stopped are gone.
     #[error("pages at {at} of task {pid} vanished while they were copied")]
     Vanished {

@@ -6,6 +6,7 @@
 //! than the copy.
 
 use std::io::IoSlice;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -141,7 +142,7 @@ pub(super) fn fill(fillers: &[Filler], files: &PagesFiles) -> Result<()> {
         let (filler, chunk) = jobs[job];
         fillers[filler].fill(chunk, files, buffer)
     };
-    workers::run(jobs.len(), buffer, work, &mut |_| ())
+    workers::run(jobs.len(), buffer, work, &mut |_| ControlFlow::Continue(()))
 }
 
 fn jobs(fillers: &[Filler]) -> Vec<(usize, Chunk)> {

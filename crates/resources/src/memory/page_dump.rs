@@ -7,6 +7,7 @@
 //!
 //! Shared memory objects follow, each with `pagemap-shmem-ID.img` and a pages file.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use dormouse_image::ImageName;
@@ -155,7 +156,11 @@ impl<'a> PageDump<'a> {
     /// # Errors
     ///
     /// A page cannot be read, or an image not be written.
-    pub fn write(self, dump: &NewDump, progress: &mut dyn FnMut(u64)) -> Result<DumpedPages> {
+    pub fn write(
+        self,
+        dump: &NewDump,
+        progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<DumpedPages> {
         let mut sources = Vec::new();
         for process in &self.processes {
             let pid = process.proc.pid();

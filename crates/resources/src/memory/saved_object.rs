@@ -1,6 +1,7 @@
 //! Shared memory objects as the images of a dump have them.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use dormouse_image::{ImageDir, ImageName};
@@ -130,7 +131,11 @@ impl SavedObject {
             }
             Ok(chunks[job].bytes)
         };
-        workers::run(chunks.len(), || vec![0; CHUNK as usize], work, progress)
+        let mut tell = |bytes| {
+            progress(bytes);
+            ControlFlow::Continue(())
+        };
+        workers::run(chunks.len(), || vec![0; CHUNK as usize], work, &mut tell)
     }
 }
 

@@ -4,13 +4,14 @@
 //! job costs no thread at all.
 
 use std::num::NonZero;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use dormouse_kernel::remote_memory::MAX_PIECES;
 
-use super::error::Result;
+use super::error::{Error, Result};
 
 /// How many threads it pays to have: copying memory gains nothing from more than a few.
 pub(super) fn threads() -> usize {
@@ -22,29 +23,33 @@ pub(super) fn threads() -> usize {
 ///
 /// # Errors
 ///
-/// The first one. No further job is begun then.
+/// The first one, or [`Error::Abandoned`] if `progress` wants no more. No further job is begun
+/// then.
 pub(super) fn run<T>(
     jobs: usize,
     begin: impl Fn() -> T + Sync,
     work: impl Fn(&mut T, usize) -> Result<u64> + Sync,
-    progress: &mut dyn FnMut(u64),
+    progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
 ) -> Result<()> {
     let next = AtomicUsize::new(0);
     let failed = AtomicBool::new(false);
     let bytes = AtomicU64::new(0);
-    let labour = |tell: &mut dyn FnMut(u64)| {
+    let labour = |tell: &mut dyn FnMut(u64) -> ControlFlow<()>| {
         let mut own = begin();
         while !failed.load(Ordering::Relaxed) {
             let job = next.fetch_add(1, Ordering::Relaxed);
             if job >= jobs {
                 break;
             }
-            match work(&mut own, job) {
-                Ok(moved) => tell(bytes.fetch_add(moved, Ordering::Relaxed) + moved),
-                Err(error) => {
-                    failed.store(true, Ordering::Relaxed);
-                    return Err(error);
+            let done = work(&mut own, job).and_then(|moved| {
+                match tell(bytes.fetch_add(moved, Ordering::Relaxed) + moved) {
+                    ControlFlow::Continue(()) => Ok(()),
+                    ControlFlow::Break(()) => Err(Error::Abandoned),
                 }
+            });
+            if done.is_err() {
+                failed.store(true, Ordering::Relaxed);
+                return done;
             }
         }
         Ok(())
@@ -52,14 +57,17 @@ pub(super) fn run<T>(
     let labour = &labour;
     let mut told = 0;
     let result = thread::scope(|scope| {
-        let helpers: Vec<_> =
-            (1..threads().min(jobs)).map(|_| scope.spawn(move || labour(&mut |_| ()))).collect();
+        let helpers: Vec<_> = (1..threads().min(jobs))
+            .map(|_| scope.spawn(move || labour(&mut |_| ControlFlow::Continue(()))))
+            .collect();
         let own = labour(&mut |total| {
             // Another thread may have told a later total already.
-            if total > told {
-                progress(total - told);
-                told = total;
+            if total <= told {
+                return ControlFlow::Continue(());
             }
+            let more = total - told;
+            told = total;
+            progress(more)
         });
         let results = helpers.into_iter().map(|helper| match helper.join() {
             Ok(result) => result,
@@ -70,7 +78,8 @@ pub(super) fn run<T>(
     });
     let total = bytes.into_inner();
     if result.is_ok() && total > told {
-        progress(total - told);
+        // All is done, so there is nothing left to abandon.
+        let _ = progress(total - told);
     }
     result
 }
@@ -207,7 +216,11 @@ mod tests {
             done.pass(job, |order| order.push(job));
             Ok(job as u64)
         };
-        run(1000, || (), work, &mut |bytes| told += bytes).unwrap();
+        let mut tell = |bytes| {
+            told += bytes;
+            ControlFlow::Continue(())
+        };
+        run(1000, || (), work, &mut tell).unwrap();
         assert_eq!(told, 999 * 1000 / 2);
         assert_eq!(done.into_inner(), (0..1000).collect::<Vec<_>>());
     }
@@ -225,8 +238,19 @@ mod tests {
             gate.pass(job, |()| ());
             Ok(0)
         };
-        let error = run(1_000_000, || (), work, &mut |_| ()).unwrap_err();
+        let error = run(1_000_000, || (), work, &mut |_| ControlFlow::Continue(())).unwrap_err();
         assert!(matches!(error, Error::Unsupported { range, .. } if range.len() == 10));
         assert!(*begun.lock().unwrap() < 1_000_000);
+    }
+
+    #[test]
+    fn what_nobody_wants_any_more_ends() {
+        let gate = Turnstile::new(());
+        let work = |_: &mut (), job| {
+            gate.pass(job, |()| ());
+            Ok(1)
+        };
+        let error = run(1_000_000, || (), work, &mut |_| ControlFlow::Break(())).unwrap_err();
+        assert!(matches!(error, Error::Abandoned));
     }
 }

@@ -183,7 +183,7 @@ pub(crate) fn dump(puppets: &mut [&mut Bare], open: &Open, dir: &Path) -> (Image
     }
     let objects = mappings.into_objects();
     let plan = PageDump::plan(processes, &objects).unwrap();
-    let counts = plan.write(&dump, &mut |_| ()).unwrap();
+    let counts = plan.write(&dump, &mut |_| std::ops::ControlFlow::Continue(())).unwrap();
     dump.commit(&InventoryEntry { img_version: 2, ..InventoryEntry::default() }).unwrap();
     (ImageDir::open(dir).unwrap().0, counts)
 }

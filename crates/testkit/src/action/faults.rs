@@ -22,7 +22,7 @@ fn is_complete(images: &Path) -> bool {
     images.join("inventory.img").exists()
 }
 
-/// Kills dumps at moments spread over their length. Each time the target must go on as if nothing
+/// Kills dump commands at moments spread over their length. Each time the target must go on as if nothing
 /// had happened, unless the dump was complete: then it must be good to restore from.
 pub(super) fn killed_dump(session: &mut Session<'_>, pair: Pair<'_>) -> Result<(), Failure> {
     let images = session.new_images()?;
@@ -33,13 +33,14 @@ pub(super) fn killed_dump(session: &mut Session<'_>, pair: Pair<'_>) -> Result<(
         let images = session.new_images()?;
         let ended = session.dump(pair, &images, &[]).start()?.kill_after(moment)?;
         session.held(ended.took);
+        // What the command has begun, another process ends or undoes.
+        none_left("after a killed dump", session.before.pids())?;
         if is_complete(&images) {
             session.target.kill(session.before.pids())?;
             none_left("after a dump killed when it was complete", &[])?;
             session.bring_back(pair, &images)?;
         } else {
             session.compare("after a killed dump")?;
-            none_left("after a killed dump", session.before.pids())?;
         }
     }
     session.cycle(pair)

@@ -89,8 +89,11 @@ fn pages_of_zeros_are_left_out_where_they_may() {
     let whole = Piece { zero_is_nothing: false, ..piece(range) };
     let outputs = [output(vec![piece(range)]), output(vec![whole, piece(range)])];
     let mut told = 0;
-    let left_out =
-        copy(&[Source::Process(own)], &outputs, create, &mut |bytes| told += bytes).unwrap();
+    let left_out = copy(&[Source::Process(own)], &outputs, create, &mut |bytes| {
+        told += bytes;
+        ControlFlow::Continue(())
+    })
+    .unwrap();
     let zeros = AddrRange::with_len(first.checked_add(3 * PAGE_SIZE).unwrap(), 2 * PAGE_SIZE);
     let zeros = zeros.unwrap();
     assert_eq!(left_out, [vec![(0, zeros)], vec![(1, zeros)]]);
@@ -118,7 +121,8 @@ fn a_page_that_is_not_there_is_an_error() {
     let outputs = [output(vec![piece(good), piece(bad)])];
     let dir = tempfile::tempdir().unwrap();
     let create = |_| Ok(File::create(dir.path().join("pages")).unwrap());
-    let error = copy(&[Source::Process(own)], &outputs, create, &mut |_| ()).unwrap_err();
+    let error = copy(&[Source::Process(own)], &outputs, create, &mut |_| ControlFlow::Continue(()))
+        .unwrap_err();
     match error {
         Error::Vanished { pid, at } => assert_eq!((pid, at), (own, bad.start())),
         other => panic!("{other}"),

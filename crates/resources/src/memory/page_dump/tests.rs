@@ -124,7 +124,12 @@ fn a_process_is_stored_with_all_its_pages() {
     let plan = PageDump::plan(vec![process], &objects).unwrap();
     let bytes = plan.bytes();
     let mut told = 0;
-    let counts = plan.write(&dump, &mut |moved| told += moved).unwrap();
+    let counts = plan
+        .write(&dump, &mut |moved| {
+            told += moved;
+            ControlFlow::Continue(())
+        })
+        .unwrap();
     assert_eq!(told, bytes);
     assert_eq!(bytes, counts.found * PAGE_SIZE);
     // The zeros in the middle, at least.
@@ -157,7 +162,7 @@ fn what_a_family_has_in_common_is_stored_once() {
             DumpedProcess { image_pid, proc, pages: space.pages.clone(), lowest }
         });
         let plan = PageDump::plan(processes.collect(), &objects).unwrap();
-        let counts = plan.write(&dump, &mut |_| ()).unwrap();
+        let counts = plan.write(&dump, &mut |_| ControlFlow::Continue(())).unwrap();
         (commit(dump, dir), counts)
     };
     let dir = tempfile::tempdir().unwrap();
@@ -198,7 +203,7 @@ fn shared_memory_is_stored_by_what_is_in_it() {
     let dump = begin(dir.path());
     let plan = PageDump::plan(Vec::new(), &objects).unwrap();
     assert_eq!(plan.bytes(), 5 * PAGE_SIZE);
-    let counts = plan.write(&dump, &mut |_| ()).unwrap();
+    let counts = plan.write(&dump, &mut |_| ControlFlow::Continue(())).unwrap();
     assert_eq!((counts.found_shared, counts.written_shared), (5, 2));
     let images = commit(dump, dir.path());
     let pages = read_back(&images, ImageName::PagemapShmem(id.as_raw().into()));
