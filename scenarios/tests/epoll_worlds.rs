@@ -21,11 +21,14 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
-/// How many worlds share one program.
+/// How many worlds share one program, on average.
 const TOGETHER: usize = 100;
 
 /// How many are tried.
 const WORLDS: usize = 300;
+
+/// How many one test tries: a test has a limited time.
+const A_TEST: usize = 300;
 
 fn main() -> ExitCode {
     let scenario = Path::new(env!("CARGO_BIN_EXE_dormouse-scenario"));
@@ -34,16 +37,29 @@ fn main() -> ExitCode {
     let skip = cases::skip_all()
         .or_else(|| cases::skip("epoll_worlds", &[] as &[&str], &binaries, &[]))
         .or_else(cannot_read);
-    let run = |dir: &Path| match &binaries.under_test {
-        Ok(checkpointer) => all(scenario, checkpointer, dir),
-        Err(missing) => Err(Failure::Verdict(missing.to_string())),
+    let asked = std::env::var("EPOLL_WORLDS").ok().and_then(|number| number.parse().ok());
+    let worlds = asked.unwrap_or(WORLDS);
+    let case = |number: usize| {
+        let binaries = &binaries;
+        let some = A_TEST.min(worlds - number * A_TEST);
+        let run = move |dir: &Path| match &binaries.under_test {
+            Ok(checkpointer) => all(scenario, checkpointer, dir, some),
+            Err(missing) => Err(Failure::Verdict(missing.to_string())),
+        };
+        let name = format!("epoll_worlds::{number}");
+        Case { name, skip: skip.clone(), run: Box::new(run) }
     };
-    cases::main(&[Case { name: "epoll_worlds".to_owned(), skip, run: Box::new(run) }])
+    let cases: Vec<_> = (0..worlds.div_ceil(A_TEST)).map(case).collect();
+    cases::main(&cases)
 }
 
-fn all(scenario: &Path, checkpointer: &Checkpointer, dir: &Path) -> Result<(), Failure> {
-    let worlds = std::env::var("EPOLL_WORLDS").ok().and_then(|number| number.parse().ok());
-    let rounds = worlds.unwrap_or(WORLDS).div_ceil(TOGETHER);
+fn all(
+    scenario: &Path,
+    checkpointer: &Checkpointer,
+    dir: &Path,
+    worlds: usize,
+) -> Result<(), Failure> {
+    let rounds = worlds.div_ceil(TOGETHER);
     let config = Config {
         cases: u32::try_from(rounds).unwrap_or(u32::MAX),
         failure_persistence: None,
@@ -52,15 +68,8 @@ fn all(scenario: &Path, checkpointer: &Checkpointer, dir: &Path) -> Result<(), F
         ..Config::default()
     };
     let round = Cell::new(0);
-    let histories = prop::collection::vec(history(), TOGETHER..=TOGETHER);
-    // Fewer worlds, then shorter histories.
-    let histories = histories.prop_flat_map(|all| {
-        let count = all.len();
-        (Just(all), prop::collection::vec(Just(()), 0..1)).prop_map(move |(all, _)| {
-            debug_assert_eq!(all.len(), count);
-            all
-        })
-    });
+    // A failure shrinks to fewer worlds, then to shorter histories.
+    let histories = prop::collection::vec(history(), 1..2 * TOGETHER);
     let check = |histories: Vec<History>| {
         round.set(round.get() + 1);
         let dir = dir.join(format!("round-{}", round.get()));

@@ -206,7 +206,7 @@ proptest! {
         for epoll in 0..EPOLLS {
             kernel.add(epoll, nudge, 0, Events::OUT);
         }
-        kernel.run(&graph, &files, &plan.prepare(&graph, |_| true));
+        kernel.run(&graph, &files, &plan.prepare(&graph, |_| true, |_| true));
         for epoll in &mut kernel.epolls {
             epoll.items.remove(&nudge);
             epoll.ready.retain(|&item| item != nudge);

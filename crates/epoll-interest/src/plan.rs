@@ -114,13 +114,20 @@ impl Plan {
         files
     }
 
-    /// Adds the early items of all epolls. `ready` says which files report
-    /// something.
-    pub(crate) fn prepare(&self, graph: &Graph, ready: impl Fn(FileIndex) -> bool) -> Vec<Step> {
+    /// Adds the early items of all epolls that watch files which are `chosen`.
+    /// `ready` says which files report something.
+    pub(crate) fn prepare(
+        &self,
+        graph: &Graph,
+        chosen: impl Fn(FileIndex) -> bool,
+        ready: impl Fn(FileIndex) -> bool,
+    ) -> Vec<Step> {
         let mut early = Vec::new();
         for (epoll, flags) in self.early.iter().enumerate() {
             let flagged = flags.iter().enumerate().filter(|(_, early)| **early);
-            early.extend(flagged.map(|(item, _)| (epoll, item)));
+            let files = &graph.epolls[epoll].items;
+            let chosen = flagged.filter(|&(item, _)| chosen(files[item].file));
+            early.extend(chosen.map(|(item, _)| (epoll, item)));
         }
         early.sort_by_key(|&(epoll, item)| {
             let item = &graph.epolls[epoll].items[item];

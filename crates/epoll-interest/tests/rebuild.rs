@@ -12,9 +12,9 @@ use epoll_interest::{
     WantedError,
 };
 use rustix::buffer::spare_capacity;
-use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
 use rustix::fs::inotify;
-use rustix::io::{Errno, read, write};
+use rustix::io::{Errno, ioctl_fionread, read, write};
 use rustix::pipe::{PipeFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_gettime,
@@ -44,8 +44,8 @@ impl Files {
         interest: Interest<&'static str>,
     ) -> Result<Vec<LeftArmed<&'static str>>, InsertError> {
         let rebuild = Rebuild::new(vec![Wanted { epoll: "epoll", interest }]).unwrap();
-        let left = rebuild.prepare(|file| self.fd(file))?;
-        rebuild.finish(|file| self.fd(file))?;
+        let mut left = rebuild.prepare(|file| self.fd(file))?;
+        left.extend(rebuild.finish(|file| self.fd(file))?);
         Ok(left)
     }
 
@@ -143,14 +143,31 @@ fn a_timer_is_made_to_expire_only_if_it_is_not_armed() {
 
 #[test]
 fn what_cannot_be_made_ready_is_said_and_armed_for_the_least() {
+    let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK).unwrap();
+    let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let soon =
+        Itimerspec { it_interval: zero, it_value: Timespec { tv_sec: 0, tv_nsec: 100_000_000 } };
+    timerfd_settime(&timer, TimerfdTimerFlags::empty(), &soon).unwrap();
+    let files = Files::new([("timer", timer)]);
+    let left = files.rebuild(fired("timer")).unwrap();
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].file, "timer");
+    poll(&mut [PollFd::from_borrowed_fd(files.fd("timer").unwrap(), PollFlags::IN)], None).unwrap();
+    assert_eq!(files.wait(), [], "an event is not what it is armed for");
+}
+
+#[test]
+fn an_inotify_that_was_told_keeps_its_watches_and_reports_nothing() {
     let flags = inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC;
     let files = Files::new([("inotify", inotify::init(flags).unwrap())]);
-    let left = files.rebuild(fired("inotify")).unwrap();
-    assert_eq!(left.len(), 1);
-    assert_eq!(left[0].file, "inotify");
-    inotify::add_watch(files.fd("inotify").unwrap(), "/", inotify::WatchFlags::OPEN).unwrap();
+    let inotify = files.fd("inotify").unwrap();
+    let open = inotify::WatchFlags::OPEN;
+    assert_eq!(inotify::add_watch(inotify, "/", open).unwrap(), 1);
+    assert_eq!(files.rebuild(fired("inotify")).unwrap(), []);
+    assert_eq!(ioctl_fionread(inotify).unwrap(), 0, "what made it ready is taken back");
     drop(File::open("/").unwrap());
-    assert_eq!(files.wait(), [], "an event is not what it is armed for");
+    assert!(ioctl_fionread(inotify).unwrap() > 0, "its watch is there");
+    assert_eq!(files.wait(), [], "it has fired");
 }
 
 #[test]

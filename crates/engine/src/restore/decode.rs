@@ -13,7 +13,7 @@ use dormouse_kernel::signal::{SigInfo, Signal};
 use dormouse_kernel::{Addr, HostPid, NsPid};
 use dormouse_puppet::Interruption;
 use dormouse_resources::file::{
-    FdTable, FdTableId, FileId, FileRef, Files, ImageSource, Lock, Use,
+    FdTable, FdTableId, FileId, FileRef, Files, ImageSource, Lock, SignalItem, Use,
 };
 use dormouse_resources::memory::{
     Backing, HOST_IPC, KernelVdso, PagesFiles, SavedMemory, SavedObject, Segments, ShmemId,
@@ -37,6 +37,8 @@ pub(crate) struct Checkpoint {
     pub(crate) files: Files,
     /// Every fd table.
     pub(crate) tables: BTreeMap<FdTableId, FdTable>,
+    /// Items of epolls on signalfds.
+    pub(crate) signal_items: Vec<SignalItem>,
     /// Locks, each with the file it is on.
     pub(crate) locks: Vec<(Lock, FileRef)>,
     /// Every shared memory object, be it mapped or the inode of a memfd.
@@ -195,7 +197,11 @@ pub(crate) fn decode(dir: &ImageDir) -> Result<Checkpoint, Error> {
         return Err(contradiction(ImageName::PsTree, "the root is a zombie")).at(PHASE);
     }
     let lives = |pid| processes.iter().any(|it| it.node.pid == pid && it.body.is_some());
-    if files.signal_items().any(|item| !lives(item.adder)) {
+    let holder = |file| holder(&processes, &tables, file);
+    let signal_items = files.signal_items(holder);
+    let signal_items =
+        signal_items.map_err(|reason| contradiction(ImageName::Files, reason)).at(PHASE)?;
+    if signal_items.iter().any(|item| !lives(item.adder)) {
         let reason = "an epoll watches signals of a process that is none";
         return Err(contradiction(ImageName::Files, reason)).at(PHASE);
     }
@@ -218,12 +224,25 @@ pub(crate) fn decode(dir: &ImageDir) -> Result<Checkpoint, Error> {
         processes,
         files,
         tables,
+        signal_items,
         locks,
         objects,
         segments,
         filters,
         pages: pages.into(),
     })
+}
+
+/// A process that has this file open.
+fn holder(
+    processes: &[Process],
+    tables: &BTreeMap<FdTableId, FdTable>,
+    file: FileId,
+) -> Option<NsPid> {
+    let holds = |id| tables[&id].entries.iter().any(|own| own.file.id() == file);
+    let bodies = processes.iter().filter_map(|it| Some((it.node.pid, it.body.as_ref()?)));
+    let mut threads = bodies.flat_map(|(pid, body)| body.threads.iter().map(move |it| (pid, it)));
+    threads.find(|(_, thread)| holds(thread.table)).map(|(pid, _)| pid)
 }
 
 fn decode_process(

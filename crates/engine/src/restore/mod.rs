@@ -18,7 +18,7 @@ use dormouse_image::ImageDir;
 use dormouse_kernel::ptrace::Stopped;
 use dormouse_kernel::signal::{SigSet, Signal};
 use dormouse_kernel::{HostPid, NsPid};
-use dormouse_puppet::{Batch, Ending, Resumption};
+use dormouse_puppet::{Arg, Batch, Ending, Resumption};
 use dormouse_resources::file::{CreateCx, CreatedFiles, FillRank, LoadShared, SignalItem};
 use dormouse_resources::memory::ShmemId;
 use dormouse_resources::task::{Filters, Life, Numbering, Seccomp};
@@ -248,7 +248,8 @@ fn signal_items(
     checkpoint: &Checkpoint,
     created: &CreatedFiles<'_>,
 ) -> Result<(), Error> {
-    for SignalItem { adder, epoll, target, number, event } in checkpoint.files.signal_items() {
+    for item in &checkpoint.signal_items {
+        let SignalItem { adder, epoll, target, number, event, fired_by } = item;
         let mut batch = Batch::new();
         let event = batch.data(event);
         let link = world.link();
@@ -263,14 +264,42 @@ fn signal_items(
         };
         let (epoll, target) = (held(*epoll), held(*target));
         batch.call(libc::SYS_dup3, [target.into(), (*number).into(), 0.into()]);
-        let add = libc::EPOLL_CTL_ADD.into();
-        batch.call(libc::SYS_epoll_ctl, [epoll.into(), add, (*number).into(), event.into()]);
+        let add = [epoll.into(), libc::EPOLL_CTL_ADD.into(), (*number).into(), event.into()];
+        match fired_by {
+            None => drop(batch.call(libc::SYS_epoll_ctl, add)),
+            Some(signal) => fire(&mut batch, epoll, add, *signal),
+        }
         for held in [epoll, target, u64::from(*number)] {
             batch.call(libc::SYS_close, [held.into()]);
         }
         world.run(*adder, batch).of(Phase::Install, host(*adder))?;
     }
     Ok(())
+}
+
+/// Adds a one-shot on a signalfd while a signal waits for the task, and has it
+/// reported. The signal is taken back, and nobody delivers it meanwhile.
+fn fire(batch: &mut Batch, epoll: u64, add: [Arg; 4], signal: Signal) {
+    // More than are ever in front of it: level-triggered exclusive ones.
+    const MOST: usize = 512;
+    let size = size_of::<SigSet>() as u64;
+    let all = batch.data(&u64::MAX.to_ne_bytes());
+    let before = batch.out(size_of::<SigSet>());
+    let own = batch.data(&SigSet::from_raw(0).with(signal).as_raw().to_ne_bytes());
+    let at_once = batch.data(&[0; 16]);
+    let reports = batch.out(MOST * size_of::<libc::epoll_event>());
+    let mask = |batch: &mut Batch, new: Arg, old: Arg| {
+        batch.call(libc::SYS_rt_sigprocmask, [libc::SIG_SETMASK.into(), new, old, size.into()]);
+    };
+    mask(batch, all.into(), (&before).into());
+    let pid = batch.call(libc::SYS_getpid, []);
+    let tid = batch.call(libc::SYS_gettid, []);
+    batch.call(libc::SYS_tgkill, [(&pid).into(), (&tid).into(), signal.as_raw().into()]);
+    batch.call(libc::SYS_epoll_ctl, add);
+    let most = (MOST as u64).into();
+    batch.call(libc::SYS_epoll_wait, [epoll.into(), (&reports).into(), most, 0.into()]);
+    batch.call(libc::SYS_rt_sigtimedwait, [own.into(), 0.into(), at_once.into(), size.into()]);
+    mask(batch, (&before).into(), 0.into());
 }
 
 /// Fills every fd table, each through one task that uses it.

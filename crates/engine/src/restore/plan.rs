@@ -54,7 +54,7 @@ impl Plan {
         check_pids(checkpoint, &steps)?;
         let tables = checkpoint.tables.values().flat_map(|table| &table.entries);
         let numbers = tables.map(|descriptor| descriptor.fd.as_raw());
-        let numbers = numbers.chain(checkpoint.files.signal_items().map(|item| item.number));
+        let numbers = numbers.chain(checkpoint.signal_items.iter().map(|item| item.number));
         let link = numbers.max().map_or(0, |highest| highest + 1);
         let bodies = || checkpoint.processes.iter().filter_map(|process| process.body.as_ref());
         let bytes = bodies().map(|body| body.memory.pages() * dormouse_kernel::PAGE_SIZE).sum();

@@ -122,7 +122,8 @@ pub struct LeftArmed<F> {
 ///   different orders, either their order on the file or their order among the
 ///   pending items can come out another.
 /// - A fired one-shot whose file cannot be made to report anything: see
-///   [`LeftArmed`].
+///   [`LeftArmed`]. On an inotify it can, for the price of a watch number: see
+///   [`finish`](Self::finish).
 pub struct Rebuild<F> {
     files: Vec<F>,
     graph: Graph,
@@ -156,11 +157,25 @@ impl<F: Clone + Eq + Hash> Rebuild<F> {
         &self,
         fd: impl Fn(&F) -> Option<BorrowedFd<'fd>>,
     ) -> Result<Vec<LeftArmed<F>>, InsertError> {
+        self.fire(&self.descriptors(fd)?, |late| !late)
+    }
+
+    /// Adds the early items on those files whose turn it is, by whether they
+    /// come late.
+    fn fire(
+        &self,
+        fds: &[Option<BorrowedFd<'_>>],
+        turn: impl Fn(bool) -> bool,
+    ) -> Result<Vec<LeftArmed<F>>, InsertError> {
         let Self { files: _, graph, plan } = self;
-        let fds = self.descriptors(fd)?;
-        let to_be_ready = plan.to_be_ready(graph);
-        let all_steps = plan.prepare(graph, |_| true);
-        if all_steps.is_empty() {
+        let mut to_be_ready = plan.to_be_ready(graph);
+        let mut late = vec![false; fds.len()];
+        for &file in &to_be_ready {
+            late[file] = fds[file].is_some_and(nudge::comes_late);
+        }
+        to_be_ready.retain(|&file| turn(late[file]));
+        let chosen = |file: FileIndex| turn(late[file]);
+        if plan.prepare(graph, chosen, |_| true).is_empty() {
             return Ok(Vec::new());
         }
         let mut ready = vec![false; fds.len()];
@@ -173,31 +188,35 @@ impl<F: Clone + Eq + Hash> Rebuild<F> {
             ready[file] = told || nudge.is_some();
             nudges.extend(nudge);
         }
-        let steps = plan.prepare(graph, |file| ready[file]);
+        let steps = plan.prepare(graph, chosen, |file| ready[file]);
         let mut uses = vec![0; fds.len()];
         for step in &steps {
             if let Step::Add { epoll, item, .. } = *step {
                 uses[graph.epolls[epoll].items[item].file] += 1;
             }
         }
-        let result = self.work(&fds, uses, |hands| hands.run(&steps));
+        let result = self.work(fds, uses, |hands| hands.run(&steps));
         // Last first, as each was given upon the ones before.
         let undone = nudges.into_iter().rev().map(Nudge::undo).fold(Ok(()), Result::and);
         result?;
         undone.map_err(InsertError::Undo)?;
-        Ok(self.left_armed(|file| ready[file]))
+        Ok(self.left_armed(|file| chosen(file) && !ready[file]))
     }
 
-    /// Adds everything else, and sets every item to its state.
+    /// Adds everything else, and sets every item to its state. An inotify that
+    /// a one-shot has fired on, and that has nothing to report now, is made
+    /// ready here: a watch is added and removed, so the next one that the
+    /// program adds has a number that is higher by one.
     ///
     /// # Errors
     /// [`InsertError`]; the epolls are then good for nothing but being closed.
     pub fn finish<'fd>(
         &self,
         fd: impl Fn(&F) -> Option<BorrowedFd<'fd>>,
-    ) -> Result<(), InsertError> {
+    ) -> Result<Vec<LeftArmed<F>>, InsertError> {
         let Self { files: _, graph, plan } = self;
         let fds = self.descriptors(fd)?;
+        let left = self.fire(&fds, |late| late)?;
         let mut uses = vec![0; fds.len()];
         for item in graph.epolls.iter().flat_map(|epoll| &epoll.items) {
             uses[item.file] += 1;
@@ -208,7 +227,8 @@ impl<F: Clone + Eq + Hash> Rebuild<F> {
                 hands.run(&plan.finish(graph, epoll, |file| conditions[file]))?;
             }
             Ok(())
-        })
+        })?;
+        Ok(left)
     }
 
     fn work(
@@ -247,14 +267,14 @@ impl<F: Clone + Eq + Hash> Rebuild<F> {
         Ok(fds)
     }
 
-    fn left_armed(&self, ready: impl Fn(FileIndex) -> bool) -> Vec<LeftArmed<F>> {
+    fn left_armed(&self, left: impl Fn(FileIndex) -> bool) -> Vec<LeftArmed<F>> {
         let files = &self.files;
         let of_epoll = self.graph.epolls.iter().flat_map(|epoll| {
             let fired = epoll.items.iter().filter(|item| item.fired());
             fired.map(move |item| (epoll.file, item))
         });
         of_epoll
-            .filter(|(_, item)| !ready(item.file))
+            .filter(|(_, item)| left(item.file))
             .map(|(epoll, item)| LeftArmed {
                 epoll: files[epoll].clone(),
                 file: files[item.file].clone(),

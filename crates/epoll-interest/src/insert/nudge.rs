@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, MemfdFlags, Mode, OFlags, inotify, memfd_create};
 use rustix::time::{Itimerspec, TimerfdTimerFlags, timerfd_gettime, timerfd_settime};
 
 use crate::event::Events;
@@ -22,6 +22,9 @@ pub(super) enum Nudge<'fd> {
     Widened { writer: BorrowedFd<'fd>, capacity: usize },
     /// A disarmed timer, expired.
     Timer { timer: BorrowedFd<'fd> },
+    /// An inotify, with a watch added on a file that was opened, and that is
+    /// there as long as the watch.
+    Inotify { inotify: BorrowedFd<'fd>, watch: i32, file: OwnedFd },
 }
 
 impl<'fd> Nudge<'fd> {
@@ -34,6 +37,7 @@ impl<'fd> Nudge<'fd> {
         let nudge = match kind(fd).ok()?.as_slice() {
             b"anon_inode:[eventpoll]" => Self::epoll(fd),
             b"anon_inode:[timerfd]" => Self::timer(fd),
+            INOTIFY => Self::inotify(fd),
             _ => return None,
         };
         let nudge = nudge.ok()?;
@@ -59,6 +63,15 @@ impl<'fd> Nudge<'fd> {
             }
             Self::Timer { timer } => {
                 timerfd_settime(timer, TimerfdTimerFlags::empty(), &NEVER)?;
+            }
+            Self::Inotify { inotify, watch, file } => {
+                inotify::remove_watch(inotify, watch)?;
+                drop(file);
+                // That is reported too.
+                let mut events = [0; 4096];
+                while rustix::io::ioctl_fionread(inotify)? > 0 {
+                    rustix::io::read(inotify, &mut events)?;
+                }
             }
         }
         Ok(())
@@ -96,6 +109,26 @@ impl<'fd> Nudge<'fd> {
         poll(&mut [PollFd::from_borrowed_fd(timer.as_fd(), PollFlags::IN)], Some(&second))?;
         Ok(Self::Timer { timer })
     }
+
+    fn inotify(inotify: BorrowedFd<'fd>) -> io::Result<Self> {
+        let file = memfd_create("epoll-interest", MemfdFlags::CLOEXEC)?;
+        let path = format!("/proc/thread-self/fd/{}", file.as_raw_fd());
+        let watch = inotify::add_watch(inotify, &path, inotify::WatchFlags::OPEN)?;
+        let nudge = Self::Inotify { inotify, watch, file };
+        match rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(_) => Ok(nudge),
+            Err(error) => nudge.undo().and(Err(error.into())),
+        }
+    }
+}
+
+const INOTIFY: &[u8] = b"anon_inode:inotify";
+
+/// Whether a file is to be nudged when it is in its final state, and not
+/// while it is new: watches are numbered in the order they are added, so those
+/// that are to stay come first.
+pub(super) fn comes_late(fd: BorrowedFd<'_>) -> bool {
+    kind(fd).is_ok_and(|kind| kind == INOTIFY)
 }
 
 const ZERO: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };

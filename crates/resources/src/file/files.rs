@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use dormouse_image::ImageDir;
+use dormouse_image::proto::files::FdType;
 use dormouse_kernel::{HostPid, NsPid};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -58,12 +59,37 @@ impl Files {
     }
 
     /// Items of epolls that tasks of the tree have to add by themselves, before
-    /// their fd tables are filled.
-    pub fn signal_items(&self) -> impl Iterator<Item = &SignalItem> {
-        self.files.values().flat_map(|file| match file {
-            File::Epoll(epoll) => epoll.signals(),
-            _ => &[],
-        })
+    /// their fd tables are filled, in this order. `holder` gives a process that
+    /// has a file open.
+    ///
+    /// # Errors
+    /// What cannot be about one of them.
+    pub fn signal_items(
+        &self,
+        holder: impl Fn(FileId) -> Option<NsPid>,
+    ) -> Result<Vec<SignalItem>, &'static str> {
+        let signals = |file: FileRef| match self.get(file) {
+            File::Signalfd(signalfd) => Some(signalfd.any_signal()),
+            _ => None,
+        };
+        let mut items = Vec::new();
+        for (&id, file) in &self.files {
+            let File::Epoll(epoll) = file else { continue };
+            let mut known = None;
+            for item in epoll.signals(|file| signals(file).is_some()) {
+                let signal =
+                    signals(item.target()).ok_or("an epoll takes a file for a signalfd")?;
+                if item.adder.is_none() && known.is_none() {
+                    known = holder(id);
+                }
+                let adder = item.adder.or(known).ok_or("nobody has an epoll")?;
+                let planned = item.plan(FileRef(id), adder, signal);
+                items.push(planned.ok_or("an epoll has an item on a signalfd that cannot be")?);
+            }
+        }
+        // Signals that make some fire are to find no others there.
+        items.sort_by_key(|item| item.fired_by.is_none());
+        Ok(items)
     }
 
     /// Those that are open file descriptions, and not just inodes that are
@@ -347,5 +373,11 @@ impl FillCx<'_> {
     #[must_use]
     pub fn file(&self, file: FileRef) -> BorrowedFd<'_> {
         self.created.get(file)
+    }
+
+    /// Whether a file is of this kind.
+    #[must_use]
+    pub fn is(&self, kind: FdType, file: FileRef) -> bool {
+        self.created.files.get(file).tag() == kind
     }
 }

@@ -16,7 +16,7 @@ use dormouse_image::ImageName;
 use dormouse_image::proto::files::signalfd::SignalfdEntry;
 use dormouse_image::proto::files::{FdType, FileEntry};
 use dormouse_kernel::proc::Extra;
-use dormouse_kernel::signal::SigSet;
+use dormouse_kernel::signal::{SigSet, Signal};
 use dormouse_kernel::signalfd::signalfd;
 
 use super::{
@@ -31,6 +31,14 @@ use crate::{Error, Result};
 pub struct Signalfd {
     status: Status,
     signals: SigSet,
+}
+
+impl Signalfd {
+    /// One of the signals it is for, among those that can be blocked.
+    pub(super) fn any_signal(&self) -> Option<Signal> {
+        let wanted = |signal: &Signal| self.signals.contains(*signal);
+        Signal::all().filter(|signal| ![Signal::KILL, Signal::STOP].contains(signal)).find(wanted)
+    }
 }
 
 impl FileKind for Signalfd {

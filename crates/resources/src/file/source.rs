@@ -120,10 +120,10 @@ impl<'a> ImageSource<'a> {
         self.tables.push(table);
     }
 
-    /// What is under `number` in the first fd table that has `file`.
-    pub(crate) fn number_beside(&self, file: FileId, number: u32) -> Option<FileId> {
+    /// By number, what is in the first fd table that has `file`.
+    pub(crate) fn numbers_beside(&self, file: FileId) -> Option<BTreeMap<u32, FileId>> {
         let holds = |table: &&BTreeMap<u32, FileId>| table.values().any(|&own| own == file);
-        self.tables.iter().find(holds)?.get(&number).copied()
+        self.tables.iter().find(holds).cloned()
     }
 
     /// An entry that is a part of another.

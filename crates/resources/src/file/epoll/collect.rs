@@ -101,7 +101,7 @@ fn adder(cx: &CollectCx<'_>, epoll: &Probe, item: &Item<FileId>) -> Result<NsPid
 
 /// Kinds of files that report nothing while they are new, and that nothing
 /// can be done about: they need something to happen in the world.
-const SILENT: [&str; 4] = ["inotify", "fanotify", "pidfd", "signalfd"];
+const SILENT: [&str; 2] = ["fanotify", "pidfd"];
 
 /// A one-shot that has fired can only be made by being fired again.
 fn check_fired(item: &Item<FileId>, target: &Probe) -> Result<()> {

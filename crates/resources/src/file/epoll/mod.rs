@@ -16,9 +16,9 @@
 //! the rest when every file is filled. Items of images without state are added
 //! as CRIU does it.
 //! Refused: an item on a file that nobody in the tree has, naming who has it;
-//! a fired one-shot on a file that cannot be made to report anything (inotify,
-//! fanotify, pidfd, signalfd); one on a signalfd, of an epoll that several
-//! processes have, as nothing tells whose signals it watches.
+//! a fired one-shot on a file that cannot be made to report anything (fanotify,
+//! pidfd); an item on a signalfd, of an epoll that several processes have, as
+//! nothing tells whose signals it watches.
 //! Not preserved: see `epoll_interest::Rebuild`; that an edge of a signalfd was
 //! consumed whose signals still wait (it is reported again), and the place of
 //! its items among those that are pending.
@@ -29,6 +29,7 @@ mod collect;
 mod outside;
 mod problem;
 mod rebuild;
+mod signals;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
@@ -38,8 +39,9 @@ use dormouse_image::proto::files::eventpoll::{
     BusyPollEntry, EventpollFileEntry, EventpollStateEntry, EventpollTfdEntry,
 };
 use dormouse_image::proto::files::{FdType, FileEntry};
-use dormouse_kernel::NsPid;
-use epoll_interest::{BusyPoll, Events, FdNumber, Insertion, Interest, Item, Wanted, insert};
+use epoll_interest::{
+    BusyPoll, Events, FdNumber, Insertion, Interest, Item, LeftArmed, Wanted, insert,
+};
 use rustix::event::epoll;
 
 use super::{
@@ -51,6 +53,8 @@ use crate::{Error, Result};
 use collect::Collected;
 pub use problem::{ItemProblem, Outsider};
 use rebuild::{Set, Source};
+use signals::Saved;
+pub use signals::SignalItem;
 
 /// An epoll.
 #[derive(Debug)]
@@ -59,41 +63,21 @@ pub struct Epoll {
     busy_poll: Option<BusyPoll>,
     watches: Watches,
     /// At the restore: items that tasks of the tree have to add.
-    signals: Vec<SignalItem>,
+    signals: Vec<Saved>,
 }
-
-/// An item on a signalfd. It hangs on the signals of the process that adds it.
-#[derive(Clone, Debug)]
-pub struct SignalItem {
-    /// That process.
-    pub adder: NsPid,
-    /// The epoll.
-    pub epoll: FileRef,
-    /// The signalfd.
-    pub target: FileRef,
-    /// The number of the key.
-    pub number: u32,
-    /// `struct epoll_event`.
-    pub event: Vec<u8>,
-}
-
-impl SignalItem {
-    fn decode(epoll: FileRef, item: &Item<FileRef>, adder: u32) -> Option<Self> {
-        let adder = NsPid::from_raw(i32::try_from(adder).ok()?)?;
-        let Item { file: target, fd, events, data, seniority: _ } = *item;
-        // `struct epoll_event` is packed on x86-64 (`EPOLL_PACKED`).
-        let event = [&events.bits().to_ne_bytes()[..], &data.to_ne_bytes()].concat();
-        let possible = fd.as_raw() < HIGHEST && !events.fired();
-        possible.then_some(Self { adder, epoll, target, number: fd.as_raw(), event })
-    }
-}
-
-/// No descriptor has a number as high (`sysctl_nr_open_max`, `fs/file.c`).
-const HIGHEST: u32 = 1 << 30;
 
 impl Epoll {
-    pub(super) fn signals(&self) -> &[SignalItem] {
-        &self.signals
+    /// Its items on signalfds: those the image names, or, if it names none as
+    /// CRIU's do, those that `is_signalfd`.
+    pub(super) fn signals(&self, is_signalfd: impl Fn(FileRef) -> bool) -> Vec<Saved> {
+        match &self.watches {
+            Watches::Added(items) => items
+                .iter()
+                .filter(|item| is_signalfd(item.file))
+                .map(|item| Saved { item: item.clone(), adder: None })
+                .collect(),
+            _ => self.signals.clone(),
+        }
     }
 }
 
@@ -175,14 +159,16 @@ impl FileKind for Epoll {
         let place = (ImageName::Files, Self::NAME, u64::from(id.as_raw()));
         let mut items = Vec::with_capacity(tfd.len());
         let mut adders = Vec::with_capacity(tfd.len());
+        let by_number = tfd.iter().any(|item| item.target.is_none());
+        let beside = by_number.then(|| images.numbers_beside(id)).flatten().unwrap_or_default();
         for entry in tfd {
             let EventpollTfdEntry { tfd, events, data, target, number, seniority, adder, .. } =
                 *entry;
             adders.push(adder);
             let target = match target {
                 Some(target) => target,
-                None => images
-                    .number_beside(id, tfd)
+                None => beside
+                    .get(&tfd)
                     .ok_or_else(|| wrong("an item's number is in no fd table beside it"))?
                     .as_raw(),
             };
@@ -216,9 +202,8 @@ impl FileKind for Epoll {
         let taken = interest.take_out(|_| chosen.next().is_some_and(Option::is_some));
         let adders = adders.into_iter().flatten();
         let signals = taken.into_iter().zip(adders).map(|((item, _), adder)| {
-            SignalItem::decode(epoll, &item, adder).ok_or_else(|| {
-                wrong("an item on a signalfd has a number, process or mask that cannot be")
-            })
+            Saved::decode(item, adder)
+                .ok_or_else(|| wrong("an item on a signalfd has a process that cannot be"))
         });
         let signals = signals.collect::<Result<_>>()?;
         set.wanted.borrow_mut().push(Wanted { epoll, interest });
@@ -252,18 +237,12 @@ impl FileKind for Epoll {
         });
         if rank == FillRank::Fresh {
             if let Some(set) = set {
-                let left = set.rebuild().prepare(fd)?;
-                // The dump has refused those, so these images are another's.
-                if let Some(left) = left.first() {
-                    let link = format!("file {}", left.file.id()).into();
-                    let problem = ItemProblem::Fired(link);
-                    return Err(Error::EpollItem { number: left.fd.as_raw(), problem });
-                }
+                none_armed(&set.rebuild().prepare(fd)?)?;
             }
             return Ok(());
         }
         if let Some(set) = set {
-            set.rebuild().finish(fd)?;
+            none_armed(&set.rebuild().finish(fd)?)?;
         }
         for Created { kind, file, .. } in files {
             if let Watches::Added(items) = &kind.watches {
@@ -273,9 +252,17 @@ impl FileKind for Epoll {
                     events: item.events,
                     data: item.data,
                 };
-                insert(*file, &items.iter().map(insertion).collect::<Vec<_>>())?;
+                let others = items.iter().filter(|item| !cx.is(FdType::SignalFd, item.file));
+                insert(*file, &others.map(insertion).collect::<Vec<_>>())?;
             }
         }
         Ok(())
     }
+}
+
+/// The dump has refused what cannot be fired, so such images are another's.
+fn none_armed(left: &[LeftArmed<FileRef>]) -> Result<()> {
+    let Some(left) = left.first() else { return Ok(()) };
+    let problem = ItemProblem::Fired(format!("file {}", left.file.id()).into());
+    Err(Error::EpollItem { number: left.fd.as_raw(), problem })
 }
