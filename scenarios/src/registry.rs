@@ -158,6 +158,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::refusals::local_descriptors::SCENARIO,
     &crate::refusals::syscall_dispatch::SCENARIO,
     &crate::refusals::userfaultfd::SCENARIO,
+    &crate::refusals::vfork::SCENARIO,
     &crate::refusals::vsock::SCENARIO,
     &crate::seccomp::filter::SCENARIO,
     &crate::seccomp::inherited::SCENARIO,

@@ -198,7 +198,7 @@ impl Cause {
                 F::IsThread { .. } | F::Suicide | F::Traced { .. } | F::RootIsZombie(_) => {
                     ErrorKind::Conflict
                 }
-                F::KernelThread(_) | F::DeadLeader(_) => ErrorKind::Unsupported,
+                F::KernelThread(_) | F::DeadLeader(_) | F::Vfork(_) => ErrorKind::Unsupported,
                 F::Timeout(_) => ErrorKind::Kernel,
                 F::Abandoned => ErrorKind::Vanished,
                 F::Proc(error) => of_proc(error),
@@ -236,6 +236,9 @@ impl Cause {
                 Some("detach the debugger or tracer first")
             }
             Self::Freeze(freeze::Error::IsThread { .. }) => Some("give the pid of the process"),
+            Self::Freeze(freeze::Error::Vfork(_)) => {
+                Some("dump again when the child has run its program")
+            }
             Self::PidTaken { .. } => Some("end that process, or restore in a new pid namespace"),
             Self::Image(ImageError::Incomplete { .. }) => {
                 Some("check the directory's name, and that the dump has succeeded")

@@ -7,6 +7,7 @@ pub(crate) mod io_uring;
 pub(crate) mod local_descriptors;
 pub(crate) mod syscall_dispatch;
 pub(crate) mod userfaultfd;
+pub(crate) mod vfork;
 pub(crate) mod vsock;
 
 /// Puts the descriptor where the harness expects the refused object.

@@ -2,7 +2,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dormouse_kernel::HostPid;
 use dormouse_kernel::proc::{self, ProcDir, Stat, TaskState};
@@ -88,12 +88,15 @@ pub(crate) enum Error {
     /// The first thread has ended, and others have not.
     #[error("the first thread of process {0} has ended, and others run on")]
     DeadLeader(HostPid),
+    /// The task cannot be stopped before its child does something.
+    #[error("task {0} waits in vfork(2) until its child has ended or runs another program")]
+    Vfork(HostPid),
     /// The tree includes dormouse.
     #[error("dormouse itself is in the tree")]
     Suicide,
     /// New tasks turned up for too long.
     #[error("the tree could not be stopped within {0:?}")]
-    Timeout(std::time::Duration),
+    Timeout(Duration),
     /// Nobody wants the tree stopped any more.
     #[error("whoever asked for the dump is gone")]
     Abandoned,
@@ -109,7 +112,7 @@ pub(crate) enum Error {
 /// ones until a whole look round finds none.
 pub(crate) fn freeze(
     root: HostPid,
-    timeout: std::time::Duration,
+    timeout: Duration,
     is_abandoned: &dyn Fn() -> bool,
 ) -> Result<Frozen, Error> {
     let deadline = Instant::now() + timeout;
@@ -144,7 +147,7 @@ impl Freezer {
     fn run(
         &mut self,
         root: HostPid,
-        (deadline, timeout): (Instant, std::time::Duration),
+        (deadline, timeout): (Instant, Duration),
         is_abandoned: &dyn Fn() -> bool,
     ) -> Result<(), Error> {
         check_root(root)?;
@@ -236,7 +239,7 @@ impl Freezer {
         tid: HostPid,
         threads: usize,
     ) -> Result<Option<Running>, Error> {
-        let wait = self.dirs[&pid].task(tid).ok().and_then(|dir| Wait::look(&dir, tid));
+        let wait = self.await_vfork(pid, tid)?;
         if let Some(wait) = wait {
             self.waits.insert(tid, wait);
         }
@@ -265,6 +268,26 @@ impl Freezer {
             None => {}
         }
         Err(refused.into())
+    }
+
+    /// What a task waits for, which is no `vfork(2)`: nothing but a deadly
+    /// signal ends that, so a task that waits there for long is not to be
+    /// stopped. As its child is looked for after it, most are over soon.
+    fn await_vfork(&self, pid: HostPid, tid: HostPid) -> Result<Option<Wait>, Error> {
+        const PATIENCE: Duration = Duration::from_millis(500);
+        let begun = Instant::now();
+        loop {
+            let Ok(dir) = self.dirs[&pid].task(tid) else { return Ok(None) };
+            let wait = Wait::look(&dir, tid);
+            let may_be = wait.as_ref().is_some_and(|wait| wait.may_be_vfork(tid));
+            if !may_be || dir.stat().is_ok_and(|stat| stat.state != TaskState::DiskSleep) {
+                return Ok(wait);
+            }
+            if begun.elapsed() > PATIENCE {
+                return Err(Error::Vfork(tid));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Notes until when tasks wait that are about to be stopped, as far as the

@@ -6,6 +6,7 @@
 //!
 //! - Truth from: `/proc/PID/task/TID/syscall`
 
+use dormouse_kernel::clone::CloneFlags;
 use dormouse_kernel::proc::{BlockedIn, ProcDir};
 use dormouse_kernel::ptrace::Registers;
 use dormouse_kernel::{Addr, HostPid, remote_memory};
@@ -34,6 +35,25 @@ impl Wait {
         let places = calls.into_iter().filter_map(|call| remainder(call, &args));
         let remainders = places.filter_map(|at| Some((at, read(tid, at)?))).collect();
         Some(Self { number, args, remainders })
+    }
+
+    /// Whether this may be a call that ends when a child has ended or runs
+    /// another program.
+    pub(super) fn may_be_vfork(&self, tid: HostPid) -> bool {
+        let flags = match self.number.cast_signed() {
+            libc::SYS_vfork => return true,
+            libc::SYS_clone => self.args[0],
+            // They are in memory, and there still unless the child has used it.
+            libc::SYS_clone3 => {
+                let mut flags = [0; 8];
+                match remote_memory::read_exact(tid, Addr::from_raw(self.args[0]), &mut flags) {
+                    Ok(_) => u64::from_ne_bytes(flags),
+                    Err(_) => return true,
+                }
+            }
+            _ => return false,
+        };
+        CloneFlags::from_bits_retain(flags).contains(CloneFlags::VFORK)
     }
 
     /// Whether the kernel forgets its time-out when it is interrupted.
