@@ -40,6 +40,7 @@ mod seccomp;
 mod signals;
 mod syscalls;
 mod sysv;
+mod tcp;
 mod threads;
 mod timers;
 mod tree;

@@ -156,6 +156,7 @@ fn of_resource(error: &resources::Error) -> ErrorKind {
         E::EpollReader(_) | E::InetReader(_) | E::EpollItem { .. } | E::SockDiag(_) => {
             ErrorKind::Unsupported
         }
+        E::NetworkLock(error) => of_errno(error.source),
         E::StandIn(error) => of_clone(error),
         E::ReadEpoll(_) | E::FillEpoll(_) => ErrorKind::Kernel,
         E::Memory(error) => of_memory(error),
@@ -231,6 +232,9 @@ impl Cause {
             Self::Memory(memory::Error::Unsupported { obstacle, .. }) => obstacle.hint(),
             Self::Memory(memory::Error::SegmentTaken { .. }) => {
                 Some("remove the segment (ipcrm), or restore in a new IPC namespace")
+            }
+            Self::Resource(resources::Error::NetworkLock(_)) => {
+                Some("it takes nftables and CAP_NET_ADMIN; --network-lock skip does without")
             }
             Self::Freeze(freeze::Error::Traced { .. }) => {
                 Some("detach the debugger or tracer first")

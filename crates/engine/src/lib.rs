@@ -16,6 +16,6 @@ mod stats;
 
 pub use dump::{DumpReport, dump};
 pub use error::{Error, ErrorKind, Phase};
-pub use options::{AfterDump, DumpOptions, RestoreOptions, UnixPeers};
+pub use options::{AfterDump, DumpOptions, NetworkLock, RestoreOptions, TcpConnections, UnixPeers};
 pub use progress::{NoProgress, Progress};
 pub use restore::{Plan, Restored, plan, restore};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dormouse_kernel::HostPid;
-pub use dormouse_resources::file::UnixPeers;
+pub use dormouse_resources::file::{NetworkLock, TcpConnections, UnixPeers};
 
 /// What becomes of the tree when its images are complete.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +46,14 @@ pub struct DumpOptions {
     /// What becomes of unix sockets whose peers are not part of the tree
     /// (`--ext-unix-sk`, `--unix-peer`).
     pub unix_peers: UnixPeers,
+    /// What becomes of open TCP connections (`--tcp-established`,
+    /// `--tcp-close`).
+    pub tcp: TcpConnections,
+    /// How their packets are held up from the dump to the restore
+    /// (`--network-lock`).
+    pub network_lock: NetworkLock,
+    /// Connections that wait to be accepted are dropped (`--skip-in-flight`).
+    pub skip_in_flight: bool,
     /// Locks of files and leases are saved (`--file-locks`); otherwise a tree
     /// that holds some is refused.
     pub file_locks: bool,
@@ -68,6 +76,9 @@ impl DumpOptions {
             ghost_limit: 1 << 20,
             link_remap: false,
             unix_peers: UnixPeers::Refuse,
+            tcp: TcpConnections::Refuse,
+            network_lock: NetworkLock::Nftables,
+            skip_in_flight: false,
             file_locks: false,
             external: Vec::new(),
         }
@@ -93,6 +104,10 @@ pub struct RestoreOptions {
     /// Descriptors of this process that stand for files of the image
     /// (`--inherit-fd`), by the key the image names them with.
     pub inherit: Vec<(String, OwnedFd)>,
+    /// What becomes of open TCP connections (`--tcp-established`,
+    /// `--tcp-close`); they come back closed in any case if they were dumped to
+    /// be.
+    pub tcp: TcpConnections,
 }
 
 impl RestoreOptions {
@@ -107,6 +122,7 @@ impl RestoreOptions {
             pidfile: None,
             leave_stopped: false,
             inherit: Vec::new(),
+            tcp: TcpConnections::Refuse,
         }
     }
 }

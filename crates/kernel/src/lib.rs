@@ -18,6 +18,7 @@ pub mod handle;
 pub mod id;
 pub mod kcmp;
 pub mod multicast;
+pub mod netfilter;
 pub mod pagemap;
 pub mod pidfd;
 pub mod proc;
@@ -32,6 +33,7 @@ pub mod signalfd;
 pub mod sock_diag;
 pub mod socket;
 mod sys;
+pub mod tcp;
 pub mod terminal;
 pub mod timerfd;
 

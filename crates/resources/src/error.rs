@@ -78,6 +78,9 @@ pub enum Error {
     /// Sockets could not be listed.
     #[error(transparent)]
     SockDiag(#[from] dormouse_kernel::sock_diag::Error),
+    /// The network could not be locked or unlocked.
+    #[error(transparent)]
+    NetworkLock(#[from] dormouse_kernel::netfilter::LockError),
     /// A process that was to do something for another could not be made.
     #[error(transparent)]
     StandIn(#[from] dormouse_kernel::clone::Error),

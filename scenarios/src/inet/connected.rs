@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use super::place::v4;
 use crate::{Context, Scenario, sys};
 
-pub(crate) const SCENARIO: Scenario = Scenario::new(module_path!(), run).refused("TCP connections");
+pub(crate) const SCENARIO: Scenario = Scenario::new(module_path!(), run).refused("TCP connection");
 
 fn run(cx: &mut Context) {
     let listener = TcpListener::bind(v4(cx, 0)).expect("bind");

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use dormouse_engine::TcpConnections;
 use dormouse_kernel::{FdNum, HostPid};
 
 use super::values;
@@ -165,6 +166,15 @@ pub(crate) struct Dump {
     /// again, or comes back as if the peer had closed
     #[arg(long, value_name = "POLICY")]
     pub(crate) unix_peer: Option<UnixPeer>,
+    #[command(flatten)]
+    pub(crate) tcp: Tcp,
+    /// How packets of TCP connections are held up until the restore; what stands for iptables
+    /// here is nftables as well
+    #[arg(long, value_name = "METHOD", default_value = "nftables")]
+    pub(crate) network_lock: NetworkLockMethod,
+    /// Drop TCP connections that wait to be accepted, instead of refusing them
+    #[arg(long)]
+    pub(crate) skip_in_flight: bool,
     /// Save locks of files and leases
     #[arg(short = 'l', long)]
     pub(crate) file_locks: bool,
@@ -177,6 +187,41 @@ pub(crate) struct Dump {
     pub(crate) display_stats: bool,
     #[command(flatten)]
     configuration: Configuration,
+}
+
+/// What becomes of TCP connections.
+#[derive(Debug, Args)]
+pub(crate) struct Tcp {
+    /// Save and restore open TCP connections, instead of refusing them
+    #[arg(long)]
+    tcp_established: bool,
+    /// Have open TCP connections come back closed, instead of refusing them
+    #[arg(long)]
+    tcp_close: bool,
+}
+
+impl Tcp {
+    /// As the engine has it.
+    pub(crate) fn policy(&self) -> TcpConnections {
+        match (self.tcp_close, self.tcp_established) {
+            (true, _) => TcpConnections::Close,
+            (false, true) => TcpConnections::Keep,
+            (false, false) => TcpConnections::Refuse,
+        }
+    }
+}
+
+/// A value of `--network-lock`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum NetworkLockMethod {
+    /// A table of nftables
+    Nftables,
+    /// The same
+    Iptables,
+    /// Not at all
+    Skip,
+    /// Not at all
+    None,
 }
 
 impl Dump {
@@ -213,6 +258,8 @@ pub(crate) struct Restore {
     /// first slash, pipe:[INODE], or what it was called by --external
     #[arg(long, value_name = "fd[N]:KEY", value_parser = values::inherit)]
     pub(crate) inherit_fd: Vec<(FdNum, String)>,
+    #[command(flatten)]
+    pub(crate) tcp: Tcp,
     /// Accepted for CRIU's sake: locks and leases that were saved always come back
     #[arg(short = 'l', long)]
     #[allow(dead_code)]

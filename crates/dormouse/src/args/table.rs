@@ -102,7 +102,6 @@ impl CriuOption {
 use Standing::{Concerns, Implemented, Method, Only, Refused};
 
 const MOUNTS: Standing = Concerns("mount namespaces");
-const TCP: Standing = Concerns("TCP connections");
 const WATCHES: Standing = Concerns("inotify and fanotify watches");
 const INCREMENTAL: Standing = Refused("every dump is a full one");
 const PAGE_SERVER: Standing = Refused("there is no page server; images are written to a directory");
@@ -166,7 +165,7 @@ pub(crate) const OPTIONS: &[CriuOption] = &[
         .one_of(&["none", "props", "soft", "full", "strict", "ignore"]),
     switch("mntns-compat-mode", MOUNTS),
     flag("ms", Refused("CRIU has taken it back; see --extra and --all")),
-    value("network-lock", TCP).one_of(&["iptables", "nftables", "skip", "none"]),
+    value("network-lock", Implemented).one_of(&["iptables", "nftables", "skip", "none"]),
     flag("no-default-config", Implemented),
     switch("page-server", PAGE_SERVER),
     value("pidfile", Implemented),
@@ -179,12 +178,12 @@ pub(crate) const OPTIONS: &[CriuOption] = &[
     value("root", Refused("the root directory cannot be changed")).letter('r'),
     switch("shell-job", Implemented).letter('j'),
     switch("skip-file-rwx-check", Concerns("files whose permissions have changed")),
-    switch("skip-in-flight", TCP),
+    switch("skip-in-flight", Implemented),
     value("skip-mnt", MOUNTS),
     value("status-fd", PAGE_SERVER),
     switch("stream", Refused("images are written to a directory")),
-    switch("tcp-close", TCP),
-    switch("tcp-established", TCP),
+    switch("tcp-close", Implemented),
+    switch("tcp-established", Implemented),
     value("timeout", Implemented),
     switch("tls", TLS),
     value("tls-cacert", TLS),

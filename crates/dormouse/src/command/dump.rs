@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use dormouse_engine::{AfterDump, DumpOptions, UnixPeers};
+use dormouse_engine::{AfterDump, DumpOptions, NetworkLock, UnixPeers};
 
 use super::{Done, engine, stats, worker};
-use crate::args::{Dump, UnixPeer};
+use crate::args::{Dump, NetworkLockMethod, UnixPeer};
 use crate::failure::Failure;
 use crate::progress::Bar;
 
@@ -24,6 +24,12 @@ pub(super) fn run(dump: &Dump, work: &Path) -> Result<Done, Failure> {
         link_remap: dump.link_remap,
         file_locks: dump.file_locks,
         external: dump.external.clone(),
+        tcp: dump.tcp.policy(),
+        network_lock: match dump.network_lock {
+            NetworkLockMethod::Nftables | NetworkLockMethod::Iptables => NetworkLock::Nftables,
+            NetworkLockMethod::Skip | NetworkLockMethod::None => NetworkLock::Skip,
+        },
+        skip_in_flight: dump.skip_in_flight,
         unix_peers: match (dump.unix_peer, &dump.ext_unix_sk) {
             (Some(UnixPeer::Close), _) => UnixPeers::Close,
             (Some(UnixPeer::Reconnect), _) => UnixPeers::Reconnect,

@@ -35,6 +35,7 @@ pub(super) fn run(persona: Persona, restore: &Restore, work: &Path) -> Result<Do
         inherit: handed_over(restore)?,
         work: Some(work.to_owned()),
         shell_job: restore.shell_job,
+        tcp: restore.tcp.policy(),
         sibling: restore.restore_sibling,
         pidfile: restore.pidfile.as_ref().map(|file| work.join(file)),
         leave_stopped: restore.leave_stopped,

@@ -17,7 +17,7 @@ use super::enumerate::Census;
 use super::freeze::{Frozen, Process};
 use super::terminals;
 use crate::cause::{At, Cause};
-use crate::{Error, Phase};
+use crate::{DumpOptions, Error, NetworkLock, Phase, TcpConnections};
 
 const PHASE: Phase = Phase::Encode;
 
@@ -189,8 +189,17 @@ fn namespaces() -> TaskKobjIdsEntry {
     }
 }
 
-/// What makes the dump complete.
-pub(super) fn inventory() -> InventoryEntry {
+/// CRIU's numbers of ways to lock the network.
+const LOCKED_BY_NFTABLES: u32 = 1;
+const NOT_LOCKED: u32 = 2;
+
+/// What makes the dump complete. `run` names what locks the network, if
+/// connections were saved.
+pub(super) fn inventory(options: &DumpOptions, run: Option<&str>) -> InventoryEntry {
+    let method = match options.network_lock {
+        NetworkLock::Nftables => LOCKED_BY_NFTABLES,
+        NetworkLock::Skip => NOT_LOCKED,
+    };
     InventoryEntry {
         img_version: IMAGE_VERSION,
         fdinfo_per_id: Some(true),
@@ -203,6 +212,9 @@ pub(super) fn inventory() -> InventoryEntry {
         }),
         ns_per_id: Some(true),
         lsmtype: Some(0),
+        tcp_close: (options.tcp == TcpConnections::Close).then_some(true),
+        network_lock_method: Some(method),
+        dump_criu_run_id: run.map(|run| run.as_bytes().to_vec()),
         ..InventoryEntry::default()
     }
 }

@@ -443,11 +443,12 @@ impl Frozen {
     }
 
     /// Kills every process, and waits until none is left but for its parent
-    /// to see.
-    pub(crate) fn kill(mut self) -> Result<(), Error> {
+    /// to see. `ending` is called when nothing can save them any more.
+    pub(crate) fn kill(mut self, ending: impl FnOnce()) -> Result<(), Error> {
         for process in self.processes.iter().filter(|process| !process.is_zombie()) {
             signal(process.pid, rustix::process::Signal::KILL);
         }
+        ending();
         // Threads go before their leader, and children before their parents.
         let processes = std::mem::take(&mut self.processes);
         for process in processes.into_iter().rev() {

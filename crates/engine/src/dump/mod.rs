@@ -23,7 +23,7 @@ use dormouse_kernel::proc::ProcDir;
 use dormouse_kernel::{Addr, HostPid, NsPid};
 use dormouse_resources as resources;
 use dormouse_resources::file::{
-    CollectCx, CollectOptions, File, FileId, ImageSink, Locks, SaveShared, UndoLog,
+    CollectCx, CollectOptions, File, FileId, HeldConnections, ImageSink, Locks, SaveShared, UndoLog,
 };
 use dormouse_resources::memory::{DumpedPages, DumpedProcess, PageDump, SharedObjects};
 
@@ -65,7 +65,12 @@ pub fn dump(options: &DumpOptions, progress: &mut dyn Progress) -> Result<DumpRe
     go_on(progress, Phase::Collect)?;
     let (read, filters) = collect::collect(&mut frozen, &census)?;
     go_on(progress, Phase::Collect)?;
-    let files = collect_files(options, &frozen, &mut census)?;
+    let (files, mut connections) = collect_files(options, &frozen, &mut census)?;
+    let inventory = encode::inventory(options, connections.run());
+    if options.after != AfterDump::Kill {
+        // The program goes on, and so may its peers.
+        drop(std::mem::take(&mut connections));
+    }
 
     go_on(progress, Phase::Collect)?;
     let begun = Instant::now();
@@ -82,12 +87,17 @@ pub fn dump(options: &DumpOptions, progress: &mut dyn Progress) -> Result<DumpRe
     report.frozen = still.elapsed();
     let work = options.work.as_ref().unwrap_or(&options.images);
     crate::stats::write_dump(work, &report).at(Phase::Commit)?;
-    dump.commit(&encode::inventory()).at(Phase::Commit)?;
+    connections.outlast().at(Phase::Commit)?;
+    dump.commit(&inventory).at(Phase::Commit)?;
     undo.keep();
 
     progress.phase(Phase::Thaw, None);
     match options.after {
-        AfterDump::Kill => frozen.kill().at(Phase::Thaw)?,
+        AfterDump::Kill => {
+            let killed = frozen.kill(|| connections.orphan());
+            connections.close();
+            killed.at(Phase::Thaw)?;
+        }
         AfterDump::LeaveStopped => frozen.leave_stopped(),
         AfterDump::LeaveRunning => drop(frozen),
     }
@@ -150,7 +160,7 @@ fn collect_files(
     options: &DumpOptions,
     frozen: &freeze::Frozen,
     census: &mut enumerate::Census,
-) -> Result<BTreeMap<FileId, File>, Error> {
+) -> Result<(BTreeMap<FileId, File>, HeldConnections), Error> {
     const PHASE: Phase = Phase::Collect;
     let pids = pids(frozen);
     let ns_pid =
@@ -162,6 +172,9 @@ fn collect_files(
         link_remap: options.link_remap,
         shell_job: options.shell_job,
         unix_peers: options.unix_peers,
+        tcp: options.tcp,
+        network_lock: options.network_lock,
+        skip_in_flight: options.skip_in_flight,
     };
     let cx = CollectCx::new(choices, (&census.probes, &census.tables), index, &ns_pid, &shared)
         .with_controlled(terminals::controlled(frozen))
@@ -176,9 +189,10 @@ fn collect_files(
         };
         files.insert(id, File::collect(&cx, probe).of_fd(PHASE, task, fd)?);
     }
+    let connections = cx.take_connections();
     terminals::check(frozen, &files)?;
     check_locks(options, &census.locks)?;
-    Ok(files)
+    Ok((files, connections))
 }
 
 /// Locks are only saved if that is asked for, as CRIU has it: others than the

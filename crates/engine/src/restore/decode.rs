@@ -24,7 +24,7 @@ use dormouse_resources::task::{
 };
 
 use crate::cause::{At, Cause};
-use crate::{Error, Phase};
+use crate::{Error, Phase, TcpConnections};
 
 const PHASE: Phase = Phase::Decode;
 
@@ -149,11 +149,11 @@ pub(crate) fn host(pid: NsPid) -> HostPid {
     HostPid::from_raw(pid.as_raw()).expect("a pid is positive")
 }
 
-/// Reads the images of `dir`.
-pub(crate) fn decode(dir: &ImageDir) -> Result<Checkpoint, Error> {
+/// Reads the images of `dir`; `tcp` is what is to become of TCP connections.
+pub(crate) fn decode(dir: &ImageDir, tcp: TcpConnections) -> Result<Checkpoint, Error> {
     let entries = dir.get_all::<PstreeEntry>(ImageName::PsTree).at(PHASE)?;
     let nodes = decode_tree(entries).at(PHASE)?;
-    let mut source = ImageSource::open(dir).at(PHASE)?;
+    let mut source = ImageSource::open(dir).at(PHASE)?.with_tcp(tcp);
     let mut tables = BTreeMap::new();
     let mut pages = PagesFiles::new();
     let filters = Filters::decode(dir).at(PHASE)?;

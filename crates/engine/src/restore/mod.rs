@@ -4,6 +4,7 @@ mod births;
 mod decode;
 mod locks;
 mod memory;
+mod network;
 mod outside;
 mod plan;
 pub(crate) mod spawn_plan;
@@ -42,8 +43,8 @@ pub struct Restored {
 
 /// What a restore would do: every image is judged, nothing is created.
 pub fn plan(options: &RestoreOptions) -> Result<Plan, Error> {
-    let (dir, _) = ImageDir::open(&options.images).at(Phase::Decode)?;
-    let checkpoint = decode::decode(&dir)?;
+    let (dir, inventory) = ImageDir::open(&options.images).at(Phase::Decode)?;
+    let checkpoint = decode::decode(&dir, network::connections(options, &inventory))?;
     Plan::make(&checkpoint, options)
 }
 
@@ -54,8 +55,9 @@ pub fn restore(
 ) -> Result<Restored, Error> {
     let begun = Instant::now();
     progress.phase(Phase::Decode, None);
-    let (dir, _) = ImageDir::open(&options.images).at(Phase::Decode)?;
-    let checkpoint = decode::decode(&dir)?;
+    let (dir, inventory) = ImageDir::open(&options.images).at(Phase::Decode)?;
+    let checkpoint = decode::decode(&dir, network::connections(options, &inventory))?;
+    let lock = network::lock(&inventory, checkpoint.processes[0].node.pid).at(Phase::Decode)?;
     progress.phase(Phase::Plan, None);
     let mut plan = Plan::make(&checkpoint, options)?;
     let mut memory = Memory::plan(&checkpoint, &plan)?;
@@ -111,7 +113,7 @@ pub fn restore(
         states(&mut world, process, body, (&checkpoint.filters, plan.numbering))?;
     }
     fill(&created, FillRank::Arm)?;
-    drop(created);
+    let connections = created.into_connections();
 
     let mut ready = Vec::new();
     for (process, body) in living(&checkpoint) {
@@ -132,6 +134,7 @@ pub fn restore(
     segments.keep().at(Phase::Release)?;
     checkpoint.files.remove_links().at(Phase::Release)?;
     progress.phase(Phase::Release, None);
+    network::set_free(connections, lock).at(Phase::Release)?;
     release(&checkpoint, options, ready)?;
     Ok(Restored { root: host(root) })
 }

@@ -2,9 +2,11 @@
 #![allow(unsafe_code)]
 
 mod args;
+mod custodian;
 mod heir;
 
 pub use args::{CloneArgs, CloneFlags};
+pub use custodian::{Custodian, Duty, Ward};
 pub use heir::{Forked, Shield, fork, outlive_parent, parent, stand_apart};
 
 use crate::pidfd::{self, PidFd};

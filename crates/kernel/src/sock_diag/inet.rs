@@ -3,6 +3,7 @@
 use super::{Attributes, Error, Malformed, SockDiag};
 use crate::Errno;
 use rustix::net::Shutdown;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// A TCP, MPTCP, UDP or UDP-Lite socket that has a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +12,10 @@ pub struct InetDiag {
     pub inode: u32,
     /// `TCP_*`: its state.
     pub state: u8,
+    /// Its own address.
+    pub local: SocketAddr,
+    /// That of its peer; without a port if it has none.
+    pub remote: SocketAddr,
     /// Directions that are shut down.
     pub shutdown: Option<Shutdown>,
     /// Whether it signs its segments (`TCP_MD5SIG`).
@@ -58,7 +63,21 @@ fn parse(answer: &[u8]) -> Result<InetDiag, Malformed> {
     const FIXED: usize = 72;
     let (fixed, attributes) = answer.split_at_checked(FIXED).ok_or(Malformed)?;
     let inode = fixed.last_chunk().map(|&bytes| u32::from_ne_bytes(bytes)).ok_or(Malformed)?;
-    let mut socket = InetDiag { inode, state: fixed[1], shutdown: None, signed: false };
+    // struct inet_diag_sockid: both ports, both addresses, in the order of the
+    // network.
+    let end = |port: usize, address: usize| {
+        let of = |bytes: usize| &fixed[address..address + bytes];
+        let address: IpAddr = match i32::from(fixed[0]) {
+            libc::AF_INET => {
+                Ipv4Addr::from(<[u8; 4]>::try_from(of(4)).map_err(|_| Malformed)?).into()
+            }
+            _ => Ipv6Addr::from(<[u8; 16]>::try_from(of(16)).map_err(|_| Malformed)?).into(),
+        };
+        Ok(SocketAddr::new(address, u16::from_be_bytes([fixed[port], fixed[port + 1]])))
+    };
+    let (local, remote) = (end(4, 8)?, end(6, 24)?);
+    let state = fixed[1];
+    let mut socket = InetDiag { inode, state, local, remote, shutdown: None, signed: false };
     for attribute in Attributes::new(attributes) {
         match attribute? {
             // RCV_SHUTDOWN and SEND_SHUTDOWN.
@@ -97,7 +116,10 @@ mod tests {
         let listed = SockDiag::open().unwrap().inet(libc::AF_INET, libc::IPPROTO_TCP).unwrap();
         let find = |inode| listed.iter().find(|socket| socket.inode == inode).unwrap();
         assert_eq!(find(inode(&listener)).state, 10);
-        assert_eq!(find(inode(&one)).shutdown, Some(Shutdown::Write));
+        let found = find(inode(&one));
+        assert_eq!(found.shutdown, Some(Shutdown::Write));
+        let ends = (one.local_addr().unwrap(), one.peer_addr().unwrap());
+        assert_eq!((found.local, found.remote), ends);
     }
 
     #[test]

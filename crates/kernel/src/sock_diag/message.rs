@@ -9,16 +9,16 @@ pub struct Malformed;
 
 /// What matters of a `struct nlmsghdr`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Header {
-    pub(super) kind: u16,
-    pub(super) flags: u16,
+pub(crate) struct Header {
+    pub(crate) kind: u16,
+    pub(crate) flags: u16,
 }
 
 const HEADER: usize = 16;
 
 impl Header {
     /// A message with this header.
-    pub(super) fn with(self, body: &[u8]) -> Vec<u8> {
+    pub(crate) fn with(self, body: &[u8]) -> Vec<u8> {
         let mut message = vec![0; HEADER];
         let len = u32::try_from(HEADER + body.len()).expect("requests are short");
         message[..4].copy_from_slice(&len.to_ne_bytes());
@@ -47,7 +47,7 @@ fn take<'a>(
 }
 
 /// The messages of a datagram.
-pub(super) fn messages(
+pub(crate) fn messages(
     mut rest: &[u8],
 ) -> impl Iterator<Item = Result<(Header, &[u8]), Malformed>> {
     std::iter::from_fn(move || {

@@ -5,7 +5,7 @@
 //! opened the [`SockDiag`].
 
 mod inet;
-mod message;
+pub(crate) mod message;
 mod netlink;
 mod packet;
 mod unix;

@@ -26,6 +26,28 @@ pub enum UnixPeers {
     Close,
 }
 
+/// What becomes of open TCP connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TcpConnections {
+    /// The dump or restore is refused.
+    #[default]
+    Refuse,
+    /// They are saved and restored (`--tcp-established`).
+    Keep,
+    /// They come back closed (`--tcp-close`).
+    Close,
+}
+
+/// How packets of connections are held up from the dump to the restore.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NetworkLock {
+    /// By a table of nftables.
+    #[default]
+    Nftables,
+    /// Not at all: whoever calls sees to that.
+    Skip,
+}
+
 /// What a user can choose about the reading of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CollectOptions {
@@ -40,6 +62,12 @@ pub struct CollectOptions {
     pub shell_job: bool,
     /// What becomes of unix sockets whose peers are not part of the checkpoint.
     pub unix_peers: UnixPeers,
+    /// What becomes of TCP connections.
+    pub tcp: TcpConnections,
+    /// How their packets are held up.
+    pub network_lock: NetworkLock,
+    /// Connections that wait to be accepted are dropped (`--skip-in-flight`).
+    pub skip_in_flight: bool,
 }
 
 impl Default for CollectOptions {
@@ -49,6 +77,9 @@ impl Default for CollectOptions {
             link_remap: false,
             shell_job: false,
             unix_peers: UnixPeers::Refuse,
+            tcp: TcpConnections::Refuse,
+            network_lock: NetworkLock::Nftables,
+            skip_in_flight: false,
         }
     }
 }

@@ -12,7 +12,7 @@ use dormouse_kernel::{HostPid, NsPid};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::{Control, File, FileId, FillRank, SignalItem, Terminal};
+use super::{Connections, Control, File, FileId, FillRank, SignalItem, Terminal};
 use crate::{Error, Result};
 
 /// The number of a file that is known to exist: decoding hands it out and
@@ -322,6 +322,18 @@ impl<'a> CreatedFiles<'a> {
     #[must_use]
     pub fn get(&self, file: FileRef) -> BorrowedFd<'_> {
         self.created.get(&file.0).expect("a referenced description is created").as_fd()
+    }
+
+    /// Those TCP connections among them that were restored. All other files
+    /// are from now on where they belong, and nowhere else.
+    #[must_use]
+    pub fn into_connections(self) -> Connections {
+        let Self { files, created, given: _ } = self;
+        let connections = created.into_iter().filter_map(|(id, socket)| {
+            let reuse = files.get(FileRef(id)).as_connection()?;
+            Some((socket, reuse))
+        });
+        Connections::new(connections)
     }
 
     /// A new open file description on the inode of one of them.

@@ -60,12 +60,13 @@ mod tty;
 mod undo;
 mod unix;
 
-pub use collect::{CollectCx, CollectOptions, SaveShared, UnixPeers};
+pub use collect::{CollectCx, CollectOptions, NetworkLock, SaveShared, TcpConnections, UnixPeers};
 pub use epoll::{ItemProblem, Outsider, SignalItem};
 pub use files::{CreateCx, CreatedFiles, FileRef, Files, FillCx, LoadShared};
 pub use id::{FdTableId, FileId, InodeId};
 pub use index::{FileIndex, Identity, Place, compare};
 pub use inet::InsideError;
+pub use inet::{Connections, HeldConnections, unlock_network};
 pub use kind::{Created, FileKind, FillRank, Inode};
 pub use locks::{Lock, Locks};
 pub use mounts::Mounts;

@@ -166,6 +166,14 @@ registry! {
 }
 
 impl File {
+    /// If it is an open TCP connection, its `SO_REUSEADDR`.
+    pub(super) fn as_connection(&self) -> Option<bool> {
+        match self {
+            Self::Inet(socket) => socket.as_connection(),
+            _ => None,
+        }
+    }
+
     /// The terminal it is, if it is one.
     #[must_use]
     pub fn as_terminal(&self) -> Option<&super::tty::Terminal> {

@@ -176,6 +176,13 @@ impl SocketOptions {
         })
     }
 
+    /// `SO_REUSEADDR`.
+    pub(crate) fn reuses_address(&self) -> bool {
+        let options = NUMBERS.iter().zip(&self.numbers);
+        let mut reuse = options.filter(|(number, _)| number.name == libc::SO_REUSEADDR);
+        reuse.next().is_some_and(|(_, value)| value.is_some_and(|value| value != 0))
+    }
+
     /// As images have it.
     pub(crate) fn encode(&self) -> SkOptsEntry {
         let Self {

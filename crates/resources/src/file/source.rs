@@ -9,7 +9,7 @@ use std::rc::Rc;
 use dormouse_image::proto::files::{FdType, FileEntry};
 use dormouse_image::{ImageDir, ImageName};
 
-use super::{File, FileId, FileRef, Files};
+use super::{File, FileId, FileRef, Files, TcpConnections};
 use crate::corrupt::corrupt;
 use crate::{Error, Result};
 
@@ -64,6 +64,7 @@ pub struct ImageSource<'a> {
     parts: BTreeMap<TypeId, Box<dyn AnyPart>>,
     /// Names that the dump made and that go when the restore is done.
     links: BTreeSet<PathBuf>,
+    tcp: TcpConnections,
 }
 
 impl<'a> ImageSource<'a> {
@@ -87,7 +88,19 @@ impl<'a> ImageSource<'a> {
             references: Vec::new(),
             parts: BTreeMap::new(),
             links: BTreeSet::new(),
+            tcp: TcpConnections::Refuse,
         })
+    }
+
+    /// With what is to become of TCP connections.
+    #[must_use]
+    pub fn with_tcp(self, tcp: TcpConnections) -> Self {
+        Self { tcp, ..self }
+    }
+
+    /// What is to become of TCP connections.
+    pub(crate) fn tcp(&self) -> TcpConnections {
+        self.tcp
     }
 
     /// The directory, for images of one file's own.

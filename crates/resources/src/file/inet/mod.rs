@@ -13,17 +13,28 @@
 //! that listens, then peers.
 //! Not preserved: options that the kernel only takes (`TCP_MD5SIG` is refused,
 //! programs of `SO_ATTACH_REUSEPORT_*BPF`, `TCP_QUICKACK`, IPsec policies); whether an address was bound or given by `connect`.
-//! Refused: connections of TCP, and those that wait to be accepted; packets that
+//! Refused: connections of TCP that wait to be accepted, or that have ended with
+//! bytes left to be read; packets that
 //! wait in raw and ICMP sockets; datagrams that are held back; errors to be
 //! told; SCTP and other protocols; other network namespaces.
-//! Scenarios: `scenarios/src/inet`.
+//! Connections of TCP: `tcp-stream-INO.img`; see [`connection`] for their state,
+//! and [`held`] for how a dump comes by it.
+//! Kernel needed: nftables, unless packets are not held up; `CAP_NET_ADMIN`.
+//! Scenarios: `scenarios/src/inet`, `scenarios/src/tcp`.
 
+mod connected;
+mod connection;
 mod datagrams;
+mod held;
 mod inside;
 mod listing;
+mod live;
 mod memberships;
 mod options;
+mod segment;
 mod socket;
 
+pub use held::{HeldConnections, unlock_network};
 pub use inside::InsideError;
+pub use live::Connections;
 pub(super) use socket::Inet;

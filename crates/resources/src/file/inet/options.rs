@@ -230,6 +230,18 @@ fn of_connection(option: SocketOption) -> bool {
     option.level == TCP && matches!(option.name, TCP_MAXSEG | TCP_WINDOW_CLAMP | libc::TCP_FASTOPEN)
 }
 
+/// What a connection has brought with it, and nobody can set on a stream: what
+/// belongs to multicast, and segments that are longer than anybody may ask for.
+fn has_come(option: SocketOption, value: &[u8]) -> bool {
+    const MAX_TCP_WINDOW: u32 = 32_767;
+    match (option.level, option.name) {
+        (TCP, TCP_MAXSEG) => number(value).is_some_and(|bytes| bytes > MAX_TCP_WINDOW),
+        (IP, name) => [libc::IP_MULTICAST_IF, libc::IP_MULTICAST_TTL].contains(&name),
+        (IPV6, name) => [libc::IPV6_MULTICAST_IF, libc::IPV6_MULTICAST_HOPS].contains(&name),
+        _ => false,
+    }
+}
+
 fn read(socket: BorrowedFd<'_>, option: SocketOption) -> Result<Option<Vec<u8>>> {
     let mut value = vec![0; LONGEST];
     match option.get_into(socket, &mut value) {
@@ -258,7 +270,9 @@ impl ProtocolOptions {
     pub(super) fn differing(mut self, fresh: &Self, kind: Kind, connected: bool) -> Self {
         self.0.retain(|(option, value)| {
             let own = !fresh.0.iter().any(|known| known.0 == *option && known.1 == *value);
-            (own || Field::of(*option, kind).is_some()) && !(connected && of_connection(*option))
+            (own || Field::of(*option, kind).is_some())
+                && !(connected && of_connection(*option))
+                && !(kind.is_stream() && has_come(*option, value))
         });
         self
     }

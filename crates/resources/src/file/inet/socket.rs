@@ -16,6 +16,8 @@ use rustix::net::{
     Shutdown, SocketAddrAny, bind, connect, getpeername, getsockname, listen, shutdown,
 };
 
+use super::connected::{connected, decode_connection, ended, is_hung_up};
+use super::connection::{Connection, TcpState};
 use super::datagrams::{Datagram, Receiver, Unreadable, peek_all};
 use super::listing::{Listing, make};
 use super::memberships::Membership;
@@ -52,8 +54,8 @@ pub struct Inet {
 }
 
 /// What it is to the world.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum State {
     /// Nothing yet, or nothing any more.
     Unconnected,
     /// It takes connections.
@@ -63,6 +65,15 @@ enum State {
     },
     /// Datagrams go to this address, and come from there.
     Connected(SocketAddr),
+    /// An open connection of TCP.
+    Open(Box<Connection>),
+    /// A connection of TCP that comes back closed.
+    Lost {
+        /// What it was.
+        state: TcpState,
+        /// Whom it was connected to.
+        remote: SocketAddr,
+    },
 }
 
 // include/net/tcp_states.h.
@@ -77,7 +88,7 @@ fn option(name: i32) -> SocketOption {
     SocketOption::of_socket(name)
 }
 
-fn kernel(call: &'static str) -> impl FnOnce(Errno) -> Error {
+pub(super) fn kernel(call: &'static str) -> impl FnOnce(Errno) -> Error {
     Error::kernel(call, Inet::NAME)
 }
 
@@ -104,17 +115,17 @@ impl TcpInfo {
     }
 }
 
-fn refuse(probe: &Probe, reason: &'static str, hint: &'static str) -> Error {
+pub(super) fn refuse(probe: &Probe, reason: &'static str, hint: &'static str) -> Error {
     Error::Unsupported { object: "a socket", detail: probe.link.clone().into(), reason, hint }
 }
 
 /// An address, unless it is none at all.
-fn address(any: Option<SocketAddrAny>) -> Option<SocketAddr> {
+pub(super) fn address(any: Option<SocketAddrAny>) -> Option<SocketAddr> {
     let address = SocketAddr::try_from(any?).ok()?;
     (address.port() != 0 || !address.ip().is_unspecified()).then_some(address)
 }
 
-fn state(probe: &Probe, socket: BorrowedFd<'_>, kind: Kind) -> Result<State> {
+fn state(cx: &CollectCx<'_>, probe: &Probe, socket: BorrowedFd<'_>, kind: Kind) -> Result<State> {
     if !kind.is_stream() {
         return match getpeername(socket) {
             Ok(peer) => Ok(address(peer).map_or(State::Unconnected, State::Connected)),
@@ -126,18 +137,21 @@ fn state(probe: &Probe, socket: BorrowedFd<'_>, kind: Kind) -> Result<State> {
         return Ok(State::Unconnected);
     };
     match state {
+        TCP_CLOSE if kind.protocol == TCP => ended(cx, probe, socket),
         TCP_CLOSE => Ok(State::Unconnected),
-        TCP_LISTEN if waiting > 0 => Err(refuse(
+        TCP_LISTEN if waiting > 0 && !cx.options.skip_in_flight => Err(refuse(
             probe,
-            "connections wait to be accepted, and would be lost",
-            "dump again when the program has accepted them",
+            "TCP connections wait to be accepted, and cannot be saved",
+            "dump again when the program has accepted them, or have them dropped by \
+             --skip-in-flight",
         )),
         TCP_LISTEN => Ok(State::Listening { backlog }),
-        _ => Err(refuse(
+        _ if kind.protocol != TCP => Err(refuse(
             probe,
-            "open TCP connections are not saved yet",
+            "an open MPTCP connection cannot be saved",
             "dump the program while it has none",
         )),
+        state => connected(cx, probe, socket, (kind, state)),
     }
 }
 
@@ -269,7 +283,7 @@ fn scope(address: Option<SocketAddr>) -> u32 {
 impl FileKind for Inet {
     const NAME: &'static str = "internet socket";
     const TYPE: FdType = FdType::InetSk;
-    const RANKS: &'static [FillRank] = &[FillRank::Contents];
+    const RANKS: &'static [FillRank] = &[FillRank::Contents, FillRank::Arm];
 
     fn claims(probe: &Probe) -> bool {
         matches!(probe.socket_family(), Some(SocketFamily::INET | SocketFamily::INET6))
@@ -290,11 +304,9 @@ impl FileKind for Inet {
             return Err(refuse(probe, reason, hint));
         }
         cx.part::<HomeNetwork>().check(socket, probe)?;
-        let mut listing = cx.part::<Listing>();
-        let state = state(probe, socket, kind)?;
         // The kernel's numbers of socket inodes have 32 bits (get_next_ino).
         let inode = probe.stat.st_ino as u32;
-        let listed = listing.of(kind, inode)?;
+        let listed = cx.part::<Listing>().of(kind, inode)?;
         if listed.is_some_and(|listed| listed.signed) {
             return Err(refuse(
                 probe,
@@ -302,10 +314,18 @@ impl FileKind for Inet {
                 "dump the program while it has no such socket open",
             ));
         }
+        let state = state(cx, probe, socket, kind)?;
+        let mut listing = cx.part::<Listing>();
         let protocol_options = ProtocolOptions::read(socket, kind)?;
-        let shutdown = listed.and_then(|listed| listed.shutdown);
+        let mut shutdown = listed.and_then(|listed| listed.shutdown);
         let reads = !matches!(shutdown, Some(Shutdown::Read | Shutdown::Both));
-        let local = address(Some(getsockname(socket).map_err(kernel("getsockname"))?));
+        let mut local = address(Some(getsockname(socket).map_err(kernel("getsockname"))?));
+        if kind.protocol == TCP && state == State::Unconnected && listed.is_none() {
+            // Of a connection that has ended, the kernel goes on telling the
+            // address, which anybody may have by now.
+            local = None;
+            shutdown = is_hung_up(socket)?.then_some(Shutdown::Both);
+        }
         let queue = match kind.is_stream() {
             true => Vec::new(),
             false => queue(probe, socket, (kind, local), reads, &mut listing)?,
@@ -322,7 +342,8 @@ impl FileKind for Inet {
             true => None,
             false => listing.multicast_interface(probe.id, cx.probes)?,
         };
-        let protocol_options = protocol_options.differing(listing.fresh(kind)?, kind, false);
+        let is_open = matches!(state, State::Open(_) | State::Lost { .. });
+        let protocol_options = protocol_options.differing(listing.fresh(kind)?, kind, is_open);
         Ok(Self {
             status,
             inode,
@@ -356,10 +377,15 @@ impl FileKind for Inet {
         } = self;
         let (flags, fown) = status.encode();
         let Fields { v6only, ip, tcp, more } = protocol_options.encode(*kind);
-        let (state, backlog, remote) = match *state {
+        let (state, backlog, remote) = match state {
             State::Unconnected => (TCP_CLOSE, 0, None),
-            State::Listening { backlog } => (TCP_LISTEN, backlog, None),
-            State::Connected(remote) => (TCP_ESTABLISHED, 0, Some(remote)),
+            State::Listening { backlog } => (TCP_LISTEN, *backlog, None),
+            State::Connected(remote) => (TCP_ESTABLISHED, 0, Some(*remote)),
+            State::Open(connection) => {
+                connection.encode(*inode, images)?;
+                (connection.state as u32, 0, Some(connection.remote))
+            }
+            State::Lost { state, remote } => (*state as u32, 0, Some(*remote)),
         };
         let none = if kind.is_v6() {
             SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0)
@@ -443,15 +469,12 @@ impl FileKind for Inet {
             (TCP_LISTEN, _) if kind.is_stream() && isk.backlog <= MAX_BACKLOG => {
                 State::Listening { backlog: isk.backlog }
             }
-            (TCP_CLOSE, _) => State::Unconnected,
+            (TCP_CLOSE, None) => State::Unconnected,
+            (TCP_CLOSE, _) if !kind.is_stream() => State::Unconnected,
             (TCP_ESTABLISHED, Some(remote)) if !kind.is_stream() => State::Connected(remote),
-            _ if kind.is_stream() => {
-                return Err(Error::Unsupported {
-                    object: Self::NAME,
-                    detail: id.to_string().into(),
-                    reason: "open TCP connections are not restored yet",
-                    hint: "restore it with CRIU",
-                });
+            (state, Some(remote)) if kind.is_stream() && local.is_some() => {
+                let state = TcpState::from_raw(state).ok_or_else(|| wrong("its state is none"))?;
+                decode_connection((id, isk.ino), (state, remote), images)?
             }
             _ => return Err(wrong("its state is none")),
         };
@@ -521,7 +544,10 @@ impl FileKind for Inet {
         None
     }
 
-    fn fill(_: FillRank, files: &[Created<'_, Self>], _: &FillCx<'_>) -> Result<()> {
+    fn fill(rank: FillRank, files: &[Created<'_, Self>], _: &FillCx<'_>) -> Result<()> {
+        if rank == FillRank::Arm {
+            return files.iter().try_for_each(|Created { kind, file, .. }| kind.go_on(*file));
+        }
         let (mut sharing, mut crowds) = (Ports::new(), Ports::new());
         for Created { kind: socket, .. } in files {
             if let Some(port) = socket.port() {
@@ -543,6 +569,9 @@ impl FileKind for Inet {
                 listen(file, backlog.cast_signed()).map_err(kernel("listen"))?;
             }
         }
+        for Created { kind: socket, file, .. } in files {
+            socket.open(*file)?;
+        }
         files.iter().try_for_each(|Created { kind: socket, file, .. }| socket.finish(*file))
     }
 }
@@ -562,7 +591,7 @@ impl Inet {
         if let Some(index) = self.multicast_interface {
             send_to_groups_by(file, index).map_err(kernel("IP_MULTICAST_IF"))?;
         }
-        if let Some(local) = self.local.filter(|_| self.takes_address()) {
+        if let Some(local) = self.local.filter(|_| self.takes_address() && !self.was_connected()) {
             // What is left of connections that have ended may still have the
             // port; sockets of the tree may have come to share it in other
             // ways.
@@ -595,21 +624,61 @@ impl Inet {
         !self.kind.is_raw() || self.local.is_some_and(|local| !local.ip().is_unspecified())
     }
 
+    /// Whether it is, or was, a connection of TCP.
+    fn was_connected(&self) -> bool {
+        matches!(self.state, State::Open(_) | State::Lost { .. })
+    }
+
+    /// If it is an open connection, its `SO_REUSEADDR`.
+    pub(in crate::file) fn as_connection(&self) -> Option<bool> {
+        matches!(self.state, State::Open(_)).then(|| self.options.reuses_address())
+    }
+
+    /// Opens its connection.
+    fn open(&self, file: BorrowedFd<'_>) -> Result<()> {
+        let (State::Open(connection), Some(local)) = (&self.state, self.local) else {
+            return Ok(());
+        };
+        connection.open(file, local)?;
+        self.options.widen(file)?;
+        connection.fill(file)
+    }
+
+    /// Has a connection go on, as far as that can be done under repair.
+    fn go_on(&self, file: BorrowedFd<'_>) -> Result<()> {
+        let State::Open(connection) = &self.state else { return Ok(()) };
+        self.protocol_options.apply(file, Moment::Late)?;
+        connection.go_on(file)?;
+        self.options.finish(file)
+    }
+
     /// Connects it, and does what is done when all is queued.
     fn finish(&self, file: BorrowedFd<'_>) -> Result<()> {
-        if let State::Connected(remote) = self.state {
-            connect(file, &remote).map_err(Error::kernel("connect", remote.to_string()))?;
+        match (&self.state, self.local) {
+            (State::Connected(remote), _) => {
+                connect(file, remote).map_err(Error::kernel("connect", remote.to_string()))?;
+            }
+            (State::Open(connection), Some(local)) => connection.finish(file, local)?,
+            (State::Lost { .. }, _) => shut(file, Shutdown::Both)?,
+            _ => {}
         }
         if let Some(how) = self.shutdown.filter(|_| !matches!(self.state, State::Listening { .. }))
         {
-            match shutdown(file, how) {
-                // So it says of one that is not connected, and does it.
-                Ok(()) | Err(Errno::NOTCONN) => {}
-                Err(source) => return Err(kernel("shutdown")(source)),
-            }
+            shut(file, how)?;
+        }
+        if matches!(self.state, State::Open(_)) {
+            return Ok(());
         }
         self.protocol_options.apply(file, Moment::Late)?;
         self.options.finish(file)
+    }
+}
+
+fn shut(file: BorrowedFd<'_>, how: Shutdown) -> Result<()> {
+    match shutdown(file, how) {
+        // So it says of one that is not connected, and does it.
+        Ok(()) | Err(Errno::NOTCONN) => Ok(()),
+        Err(source) => Err(kernel("shutdown")(source)),
     }
 }
 

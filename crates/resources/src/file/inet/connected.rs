@@ -1,0 +1,129 @@
+//! What a socket of TCP is that is, or was, connected.
+
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+
+use dormouse_image::ImageName;
+use dormouse_kernel::socket::SocketOption;
+use dormouse_kernel::tcp;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::getpeername;
+
+use super::connection::{Connection, TcpState};
+use super::listing::Listing;
+use super::options::{Kind, TCP};
+use super::socket::{State, address, kernel, refuse};
+use crate::file::{CollectCx, FileId, ImageSource, Probe, TcpConnections};
+use crate::{Error, Result};
+
+/// Reads a connection of TCP, if that is wanted.
+pub(super) fn connected(
+    cx: &CollectCx<'_>,
+    probe: &Probe,
+    socket: BorrowedFd<'_>,
+    (kind, state): (Kind, u32),
+) -> Result<State> {
+    let listed = cx.part::<Listing>().of(kind, probe.stat.st_ino as u32)?;
+    let Some(listed) = listed.filter(|_| TcpState::from_raw(state).is_some()) else {
+        return Err(refuse(
+            probe,
+            "the state of a TCP connection is none that can be saved",
+            "dump again in a moment",
+        ));
+    };
+    let (local, remote) = (listed.local, listed.remote);
+    let remote = peer(socket).unwrap_or(remote);
+    match cx.options.tcp {
+        TcpConnections::Refuse => Err(Error::Unsupported {
+            object: "an open TCP connection",
+            detail: format!("{local} to {remote}").into(),
+            reason: "saving TCP connections was not asked for",
+            hint: "use --tcp-established to have them saved, or --tcp-close to have them come \
+                   back closed",
+        }),
+        TcpConnections::Close => Ok(TcpState::from_raw(state)
+            .map_or(State::Unconnected, |state| State::Lost { state, remote })),
+        TcpConnections::Keep => {
+            check_connection(probe, socket)?;
+            let read = cx.read_connection(probe.id, |socket| Connection::read(socket, remote))?;
+            Ok(read.map_or(State::Unconnected, |read| State::Open(Box::new(read))))
+        }
+    }
+}
+
+/// A connection that has ended: nothing, unless bytes of it wait to be read.
+pub(super) fn ended(cx: &CollectCx<'_>, probe: &Probe, socket: BorrowedFd<'_>) -> Result<State> {
+    let left = tcp::queued(socket).is_ok_and(|queued| queued.received > 0);
+    if left && cx.options.tcp != TcpConnections::Close {
+        return Err(refuse(
+            probe,
+            "bytes of a TCP connection that has ended wait to be read, and would be lost",
+            "dump again when the program has read them, or use --tcp-close to lose them",
+        ));
+    }
+    Ok(State::Unconnected)
+}
+
+/// Whether a socket that is not connected has been told that nothing more
+/// comes: `sock_diag` does not list it any more.
+pub(super) fn is_hung_up(socket: BorrowedFd<'_>) -> Result<bool> {
+    let mut polled = [PollFd::from_borrowed_fd(socket, PollFlags::RDHUP)];
+    poll(&mut polled, Some(&Timespec::default())).map_err(kernel("poll"))?;
+    Ok(polled[0].revents().contains(PollFlags::RDHUP))
+}
+
+/// The peer, with the interface of a link-local address.
+fn peer(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
+    address(getpeername(socket).ok()?)
+}
+
+/// State of a connection that cannot be read, or not be set.
+fn check_connection(probe: &Probe, socket: BorrowedFd<'_>) -> Result<()> {
+    const TCP_ULP: i32 = 31;
+    let mut protocol = [0; 16];
+    if SocketOption::new(TCP, TCP_ULP).get_into(socket, &mut protocol).is_ok_and(|len| len > 0) {
+        return Err(refuse(
+            probe,
+            "another protocol is attached to its TCP connection (TCP_ULP: kernel TLS, for one)",
+            "many programs have a setting to do without kernel TLS",
+        ));
+    }
+    let mut polled = [PollFd::from_borrowed_fd(socket, PollFlags::PRI)];
+    poll(&mut polled, Some(&Timespec::default())).map_err(kernel("poll"))?;
+    if polled[0].revents().contains(PollFlags::PRI) {
+        return Err(refuse(
+            probe,
+            "a byte out of band (MSG_OOB) waits in its TCP connection, and would be lost",
+            "dump again when the program has read it",
+        ));
+    }
+    Ok(())
+}
+
+/// The state of a socket that images say is connected.
+pub(super) fn decode_connection(
+    number: (FileId, u32),
+    (state, remote): (TcpState, SocketAddr),
+    images: &ImageSource<'_>,
+) -> Result<State> {
+    match images.tcp() {
+        TcpConnections::Refuse => Err(Error::Unsupported {
+            object: "an open TCP connection",
+            detail: format!("file {}, to {remote}", number.0).into(),
+            reason: "restoring TCP connections was not asked for",
+            hint: "use --tcp-established to have them restored, or --tcp-close to have them come \
+                   back closed",
+        }),
+        TcpConnections::Close => {
+            // A dump that was to keep them has an image for each.
+            if images.dir().reader(ImageName::TcpStream(number.1))?.is_some() {
+                Connection::decode(images.dir(), number, (state, remote))?;
+            }
+            Ok(State::Lost { state, remote })
+        }
+        TcpConnections::Keep => {
+            let connection = Connection::decode(images.dir(), number, (state, remote))?;
+            Ok(State::Open(Box::new(connection)))
+        }
+    }
+}

@@ -1,0 +1,440 @@
+//! An open TCP connection: sequence numbers, queues, windows, and what both
+//! sides agreed on.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use dormouse_image::proto::files::inet::TcpStreamEntry;
+use dormouse_image::{ImageDir, ImageName};
+use dormouse_kernel::Errno;
+use dormouse_kernel::socket::SocketOption;
+use dormouse_kernel::tcp::{self, Agreed, Queue, Queued, Repair, Window};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, bind, connect, recv, send, shutdown};
+
+use super::options::TCP;
+use super::segment::{self, Segment};
+use crate::file::{FileId, ImageSink};
+use crate::{Error, Result};
+
+/// A state of `include/net/tcp_states.h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TcpState {
+    Established = 1,
+    SynSent = 2,
+    FinWait1 = 4,
+    FinWait2 = 5,
+    Close = 7,
+    CloseWait = 8,
+    LastAck = 9,
+    Closing = 11,
+}
+
+impl TcpState {
+    pub(super) fn from_raw(raw: u32) -> Option<Self> {
+        Some(match raw {
+            1 => Self::Established,
+            2 => Self::SynSent,
+            4 => Self::FinWait1,
+            5 => Self::FinWait2,
+            7 => Self::Close,
+            8 => Self::CloseWait,
+            9 => Self::LastAck,
+            11 => Self::Closing,
+            _ => return None,
+        })
+    }
+
+    /// Whether this side has said that nothing more comes from it.
+    fn has_finished(self) -> bool {
+        !matches!(self, Self::Established | Self::SynSent | Self::CloseWait)
+    }
+
+    /// Whether the peer has acknowledged that.
+    fn is_acknowledged(self) -> bool {
+        matches!(self, Self::FinWait2 | Self::Close)
+    }
+
+    /// Whether the peer has said that nothing more comes from it.
+    fn is_finished(self) -> bool {
+        matches!(self, Self::CloseWait | Self::LastAck | Self::Closing | Self::Close)
+    }
+}
+
+/// A connection. Numbers are those of CRIU's image: the ends of both sides are
+/// counted in the sequence numbers, and not in the queues.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Connection {
+    pub(super) state: TcpState,
+    pub(super) remote: SocketAddr,
+    /// Behind the receive queue.
+    received_to: u32,
+    received: Vec<u8>,
+    /// Behind the send queue.
+    sent_to: u32,
+    sent: Vec<u8>,
+    /// How much of the send queue was never sent.
+    unsent: usize,
+    /// `TCPI_OPT_*`.
+    agreed: u32,
+    /// The peer's and this side's.
+    scales: (u32, u32),
+    segment_size: u32,
+    timestamp: Option<u32>,
+    window: Option<Window>,
+}
+
+const TIMESTAMPS: u32 = 1;
+const SACK: u32 = 2;
+const WSCALE: u32 = 4;
+
+/// The largest shift of a window (RFC 7323).
+const MAX_SCALE: u32 = 14;
+
+/// The kernel takes what is received in pieces that are made at once.
+const PIECE: usize = 16 << 10;
+
+fn kernel(call: &'static str) -> impl FnOnce(Errno) -> Error {
+    Error::kernel(call, "TCP connection")
+}
+
+/// The beginning of a `struct tcp_info`: state, options, and both shifts.
+fn info(socket: BorrowedFd<'_>) -> Result<(u32, u32, (u32, u32))> {
+    let mut info = [0; 8];
+    SocketOption::new(TCP, libc::TCP_INFO)
+        .get_into(socket, &mut info)
+        .map_err(kernel("TCP_INFO"))?;
+    let scales = u32::from(info[6]);
+    Ok((info[0].into(), info[5].into(), (scales & 15, scales >> 4)))
+}
+
+/// What is in a queue of a socket under repair, and the number behind it.
+fn peek(socket: BorrowedFd<'_>, queue: Queue, len: u32) -> Result<(Vec<u8>, u32)> {
+    tcp::select(socket, queue).map_err(kernel("TCP_REPAIR_QUEUE"))?;
+    let behind = tcp::sequence(socket).map_err(kernel("TCP_QUEUE_SEQ"))?;
+    let mut bytes = vec![0; len as usize];
+    let mut filled = 0;
+    if len > 0 {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        (filled, _) = recv(socket, &mut bytes[..], flags).map_err(kernel("recv"))?;
+    }
+    if filled != bytes.len() {
+        return Err(kernel("recv")(Errno::NODATA));
+    }
+    Ok((bytes, behind))
+}
+
+impl Connection {
+    /// Reads a socket under repair; `None` if its connection has ended, and
+    /// nothing is left to be read.
+    pub(super) fn read(socket: BorrowedFd<'_>, remote: SocketAddr) -> Result<Option<Self>> {
+        let (state, agreed, scales) = info(socket)?;
+        let state = TcpState::from_raw(state).ok_or_else(|| kernel("TCP_INFO")(Errno::INVAL))?;
+        let Queued { received, mut unacknowledged, mut unsent } =
+            tcp::queued(socket).map_err(kernel("SIOCOUTQ"))?;
+        if state == TcpState::Close {
+            if received == 0 {
+                return Ok(None);
+            }
+            // Nobody will ever have it.
+            (unacknowledged, unsent) = (0, 0);
+        } else if state.has_finished() {
+            unacknowledged = unacknowledged.saturating_sub(1);
+            unsent = unsent.saturating_sub(1);
+        }
+        if state == TcpState::SynSent {
+            (unacknowledged, unsent) = (0, 0);
+        }
+        let get = |name| SocketOption::new(TCP, name).get(socket).map(i32::cast_unsigned);
+        let segment_size = get(libc::TCP_MAXSEG).map_err(kernel("TCP_MAXSEG"))?;
+        let timestamp = (agreed & TIMESTAMPS != 0).then(|| tcp::timestamp(socket));
+        let timestamp = timestamp.transpose().map_err(kernel("TCP_TIMESTAMP"))?;
+        let window = tcp::window(socket).map_err(kernel("TCP_REPAIR_WINDOW"))?;
+        let (received, received_to) = peek(socket, Queue::Receive, received)?;
+        let (sent, sent_to) = peek(socket, Queue::Send, unacknowledged)?;
+        tcp::select(socket, Queue::None).map_err(kernel("TCP_REPAIR_QUEUE"))?;
+        Ok(Some(Self {
+            state,
+            remote,
+            received_to,
+            received,
+            sent_to,
+            unsent: sent.len().min(unsent as usize),
+            sent,
+            agreed,
+            scales,
+            segment_size,
+            timestamp,
+            window: Some(window),
+        }))
+    }
+
+    /// Writes the image of its own.
+    pub(super) fn encode(&self, inode: u32, images: &mut ImageSink<'_>) -> Result<()> {
+        let Self {
+            state: _,
+            remote: _,
+            received_to,
+            received,
+            sent_to,
+            sent,
+            unsent,
+            agreed,
+            scales,
+            segment_size,
+            timestamp,
+            window,
+        } = self;
+        let len = |bytes: usize| u32::try_from(bytes).expect("the kernel counts in 32 bits");
+        let scaled = agreed & WSCALE != 0;
+        let entry = TcpStreamEntry {
+            inq_len: len(received.len()),
+            inq_seq: *received_to,
+            outq_len: len(sent.len()),
+            outq_seq: *sent_to,
+            opt_mask: *agreed,
+            snd_wscale: if scaled { scales.0 } else { 0 },
+            mss_clamp: *segment_size,
+            rcv_wscale: scaled.then_some(scales.1),
+            timestamp: *timestamp,
+            cork: None,
+            nodelay: None,
+            unsq_len: Some(len(*unsent)),
+            snd_wl1: window.map(|window| window.snd_wl1),
+            snd_wnd: window.map(|window| window.snd_wnd),
+            max_window: window.map(|window| window.max_window),
+            rcv_wnd: window.map(|window| window.rcv_wnd),
+            rcv_wup: window.map(|window| window.rcv_wup),
+        };
+        let mut image = images.dump().writer(ImageName::TcpStream(inode))?;
+        image.put(&entry)?;
+        image.put_payload(received)?;
+        image.put_payload(sent)?;
+        Ok(image.finish()?)
+    }
+
+    /// Reads the image of a connection, and judges it.
+    pub(super) fn decode(
+        dir: &ImageDir,
+        (id, inode): (FileId, u32),
+        (state, remote): (TcpState, SocketAddr),
+    ) -> Result<Self> {
+        let image = ImageName::TcpStream(inode);
+        let wrong = |reason| Error::Corrupt {
+            image,
+            object: "TCP connection",
+            id: id.as_raw().into(),
+            reason,
+        };
+        let mut reader = dir.reader(image)?.ok_or_else(|| wrong("it is missing"))?;
+        let entry: TcpStreamEntry = reader.need_message()?;
+        let received = reader.payload(entry.inq_len.into())?;
+        let sent = reader.payload(entry.outq_len.into())?;
+        reader.end()?;
+        let unsent = entry.unsq_len.ok_or_else(|| wrong("it does not tell what was sent"))?;
+        let unsent = unsent as usize;
+        if unsent > sent.len() {
+            return Err(wrong("more was not sent than there is"));
+        }
+        let scaled = entry.opt_mask & WSCALE != 0;
+        let scales = (entry.snd_wscale, entry.rcv_wscale.unwrap_or(0));
+        if scaled && (entry.rcv_wscale.is_none() || scales.0.max(scales.1) > MAX_SCALE) {
+            return Err(wrong("its windows are shifted as none can be"));
+        }
+        if !(1..=u16::MAX.into()).contains(&entry.mss_clamp) {
+            return Err(wrong("its segments have no possible size"));
+        }
+        if entry.opt_mask & TIMESTAMPS != 0 && entry.timestamp.is_none() {
+            return Err(wrong("it has time stamps and no clock"));
+        }
+        let window = entry.snd_wnd.map(|snd_wnd| Window {
+            snd_wl1: entry.snd_wl1.unwrap_or_default(),
+            snd_wnd,
+            max_window: entry.max_window.unwrap_or_default(),
+            rcv_wnd: entry.rcv_wnd.unwrap_or_default(),
+            rcv_wup: entry.rcv_wup.unwrap_or_default(),
+        });
+        if let Some(window) = window
+            && !is_possible(window, entry.inq_seq)
+        {
+            return Err(wrong("its window contradicts its sequence numbers"));
+        }
+        Ok(Self {
+            state,
+            remote,
+            received_to: entry.inq_seq,
+            received,
+            sent_to: entry.outq_seq,
+            sent,
+            unsent,
+            agreed: entry.opt_mask,
+            scales,
+            segment_size: entry.mss_clamp,
+            timestamp: entry.timestamp,
+            window,
+        })
+    }
+
+    /// What it has in place of unsent bytes: where this side has finished, all
+    /// counts as sent, for the end comes behind it.
+    fn unsent(&self) -> &[u8] {
+        if self.state.has_finished() { &[] } else { &self.sent[self.sent.len() - self.unsent..] }
+    }
+
+    fn transmitted(&self) -> &[u8] {
+        &self.sent[..self.sent.len() - self.unsent().len()]
+    }
+
+    /// Sequence numbers without those that stand for the ends.
+    fn numbers(&self) -> (u32, u32) {
+        let received = self.received_to.wrapping_sub(self.state.is_finished().into());
+        let sent = self.sent_to.wrapping_sub(self.state.has_finished().into());
+        (received, sent)
+    }
+
+    /// Opens it on a new socket, which is under repair from then on. Whoever
+    /// is at the other end hears nothing.
+    pub(super) fn open(&self, socket: BorrowedFd<'_>, local: SocketAddr) -> Result<()> {
+        tcp::repair(socket, Repair::On).map_err(kernel("TCP_REPAIR"))?;
+        bind(socket, &local).map_err(Error::kernel("bind", local.to_string()))?;
+        let (received, sent) = self.numbers();
+        let syn = u32::from(self.state == TcpState::SynSent);
+        for (queue, behind, len) in
+            [(Queue::Receive, received, self.received.len()), (Queue::Send, sent, self.sent.len())]
+        {
+            let before = if queue == Queue::Send { syn } else { 0 };
+            let number = behind.wrapping_sub(len as u32).wrapping_sub(before);
+            tcp::select(socket, queue).map_err(kernel("TCP_REPAIR_QUEUE"))?;
+            tcp::set_sequence(socket, number).map_err(kernel("TCP_QUEUE_SEQ"))?;
+        }
+        tcp::select(socket, Queue::None).map_err(kernel("TCP_REPAIR_QUEUE"))?;
+        if self.state == TcpState::SynSent {
+            return Ok(());
+        }
+        let ends = || format!("{local} to {}", self.remote);
+        connect(socket, &self.remote).map_err(Error::kernel("connect", ends()))?;
+        self.agree(socket)
+    }
+
+    fn agree(&self, socket: BorrowedFd<'_>) -> Result<()> {
+        let has = |option| self.agreed & option != 0;
+        let (peer, own) = self.scales;
+        let agreed: Vec<_> = [
+            has(SACK).then_some(Agreed::Sack),
+            has(WSCALE).then_some(Agreed::WindowScale(peer, own)),
+            has(TIMESTAMPS).then_some(Agreed::Timestamps),
+            Some(Agreed::SegmentSize(self.segment_size)),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        tcp::agree(socket, &agreed).map_err(kernel("TCP_REPAIR_OPTIONS"))?;
+        if let Some(clock) = self.timestamp.filter(|_| has(TIMESTAMPS)) {
+            tcp::set_timestamp(socket, clock).map_err(kernel("TCP_TIMESTAMP"))?;
+        }
+        Ok(())
+    }
+
+    /// Fills its queues, which must have room.
+    pub(super) fn fill(&self, socket: BorrowedFd<'_>) -> Result<()> {
+        if self.state == TcpState::SynSent {
+            return Ok(());
+        }
+        for (queue, bytes) in
+            [(Queue::Receive, &self.received[..]), (Queue::Send, self.transmitted())]
+        {
+            tcp::select(socket, queue).map_err(kernel("TCP_REPAIR_QUEUE"))?;
+            send_all(socket, bytes)?;
+        }
+        tcp::select(socket, Queue::None).map_err(kernel("TCP_REPAIR_QUEUE"))?;
+        if let Some(mut window) = self.window {
+            if self.state.is_finished() {
+                window.rcv_wup = window.rcv_wup.wrapping_sub(1);
+                window.rcv_wnd = window.rcv_wnd.wrapping_add(1);
+            }
+            tcp::set_window(socket, window).map_err(kernel("TCP_REPAIR_WINDOW"))?;
+        }
+        Ok(())
+    }
+
+    /// Has it come to its state: its own end as one that was sent, and what the
+    /// peer has sent from here, in its name.
+    pub(super) fn finish(&self, socket: BorrowedFd<'_>, local: SocketAddr) -> Result<()> {
+        use TcpState as S;
+        let finish = || {
+            tcp::select(socket, Queue::Send).map_err(kernel("TCP_REPAIR_QUEUE"))?;
+            shutdown(socket, Shutdown::Write).map_err(kernel("shutdown"))?;
+            tcp::select(socket, Queue::None).map_err(kernel("TCP_REPAIR_QUEUE"))
+        };
+        let (received, sent) = self.numbers();
+        let window = self.window.map_or(0, |window| window.rcv_wnd);
+        let segment = Segment {
+            from: self.remote,
+            to: local,
+            sequence: received,
+            acknowledged: sent.wrapping_sub(self.sent.len() as u32),
+            window: u16::try_from(window).unwrap_or(u16::MAX),
+            finishes: false,
+        };
+        if matches!(self.state, S::FinWait1 | S::FinWait2 | S::Closing) {
+            finish()?;
+        }
+        if self.state.is_finished() {
+            segment::inject(Segment { finishes: true, ..segment })?;
+        }
+        if matches!(self.state, S::LastAck | S::Close) {
+            finish()?;
+        }
+        if self.state.is_acknowledged() {
+            let sequence = received.wrapping_add(self.state.is_finished().into());
+            let acknowledged = self.sent_to;
+            segment::inject(Segment { sequence, acknowledged, ..segment })?;
+        }
+        Ok(())
+    }
+
+    /// Sends what was to be sent and was not, or asks for the connection. The
+    /// socket stays under repair.
+    pub(super) fn go_on(&self, socket: BorrowedFd<'_>) -> Result<()> {
+        let asks = self.state == TcpState::SynSent;
+        if !asks && self.unsent().is_empty() {
+            return Ok(());
+        }
+        tcp::repair(socket, Repair::OffSilently).map_err(kernel("TCP_REPAIR"))?;
+        if asks {
+            let flags = rustix::fs::fcntl_getfl(socket).map_err(kernel("F_GETFL"))?;
+            let not_waiting = flags | rustix::fs::OFlags::NONBLOCK;
+            rustix::fs::fcntl_setfl(socket, not_waiting).map_err(kernel("F_SETFL"))?;
+            match connect(socket, &self.remote) {
+                Ok(()) | Err(Errno::INPROGRESS) => {}
+                Err(source) => {
+                    return Err(Error::kernel("connect", self.remote.to_string())(source));
+                }
+            }
+            rustix::fs::fcntl_setfl(socket, flags).map_err(kernel("F_SETFL"))?;
+        } else {
+            send_all(socket, self.unsent())?;
+        }
+        tcp::repair(socket, Repair::On).map_err(kernel("TCP_REPAIR"))
+    }
+}
+
+/// What the kernel asks of a window (`tcp_repair_set_window` in
+/// `net/ipv4/tcp.c`).
+fn is_possible(window: Window, received_to: u32) -> bool {
+    let after = |one: u32, other: u32| one.wrapping_sub(other).cast_signed() > 0;
+    window.max_window >= window.snd_wnd
+        && !after(window.snd_wl1, received_to.wrapping_add(window.rcv_wnd))
+        && !after(window.rcv_wup, received_to)
+}
+
+fn send_all(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<()> {
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    for piece in bytes.chunks(PIECE) {
+        let mut rest = piece;
+        while !rest.is_empty() {
+            let taken = send(socket.as_fd(), rest, flags).map_err(kernel("send"))?;
+            rest = &rest[taken..];
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,221 @@
+//! The open connections of a tree, held for a dump.
+//!
+//! Kernel object: the sockets, and a table of the packet filter.
+//!
+//! Before the first is read, no packet of any of them gets through any more:
+//! then they stand still as the tree does, and what peers send meanwhile they
+//! will send again. A socket is under repair only while it is read, for its
+//! program would notice; and another process stands ready to end that should
+//! this one die.
+//!
+//! If the tree is killed, the sockets outlive it here, are put under repair and
+//! closed: no peer hears of it. The lock of the network stays until a restore
+//! lifts it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use dormouse_kernel::clone::{Custodian, Duty, Ward};
+use dormouse_kernel::netfilter::{self, Ends, Lasts, LockTable};
+use dormouse_kernel::socket::SocketOption;
+use dormouse_kernel::tcp::{self, Repair};
+
+use super::connection::Connection;
+use super::listing::Listing;
+use super::options::{Kind, TCP};
+use crate::file::{CollectCx, FileId, NetworkLock, SocketFamily};
+use crate::{Error, Result};
+
+const REUSE: SocketOption = SocketOption::of_socket(libc::SO_REUSEADDR);
+
+/// A socket of a connection, and its `SO_REUSEADDR`.
+#[derive(Debug)]
+struct Held {
+    socket: OwnedFd,
+    reuse: bool,
+}
+
+/// The open connections of a tree, as long as they are held.
+#[derive(Debug, Default)]
+pub struct HeldConnections {
+    sockets: BTreeMap<FileId, Held>,
+    // In this order: the custodian ends what is left of repairs, and only then
+    // may packets pass again.
+    custodian: Option<Custodian>,
+    /// What holds up packets during the dump; it goes with this process.
+    table: Option<LockTable>,
+    /// What holds them up until the restore.
+    lasting: Option<LockTable>,
+    ends: BTreeSet<Ends>,
+    run: String,
+}
+
+/// The name of the table that stays until the restore. CRIU has room for no
+/// more of it.
+fn lasting_name(run: &str) -> String {
+    const LONGEST: usize = 26;
+    format!("CRIU-{run}").chars().take(LONGEST).collect()
+}
+
+/// Lets packets of connections pass again that were locked by the dump of this
+/// name.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn unlock_network(run: &str) -> Result<()> {
+    netfilter::remove(&lasting_name(run)).map(drop).map_err(Error::from)
+}
+
+/// A name that nobody has.
+fn fresh_name() -> Result<String> {
+    const UUID: &str = "/proc/sys/kernel/random/uuid";
+    let name = std::fs::read_to_string(UUID).map_err(Error::kernel_io("read", UUID))?;
+    Ok(name.trim_end().to_owned())
+}
+
+/// What a connection's state is not (`include/net/tcp_states.h`): of sockets
+/// that nobody has, closed, or listening.
+fn is_open(state: u8) -> bool {
+    const SYN_RECV: u8 = 3;
+    const TIME_WAIT: u8 = 6;
+    const CLOSE: u8 = 7;
+    const LISTEN: u8 = 10;
+    const NEW_SYN_RECV: u8 = 12;
+    ![SYN_RECV, TIME_WAIT, CLOSE, LISTEN, NEW_SYN_RECV].contains(&state)
+}
+
+impl HeldConnections {
+    /// Holds all that are open.
+    fn of_tree(cx: &CollectCx<'_>) -> Result<Self> {
+        let mut held = Self::default();
+        held.run = fresh_name()?;
+        for probe in cx.probes.values().filter(|probe| probe.has_description()) {
+            let family = match probe.socket_family() {
+                Some(SocketFamily::INET) => libc::AF_INET,
+                Some(SocketFamily::INET6) => libc::AF_INET6,
+                _ => continue,
+            };
+            let kind = Kind { family, kind: libc::SOCK_STREAM, protocol: TCP };
+            let listed = cx.part::<Listing>().of(kind, probe.stat.st_ino as u32)?;
+            let Some(listed) = listed.filter(|listed| is_open(listed.state)) else { continue };
+            let socket = probe.duplicate()?;
+            let reuse = REUSE.get(&socket).map_err(Error::kernel("SO_REUSEADDR", "a socket"))?;
+            let (local, remote) = (listed.local, listed.remote);
+            if !held.ends.contains(&Ends { local: remote, remote: local }) {
+                held.ends.insert(Ends { local, remote });
+            }
+            held.sockets.insert(probe.id, Held { socket, reuse: reuse != 0 });
+        }
+        if cx.options.network_lock == NetworkLock::Nftables {
+            let table = LockTable::make(&format!("dormouse-{}", held.run), Lasts::WithMaker)?;
+            table.lock(held.ends.iter().copied())?;
+            held.table = Some(table);
+        }
+        held.appoint()?;
+        Ok(held)
+    }
+
+    fn appoint(&mut self) -> Result<()> {
+        let failed = || Error::kernel("fork", "a custodian of connections");
+        let over = LockTable::removal_socket().map_err(failed())?;
+        let message = netfilter::removal(&lasting_name(&self.run));
+        let wards = self.sockets.values();
+        let wards = wards.map(|held| Ward { socket: held.socket.as_fd(), reuse: held.reuse });
+        let custodian = Custodian::appoint(&wards.collect::<Vec<_>>(), over.as_fd(), &message);
+        self.custodian = Some(custodian.map_err(failed())?);
+        Ok(())
+    }
+
+    /// Reads a connection.
+    fn read(
+        &self,
+        id: FileId,
+        read: impl FnOnce(BorrowedFd<'_>) -> Result<Option<Connection>>,
+    ) -> Result<Option<Connection>> {
+        let Some(Held { socket, reuse }) = self.sockets.get(&id) else { return Ok(None) };
+        let failed = || Error::kernel("TCP_REPAIR", "a TCP connection");
+        tcp::repair(socket, Repair::On).map_err(failed())?;
+        let connection = read(socket.as_fd());
+        tcp::repair(socket, Repair::OffSilently).map_err(failed())?;
+        REUSE.set(socket, i32::from(*reuse)).map_err(failed())?;
+        connection
+    }
+
+    /// The name that the inventory keeps, if there is anything to be unlocked
+    /// at the restore.
+    #[must_use]
+    pub fn run(&self) -> Option<&str> {
+        (!self.sockets.is_empty()).then_some(self.run.as_str())
+    }
+
+    /// Has the lock of the network outlast this process, if it comes to
+    /// [`Self::close`].
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn outlast(&mut self) -> Result<()> {
+        if self.table.is_none() {
+            return Ok(());
+        }
+        if let Some(custodian) = &mut self.custodian {
+            custodian.charge(Duty::EndRepairAndSend);
+        }
+        let table = LockTable::make(&lasting_name(&self.run), Lasts::UntilRemoved)?;
+        let lasting = self.lasting.insert(table);
+        Ok(lasting.lock(self.ends.iter().copied())?)
+    }
+
+    /// The tree is ending and there is no way back.
+    pub fn orphan(&mut self) {
+        if let Some(custodian) = &mut self.custodian {
+            custodian.charge(Duty::CloseSilently);
+        }
+    }
+
+    /// Closes the connections when nobody else has them any more; their peers
+    /// hear nothing. From now on nothing but [`unlock_network`] lets packets
+    /// pass.
+    pub fn close(mut self) {
+        for Held { socket, .. } in std::mem::take(&mut self.sockets).into_values() {
+            // Should it fail, the custodian does it again.
+            let _ = tcp::repair(&socket, Repair::On);
+        }
+        // It stays in charge of closing silently, for it has them too.
+        self.custodian = None;
+        self.lasting = None;
+    }
+}
+
+impl Drop for HeldConnections {
+    fn drop(&mut self) {
+        // Whatever was left undone is done by the custodian, and the table of
+        // the dump goes by itself.
+        self.sockets.clear();
+        self.custodian = None;
+        if let Some(lasting) = self.lasting.take() {
+            let _ = lasting.remove();
+        }
+    }
+}
+
+impl CollectCx<'_> {
+    /// Reads the connection of a socket, and before the first one holds all.
+    pub(super) fn read_connection(
+        &self,
+        id: FileId,
+        read: impl FnOnce(BorrowedFd<'_>) -> Result<Option<Connection>>,
+    ) -> Result<Option<Connection>> {
+        if self.part::<Option<HeldConnections>>().is_none() {
+            let held = HeldConnections::of_tree(self)?;
+            *self.part() = Some(held);
+        }
+        let held = self.part::<Option<HeldConnections>>();
+        held.as_ref().map_or(Ok(None), |held| held.read(id, read))
+    }
+
+    /// The connections that are held since they were read.
+    #[must_use]
+    pub fn take_connections(&self) -> HeldConnections {
+        self.part::<Option<HeldConnections>>().take().unwrap_or_default()
+    }
+}
