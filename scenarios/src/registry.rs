@@ -85,6 +85,8 @@ pub static ALL: &[&Scenario] = &[
     &crate::files::numbers::SCENARIO,
     &crate::files::o_path::SCENARIO,
     &crate::files::offsets_shared::SCENARIO,
+    &crate::files::pidfd::SCENARIO,
+    &crate::files::pidfd_dead::SCENARIO,
     &crate::files::regular::SCENARIO,
     &crate::files::renamed::SCENARIO,
     &crate::files::signalfd::SCENARIO,

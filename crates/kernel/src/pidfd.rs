@@ -136,6 +136,33 @@ impl PidFd {
     }
 }
 
+/// `struct pidfd_info` of `include/uapi/linux/pidfd.h`, as its first version.
+#[repr(C)]
+#[derive(Default)]
+struct Info {
+    mask: u64,
+    cgroup: u64,
+    ids: [u32; 11],
+    exit_code: u32,
+}
+
+const _: () = assert!(size_of::<Info>() == 64);
+
+/// `PIDFD_GET_INFO`.
+const GET_INFO: libc::Ioctl = 0xc040_ff0b;
+/// `PIDFD_INFO_EXIT`.
+const INFO_EXIT: u64 = 1 << 3;
+
+/// The wait status of the dead and reaped task behind a pidfd; `None` if the
+/// kernel has not kept it (Linux 6.15 and later do).
+#[must_use]
+pub fn exit_status(pidfd: BorrowedFd<'_>) -> Option<u32> {
+    let mut info = Info { mask: INFO_EXIT, ..Info::default() };
+    // SAFETY: the number says how long `info` is, and the kernel writes no more.
+    check(unsafe { libc::ioctl(pidfd.as_raw_fd(), GET_INFO, &raw mut info) }.into()).ok()?;
+    (info.mask & INFO_EXIT != 0).then_some(info.exit_code)
+}
+
 impl AsFd for PidFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

@@ -11,6 +11,8 @@ pub(crate) mod inotify_unread;
 pub(crate) mod numbers;
 pub(crate) mod o_path;
 pub(crate) mod offsets_shared;
+pub(crate) mod pidfd;
+pub(crate) mod pidfd_dead;
 pub(crate) mod regular;
 pub(crate) mod renamed;
 pub(crate) mod signalfd;

@@ -21,6 +21,6 @@ pub(crate) mod rights_cycle;
 pub(crate) mod rights_nested;
 pub(crate) mod rights_table;
 pub(crate) mod senders;
-mod talk;
+pub(crate) mod talk;
 pub(crate) mod urgent;
 pub(crate) mod waiting;

@@ -74,16 +74,16 @@ pub(super) fn names(socket: &OwnedFd) -> [Option<SocketAddrUnix>; 2] {
 
 /// What was received.
 #[derive(Debug, Default)]
-pub(super) struct Got {
-    pub(super) bytes: Vec<u8>,
-    pub(super) rights: Vec<OwnedFd>,
+pub(crate) struct Got {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) rights: Vec<OwnedFd>,
     /// Process, user and group of the sender.
-    pub(super) from: Option<(i32, u32, u32)>,
-    pub(super) address: Option<SocketAddrUnix>,
+    pub(crate) from: Option<(i32, u32, u32)>,
+    pub(crate) address: Option<SocketAddrUnix>,
 }
 
 /// Sends, and hands descriptors over.
-pub(super) fn send(socket: &OwnedFd, bytes: &[u8], rights: &[BorrowedFd<'_>]) {
+pub(crate) fn send(socket: &OwnedFd, bytes: &[u8], rights: &[BorrowedFd<'_>]) {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !rights.is_empty() {
@@ -94,7 +94,7 @@ pub(super) fn send(socket: &OwnedFd, bytes: &[u8], rights: &[BorrowedFd<'_>]) {
 }
 
 /// Receives at most `len` bytes, and all that comes with them.
-pub(super) fn receive(socket: &OwnedFd, len: usize, flags: RecvFlags) -> Result<Got, Errno> {
+pub(crate) fn receive(socket: &OwnedFd, len: usize, flags: RecvFlags) -> Result<Got, Errno> {
     let mut bytes = vec![0; len];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(16), ScmCredentials(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);

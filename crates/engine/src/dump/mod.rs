@@ -162,7 +162,11 @@ fn collect_files(
     census: &mut enumerate::Census,
 ) -> Result<(BTreeMap<FileId, File>, HeldConnections), Error> {
     const PHASE: Phase = Phase::Collect;
-    let pids = pids(frozen);
+    let tasks = |process: &freeze::Process| {
+        let threads = process.threads.iter().map(|task| task.tid());
+        threads.chain([process.pid]).collect::<Vec<_>>()
+    };
+    let pids: BTreeSet<HostPid> = frozen.processes.iter().flat_map(tasks).collect();
     let ns_pid =
         |pid: HostPid| pids.contains(&pid).then(|| NsPid::from_raw(pid.as_raw())).flatten();
     let shared = Shared(RefCell::new(&mut census.objects));

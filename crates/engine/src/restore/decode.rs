@@ -1,6 +1,6 @@
 //! Reads and judges all images, before the first process is created.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -203,6 +203,12 @@ pub(crate) fn decode(dir: &ImageDir, tcp: TcpConnections) -> Result<Checkpoint, 
         signal_items.map_err(|reason| contradiction(ImageName::Files, reason)).at(PHASE)?;
     if signal_items.iter().any(|item| !lives(item.adder)) {
         let reason = "an epoll watches signals of a process that is none";
+        return Err(contradiction(ImageName::Files, reason)).at(PHASE);
+    }
+    let tasks = processes.iter().flat_map(|it| it.node.threads.iter().chain([&it.node.pid]));
+    let tasks: BTreeSet<NsPid> = tasks.copied().collect();
+    if files.tasks().any(|task| !tasks.contains(&task)) {
+        let reason = "a pidfd is of a task that is not of the tree";
         return Err(contradiction(ImageName::Files, reason)).at(PHASE);
     }
     let mut objects = BTreeMap::new();

@@ -68,8 +68,7 @@ pub fn restore(
     let mut cx = CreateCx::new(&checkpoint.files, &dir, &stored)
         .with_outer_terminal(terminals::outer(options.shell_job))
         .with_inherited(std::mem::take(&mut options.inherit));
-    let created = cx.create_all().at(Phase::Create)?;
-    fill(&created, FillRank::Fresh)?;
+    let mut created = cx.create_all().at(Phase::Create)?;
 
     progress.phase(Phase::Spawn, None);
     let root = checkpoint.processes[0].node.pid;
@@ -83,6 +82,9 @@ pub fn restore(
     let terminals = Terminals::new(&checkpoint, &created);
     spawn(&mut world, root, &plan, (&mut memory, &mut cx), &terminals)?;
     let forking = forking.elapsed();
+    cx.create_living(&mut created).at(Phase::Create)?;
+    fill(&created, FillRank::Fresh)?;
+    let terminals = Terminals::new(&checkpoint, &created);
 
     let pages = memory.pages();
     progress.phase(Phase::Memory, Some(pages.written * dormouse_kernel::PAGE_SIZE));

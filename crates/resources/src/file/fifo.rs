@@ -37,7 +37,7 @@ use super::sink::SinkPart;
 use super::source::SourcePart;
 use super::{
     CollectCx, CreateCx, Created, FileId, FileKind, FillCx, FillRank, FsMagic, ImageSink,
-    ImageSource, Inode, InodeId, Probe, Status,
+    ImageSource, Inode, InodeId, Probe, Stage, Status,
 };
 use crate::corrupt::corrupt;
 use crate::{Error, Result};
@@ -318,6 +318,10 @@ impl FileKind for Fifo {
 
     fn status(&self) -> &Status {
         &self.end.status
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::Early
     }
 
     fn create(&self, id: FileId, cx: &mut CreateCx<'_>) -> Result<OwnedFd> {

@@ -12,7 +12,7 @@ use dormouse_kernel::{HostPid, NsPid};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::{Connections, Control, File, FileId, FillRank, SignalItem, Terminal};
+use super::{Connections, Control, File, FileId, FillRank, SignalItem, Stage, Terminal};
 use crate::{Error, Result};
 
 /// The number of a file that is known to exist: decoding hands it out and
@@ -92,6 +92,14 @@ impl Files {
         Ok(items)
     }
 
+    /// The tasks that files stand for, and which must be of the tree.
+    pub fn tasks(&self) -> impl Iterator<Item = NsPid> {
+        self.files.values().filter_map(|file| match file {
+            File::Pidfd(pidfd) => pidfd.task(),
+            _ => None,
+        })
+    }
+
     /// Those that are open file descriptions, and not just inodes that are
     /// mapped or executed.
     pub fn descriptions(&self) -> impl Iterator<Item = (FileId, &File)> {
@@ -158,7 +166,7 @@ pub trait LoadShared {
 /// are let go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Milestone {
-    /// All open file descriptions exist.
+    /// All open file descriptions exist that are not about a process.
     Created,
     /// Everything that is mapped is mapped, with its contents.
     Mapped,
@@ -267,26 +275,44 @@ impl<'a> CreateCx<'a> {
         self.open_for_mapping(file, OFlags::PATH)
     }
 
-    /// Creates every open file description, each once, in the order of their
-    /// numbers. The ends of a pipe that nobody has are closed at the end.
+    /// Creates every open file description that needs no process of the tree,
+    /// each once, in the order of their numbers. The ends of a pipe that nobody
+    /// has are closed at the end.
     ///
     /// # Errors
     /// The first that cannot be created.
     pub fn create_all(&mut self) -> Result<CreatedFiles<'a>> {
-        let (mut created, mut given) = (BTreeMap::new(), BTreeSet::new());
+        let (created, given) = (BTreeMap::new(), BTreeSet::new());
+        let mut files = CreatedFiles { files: self.files, created, given };
+        self.create_stage(Stage::Early, &mut files)?;
+        self.reached(Milestone::Created)?;
+        Ok(files)
+    }
+
+    /// Creates the others, when all processes and threads live.
+    ///
+    /// # Errors
+    /// The first that cannot be created.
+    pub fn create_living(&mut self, files: &mut CreatedFiles<'a>) -> Result<()> {
+        self.create_stage(Stage::Living, files)
+    }
+
+    fn create_stage(&mut self, stage: Stage, files: &mut CreatedFiles<'a>) -> Result<()> {
         for (id, file) in self.files.descriptions() {
+            if file.stage() != stage {
+                continue;
+            }
             let key = if self.inherited.is_empty() { None } else { file.inherit_key() };
             let made = match key.and_then(|key| self.inherited(&key)) {
                 Some(inherited) => {
-                    given.insert(id);
+                    files.given.insert(id);
                     file.take_over(id, inherited)?
                 }
                 None => file.create(id, self)?,
             };
-            created.insert(id, made);
+            files.created.insert(id, made);
         }
-        self.reached(Milestone::Created)?;
-        Ok(CreatedFiles { files: self.files, created, given })
+        Ok(())
     }
 
     /// Closes what was kept for mappings, and seals what is to be sealed.

@@ -38,7 +38,7 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec, ioctl_fionread, read};
 
 use super::{
     CollectCx, CreateCx, Created, FileId, FileKind, FileRef, FillCx, FillRank, ImageSink,
-    ImageSource, Inode, Probe, Status, Use,
+    ImageSource, Inode, Probe, Stage, Status, Use,
 };
 use crate::corrupt::corrupt;
 use crate::error::Change;
@@ -413,6 +413,10 @@ impl FileKind for Inotify {
 
     fn status(&self) -> &Status {
         &self.status
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::Early
     }
 
     fn create(&self, _: FileId, _: &mut CreateCx<'_>) -> Result<OwnedFd> {

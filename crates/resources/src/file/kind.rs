@@ -31,6 +31,16 @@ impl FillRank {
     pub const ALL: [Self; 4] = [Self::Fresh, Self::Contents, Self::Watches, Self::Arm];
 }
 
+/// When a file can be created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Before there is any process.
+    Early,
+    /// When all processes and threads of the tree live, but for those whose
+    /// end comes last: the file is about one of them.
+    Living,
+}
+
 /// A file of one kind that was created.
 #[derive(Debug)]
 pub struct Created<'a, K> {
@@ -80,6 +90,9 @@ pub trait FileKind: Sized + Debug {
 
     /// What every open file description has, whatever its kind.
     fn status(&self) -> &Status;
+
+    /// When [`create`](Self::create) can do its work.
+    fn stage(&self) -> Stage;
 
     /// Creates the open file description, with its status flags and offset.
     /// It cannot see other files.

@@ -16,7 +16,9 @@
 //!    [`ImageSource::file_ref`] for whatever else refers to a file; then
 //!    [`ImageSource::finish`] gives all [`Files`], judged: nothing that comes
 //!    later looks at an image again, and no reference leads nowhere.
-//! 2. [`CreateCx::create_all`] creates every open file description, once.
+//! 2. [`CreateCx::create_all`] creates every open file description, once, but
+//!    for those that are about processes: [`CreateCx::create_living`] makes
+//!    them when those live.
 //!    [`CreateCx::open_for_mapping`] and [`CreateCx::open_path`] are for
 //!    mappings and directories, before or after.
 //! 3. When they are in all fd tables, [`CreatedFiles::fill`], rank by rank.
@@ -41,6 +43,7 @@ mod mounts;
 mod netlink;
 mod packet;
 mod path;
+mod pidfd;
 mod pipe;
 mod pipe_contents;
 mod probe;
@@ -67,7 +70,7 @@ pub use id::{FdTableId, FileId, InodeId};
 pub use index::{FileIndex, Identity, Place, compare};
 pub use inet::InsideError;
 pub use inet::{Connections, HeldConnections, unlock_network};
-pub use kind::{Created, FileKind, FillRank, Inode};
+pub use kind::{Created, FileKind, FillRank, Inode, Stage};
 pub use locks::{Lock, Locks};
 pub use mounts::Mounts;
 pub use probe::{FsMagic, Holder, Origin, Probe, SocketFamily};

@@ -32,7 +32,7 @@ use super::interfaces;
 use super::socket_options::SocketOptions;
 use super::{
     CollectCx, CreateCx, Created, FileId, FileKind, FillCx, FillRank, ImageSink, ImageSource,
-    Inode, Probe, SocketFamily, Status,
+    Inode, Probe, SocketFamily, Stage, Status,
 };
 use crate::corrupt::corrupt;
 use crate::{Error, Result};
@@ -362,6 +362,10 @@ impl FileKind for Packet {
 
     fn status(&self) -> &Status {
         &self.status
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::Early
     }
 
     fn create(&self, _: FileId, _: &mut CreateCx<'_>) -> Result<OwnedFd> {

@@ -23,7 +23,7 @@ use super::inherit::key_of_path;
 use super::location::Location;
 use super::{
     CollectCx, CreateCx, Created, FileId, FileKind, FillCx, FillRank, FsMagic, ImageSink,
-    ImageSource, Inode, Probe, Status,
+    ImageSource, Inode, Probe, Stage, Status,
 };
 use crate::{Error, Result};
 
@@ -108,6 +108,10 @@ impl FileKind for PathFile {
 
     fn status(&self) -> &Status {
         &self.status
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::Early
     }
 
     fn create(&self, id: FileId, cx: &mut CreateCx<'_>) -> Result<OwnedFd> {

@@ -35,7 +35,7 @@ use super::sink::SinkPart;
 use super::source::SourcePart;
 use super::{
     CollectCx, CreateCx, Created, FileId, FileKind, FillCx, FillRank, FsMagic, ImageSink,
-    ImageSource, Inode, InodeId, Probe, Status,
+    ImageSource, Inode, InodeId, Probe, Stage, Status,
 };
 use crate::corrupt::corrupt;
 use crate::{Error, Result};
@@ -248,6 +248,10 @@ impl FileKind for Pipe {
 
     fn status(&self) -> &Status {
         &self.status
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::Early
     }
 
     fn create(&self, _: FileId, cx: &mut CreateCx<'_>) -> Result<OwnedFd> {

@@ -74,9 +74,9 @@ refusals! {
     /// `fanotify(7)`.
     Fanotify: "a fanotify", "fanotify marks are not saved yet",
         "checkpoint the program while it has none open";
-    /// `pidfd_open(2)`.
-    Pidfd: "a pidfd", "pidfds are not saved yet",
-        "checkpoint the program while it has none open";
+    /// `pidfd_open(2)`, opened again by its link.
+    Pidfd: "a pidfd opened with O_PATH", "the kernel gives no way to open one again",
+        "have the program duplicate the descriptor instead (dup)";
     /// An open file of `/proc/PID/ns`.
     Namespace: "a namespace", "open namespaces are not saved yet",
         "checkpoint the program while it has none open";

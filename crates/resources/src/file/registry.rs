@@ -7,7 +7,7 @@ use dormouse_image::proto::files::{FdType, FileEntry};
 use super::refusal::{self, Refusal};
 use super::{
     CollectCx, CreateCx, Created, FileId, FileKind, FillCx, FillRank, ImageSink, ImageSource,
-    Inode, Probe, Status,
+    Inode, Probe, Stage, Status,
 };
 use crate::Result;
 
@@ -96,6 +96,10 @@ macro_rules! registry {
                 match self { $( Self::$kind(file) => file.status(), )* }
             }
 
+            pub(super) fn stage(&self) -> Stage {
+                match self { $( Self::$kind(file) => file.stage(), )* }
+            }
+
             pub(super) fn create(&self, id: FileId, cx: &mut CreateCx<'_>) -> Result<OwnedFd> {
                 match self { $( Self::$kind(file) => file.create(id, cx), )* }
             }
@@ -145,6 +149,8 @@ registry! {
         Inet(super::inet::Inet),
         /// An epoll.
         Epoll(super::epoll::Epoll),
+        /// A pidfd.
+        Pidfd(super::pidfd::Pidfd),
         /// A terminal.
         Terminal(super::tty::Terminal),
         /// A netlink socket.
@@ -161,7 +167,6 @@ registry! {
         Tun => Tun,
         Ext => External,
         BpfMap => Bpf,
-        PidFd => Pidfd,
     }
 }
 

@@ -21,7 +21,7 @@ use dormouse_kernel::signalfd::signalfd;
 
 use super::{
     CollectCx, CreateCx, Created, FileId, FileKind, FillCx, FillRank, ImageSink, ImageSource,
-    Inode, Probe, Status,
+    Inode, Probe, Stage, Status,
 };
 use crate::corrupt::corrupt;
 use crate::{Error, Result};
@@ -92,6 +92,10 @@ impl FileKind for Signalfd {
 
     fn status(&self) -> &Status {
         &self.status
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::Early
     }
 
     fn create(&self, _: FileId, _: &mut CreateCx<'_>) -> Result<OwnedFd> {

@@ -71,6 +71,19 @@ impl StandIn {
         Ok(bare.run(batch)?)
     }
 
+    /// Its pid.
+    pub(crate) fn pid(&self) -> HostPid {
+        self.pid
+    }
+
+    /// Has it end so.
+    pub(crate) fn end(mut self, ending: Ending) -> Result<()> {
+        match self.bare.take() {
+            Some(bare) => Ok(bare.end(ending)?),
+            None => Err(dormouse_puppet::Error::Died(self.pid).into()),
+        }
+    }
+
     /// Brings descriptors here that it made.
     pub(crate) fn fetch(&self, fds: impl IntoIterator<Item = u32>) -> Result<Vec<OwnedFd>> {
         let pidfd = PidFd::open(self.pid)?;

@@ -69,7 +69,12 @@ impl Status {
 
     /// Reads it.
     pub(crate) fn collect(cx: &CollectCx<'_>, probe: &Probe) -> Result<Self> {
-        let flags = probe.flags();
+        Self::collect_without(cx, probe, OFlags::empty())
+    }
+
+    /// The same for a kind that has a meaning of its own for some flags.
+    pub(crate) fn collect_without(cx: &CollectCx<'_>, probe: &Probe, own: OFlags) -> Result<Self> {
+        let flags = probe.flags() - own;
         if !KEPT.contains(flags) {
             return Err(Error::Unsupported {
                 object: "an open file",

@@ -30,7 +30,7 @@ use rustix::time::{
 
 use super::{
     CollectCx, CreateCx, Created, FileId, FileKind, FillCx, FillRank, ImageSink, ImageSource,
-    Inode, Probe, Status,
+    Inode, Probe, Stage, Status,
 };
 use crate::corrupt::corrupt;
 use crate::{Error, Result};
@@ -258,6 +258,10 @@ impl FileKind for Timerfd {
 
     fn status(&self) -> &Status {
         &self.status
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::Early
     }
 
     fn create(&self, _: FileId, _: &mut CreateCx<'_>) -> Result<OwnedFd> {

@@ -199,7 +199,8 @@ impl Images {
         let files = source.finish()?;
         assert_eq!(images.unread().unwrap(), Vec::<std::ffi::OsString>::new());
         let mut cx = CreateCx::new(&files, &images, shared).with_inherited(given);
-        let created = cx.create_all()?;
+        let mut created = cx.create_all()?;
+        cx.create_living(&mut created)?;
         let opened = inodes.into_iter().map(|(file, flags)| cx.open_for_mapping(file, flags));
         let inodes = opened.collect::<Result<Vec<_>>>()?;
         cx.finish()?;

@@ -45,6 +45,7 @@ pub(crate) const ABSENT: &[Refusal] = &[
     Refusal::Pppox,
     Refusal::Transport,
     Refusal::Fanotify,
+    Refusal::Pidfd,
     Refusal::MessageQueue,
     Refusal::IoUring,
     Refusal::Userfaultfd,
@@ -155,7 +156,7 @@ pub(crate) fn zoo() -> Zoo {
             Claimed(FdType::Inotify),
         ),
         ("a socket's place", again(&place, OFlags::PATH), Refused(Refusal::Socket)),
-        ("a pidfd", pidfd_open(getpid(), PidfdFlags::empty()).unwrap(), Refused(Refusal::Pidfd)),
+        ("a pidfd", pidfd_open(getpid(), PidfdFlags::empty()).unwrap(), Claimed(FdType::PidFd)),
         ("a namespace", opened("/proc/self/ns/mnt", OFlags::RDONLY), Refused(Refusal::Namespace)),
     ];
     if let Ok(fuse) = open("/dev/fuse", OFlags::RDWR, Mode::empty()) {

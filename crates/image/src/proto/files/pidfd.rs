@@ -19,4 +19,7 @@ pub struct PidfdEntry {
     /// Who gets the signal when I/O is possible.
     #[prost(message, required, tag = "5")]
     pub fown: FownEntry,
+    /// Dormouse's own: the wait status of a dead process, if the kernel still tells it.
+    #[prost(uint32, optional, tag = "1000")]
+    pub status: Option<u32>,
 }

@@ -46,7 +46,7 @@ use rustix::event::epoll;
 
 use super::{
     CollectCx, CreateCx, Created, FileId, FileKind, FileRef, FillCx, FillRank, ImageSink,
-    ImageSource, Inode, Probe, Status, Use,
+    ImageSource, Inode, Probe, Stage, Status, Use,
 };
 use crate::corrupt::corrupt;
 use crate::{Error, Result};
@@ -212,6 +212,10 @@ impl FileKind for Epoll {
 
     fn status(&self) -> &Status {
         &self.status
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::Early
     }
 
     fn create(&self, _: FileId, _: &mut CreateCx<'_>) -> Result<OwnedFd> {

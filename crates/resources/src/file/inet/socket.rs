@@ -29,7 +29,7 @@ use crate::file::sk_queues::{self, QueueSink, QueueSource};
 use crate::file::socket_options::SocketOptions;
 use crate::file::{
     CollectCx, CreateCx, Created, FileId, FileKind, FillCx, FillRank, ImageSink, ImageSource,
-    Inode, Probe, SocketFamily, Status,
+    Inode, Probe, SocketFamily, Stage, Status,
 };
 use crate::{Error, Result};
 
@@ -527,6 +527,10 @@ impl FileKind for Inet {
 
     fn status(&self) -> &Status {
         &self.status
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::Early
     }
 
     fn create(&self, _: FileId, _: &mut CreateCx<'_>) -> Result<OwnedFd> {

@@ -34,7 +34,7 @@ use crate::file::sink::SinkPart;
 use crate::file::source::SourcePart;
 use crate::file::{
     CollectCx, CreateCx, Created, File, FileId, FileKind, FillCx, FillRank, FsMagic, ImageSink,
-    ImageSource, Inode, InodeId, Probe, Status,
+    ImageSource, Inode, InodeId, Probe, Stage, Status,
 };
 use crate::{Error, Result};
 use attributes::Attributes;
@@ -258,6 +258,10 @@ impl FileKind for Memfd {
 
     fn status(&self) -> &Status {
         &self.status
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::Early
     }
 
     fn create(&self, _: FileId, cx: &mut CreateCx<'_>) -> Result<OwnedFd> {

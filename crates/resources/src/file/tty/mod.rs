@@ -47,7 +47,7 @@ use rustix::fs::FileType;
 use super::location::Location;
 use super::{
     CollectCx, CreateCx, Created, FileId, FileKind, FillCx, FillRank, ImageSink, ImageSource,
-    Inode, Probe, Status,
+    Inode, Probe, Stage, Status,
 };
 use crate::Result;
 use crate::corrupt::corrupt;
@@ -176,6 +176,10 @@ impl FileKind for Terminal {
 
     fn status(&self) -> &Status {
         &self.status
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::Early
     }
 
     fn create(&self, _: FileId, cx: &mut CreateCx<'_>) -> Result<OwnedFd> {

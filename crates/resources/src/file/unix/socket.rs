@@ -30,7 +30,7 @@ use crate::file::source::SourcePart;
 use crate::file::stand_in::Identity;
 use crate::file::{
     CollectCx, CreateCx, Created, FileId, FileKind, FillCx, FillRank, Holder, ImageSink,
-    ImageSource, Inode, Probe, SocketFamily, Status, UnixPeers, Use,
+    ImageSource, Inode, Probe, SocketFamily, Stage, Status, UnixPeers, Use,
 };
 use crate::{Error, Result};
 
@@ -573,6 +573,10 @@ impl FileKind for Unix {
 
     fn status(&self) -> &Status {
         &self.status
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::Early
     }
 
     fn create(&self, id: FileId, _: &mut CreateCx<'_>) -> Result<OwnedFd> {
