@@ -20,6 +20,7 @@ pub mod failure;
 pub mod interop;
 pub mod pen;
 pub mod program;
+pub mod server;
 pub mod snapshot;
 pub mod subject;
 pub mod suite;

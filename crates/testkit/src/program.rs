@@ -69,8 +69,8 @@ pub fn main(scenario: &Path, programs: &[Program], lacks: Lacks<'_>) -> ExitCode
 struct Ended;
 
 /// A run of a program under way.
-struct Running {
-    root: i32,
+pub(crate) struct Running {
+    pub(crate) root: i32,
     dir: PathBuf,
     began: Instant,
     /// What it was held up for.
@@ -78,20 +78,21 @@ struct Running {
 }
 
 impl Program {
-    fn missing(&self) -> Option<String> {
-        let missing = self.tools.iter().find(|t| !Path::new("/usr/bin").join(t).exists());
+    pub(crate) fn missing(&self) -> Option<String> {
+        let there =
+            |tool: &str| ["/usr/bin", "/usr/sbin"].iter().any(|d| Path::new(d).join(tool).exists());
+        let missing = self.tools.iter().find(|tool| !there(tool));
         missing.map(|tool| format!("{tool} is not installed"))
     }
 
     fn run(&self, scenario: &Path, checkpointer: &Checkpointer, dir: &Path) -> Result<(), Failure> {
-        let mut undisturbed = self.start(scenario, &dir.join("undisturbed"))?;
+        let mut undisturbed = self.start(scenario, &dir.join("undisturbed"), &[])?;
         let expected = undisturbed.finish()?;
         let whole = undisturbed.began.elapsed();
         eprintln!("{}: {} bytes of result after {whole:?}, undisturbed", self.name, expected.len());
 
-        let freezes =
-            env::var("DORMOUSE_FREEZES").ok().and_then(|n| n.parse().ok()).unwrap_or(FREEZES);
-        let mut running = self.start(scenario, &dir.join("frozen"))?;
+        let freezes = freezes();
+        let mut running = self.start(scenario, &dir.join("frozen"), &[])?;
         for number in 1..=freezes {
             let moment = whole * number / (freezes + 1);
             match running.live_until(moment) {
@@ -103,7 +104,7 @@ impl Program {
                 }
             }
             let images = dir.join(format!("images-{number}"));
-            match running.freeze(checkpointer, &images, self.options) {
+            match running.freeze(checkpointer, &images, self.options, &[]) {
                 // It has come to its end between being looked at and being frozen.
                 Err(Failure::Command { .. }) if number > 1 && running.is_over() => break,
                 frozen => frozen?,
@@ -122,33 +123,25 @@ impl Program {
         Ok(())
     }
 
-    /// Prepares a directory and starts the program in it.
-    fn start(&self, scenario: &Path, dir: &Path) -> Result<Running, Failure> {
+    /// Prepares a directory and starts the program in it, with these variables in its environment.
+    pub(crate) fn start(
+        &self,
+        scenario: &Path,
+        dir: &Path,
+        env: &[(&str, &str)],
+    ) -> Result<Running, Failure> {
         fs::create_dir(dir).map_err(io_failure("create", dir))?;
         for (name, text) in self.files {
             let path = dir.join(name);
             fs::write(&path, text).map_err(io_failure("write", path))?;
         }
-        let shell = |mut command: Command, script: &str| -> Result<Command, Failure> {
-            let file = |name: &str| {
-                let path = dir.join(name);
-                File::options()
-                    .append(true)
-                    .create(true)
-                    .open(&path)
-                    .map_err(io_failure("create", path))
-            };
-            command
-                .args(["-c", script])
-                .env_clear()
-                .env("EXAMPLES", scenario.with_file_name("examples"))
-                .envs([("PATH", "/usr/bin:/bin"), ("HOME", "/nonexistent"), ("LANG", "C.UTF-8")])
-                .current_dir(dir)
-                .stdin(Stdio::null())
-                .stdout(file("out")?)
-                .stderr(file("err")?);
-            Ok(command)
-        };
+        let examples = scenario.with_file_name("examples");
+        let env: Vec<_> = [("EXAMPLES", examples.to_str().expect("cargo's paths are text"))]
+            .iter()
+            .chain(env)
+            .copied()
+            .collect();
+        let shell = |command, script| shell(command, script, dir, &env, ["out", "err"]);
         let prepared = shell(Command::new("bash"), self.prepare)?.status();
         let prepared = prepared.map_err(io_failure("run", "bash"))?;
         if !prepared.success() {
@@ -161,6 +154,37 @@ impl Program {
         let root = child.id() as i32;
         Ok(Running { root, dir: dir.to_owned(), began: Instant::now(), held: Duration::ZERO })
     }
+}
+
+/// Has a shell run a script in a directory, and write to two files there.
+pub(crate) fn shell(
+    mut command: Command,
+    script: &str,
+    dir: &Path,
+    env: &[(&str, &str)],
+    [out, err]: [&str; 2],
+) -> Result<Command, Failure> {
+    let file = |name: &str| {
+        let path = dir.join(name);
+        let file = File::options().append(true).create(true).open(&path);
+        file.map_err(io_failure("create", path))
+    };
+    command
+        .args(["-c", script])
+        .env_clear()
+        .envs([("PATH", "/usr/bin:/bin:/usr/sbin:/sbin"), ("HOME", "/nonexistent")])
+        .env("LANG", "C.UTF-8")
+        .envs(env.iter().copied())
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .stdout(file(out)?)
+        .stderr(file(err)?);
+    Ok(command)
+}
+
+/// How often a program is frozen.
+pub(crate) fn freezes() -> u32 {
+    env::var("DORMOUSE_FREEZES").ok().and_then(|n| n.parse().ok()).unwrap_or(FREEZES)
 }
 
 impl Running {
@@ -176,23 +200,25 @@ impl Running {
     }
 
     /// Has the root ended? It is not waited for yet.
-    fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.root)).unwrap_or_default();
         stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
     }
 
-    fn freeze(
+    /// Freezes it to `images`, and brings it back. Only `others` are there in between.
+    pub(crate) fn freeze(
         &mut self,
         checkpointer: &Checkpointer,
         images: &Path,
         options: &[&str],
+        others: &[i32],
     ) -> Result<(), Failure> {
         fs::create_dir(images).map_err(io_failure("create", images))?;
         let logs = images.with_file_name("logs");
         fs::create_dir_all(&logs).map_err(io_failure("create", &logs))?;
         let began = Instant::now();
         checkpointer.dump(self.root, images, &logs, options).succeed()?;
-        none_left("after dump", &[])?;
+        none_left("after dump", others)?;
         let pidfile = images.join("pidfile");
         checkpointer.restore(images, &pidfile, &logs, options).succeed()?;
         self.held += began.elapsed();

@@ -1,0 +1,174 @@
+//! Real servers with clients that check every answer, frozen and brought back ten times in a row
+//! under load: no answer is lost or wrong, no connection breaks. See `dormouse_testkit::server`.
+//!
+//! `DORMOUSE_FREEZES=3` freezes each three times instead.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use dormouse_testkit::program::Program;
+use dormouse_testkit::server::{self, Server};
+
+mod lacks;
+
+const CLIENTS: (&str, &str) = ("clients.py", include_str!("servers/clients.py"));
+
+/// A server with nothing special about it.
+const PLAIN: Program = Program {
+    name: "",
+    tools: &["bash", "python3"],
+    needs: &["tcp"],
+    options: &["--tcp-established"],
+    files: &[CLIENTS],
+    prepare: "",
+    script: "",
+};
+
+const SERVERS: &[Server] = &[
+    // One event loop, threads in the background; pipelines, large values, publish and subscribe.
+    Server {
+        server: Program {
+            name: "redis",
+            tools: &["redis-server", "python3"],
+            script: "exec redis-server --port $PORT --bind 127.0.0.1 --save '' --appendonly no \
+                --daemonize no",
+            ..PLAIN
+        },
+        clients: "python3 clients.py redis 12",
+    },
+    // A master and two workers that share the listening socket, with kept connections.
+    Server {
+        server: Program {
+            name: "nginx",
+            tools: &["nginx", "python3"],
+            prepare: r#"
+                seq 1 4000 > index.html
+                mkdir tmp
+                cat > nginx.conf << END
+daemon off;
+user root;
+worker_processes 2;
+pid nginx.pid;
+error_log stderr;
+events { worker_connections 256; }
+http {
+    access_log access.log;
+    client_body_temp_path tmp; proxy_temp_path tmp; fastcgi_temp_path tmp;
+    uwsgi_temp_path tmp; scgi_temp_path tmp;
+    keepalive_requests 1000000;
+    sendfile on;
+    server { listen 127.0.0.1:$PORT; root $PWD; }
+}
+END
+            "#,
+            script: "exec nginx -p $PWD -c nginx.conf -e stderr",
+            ..PLAIN
+        },
+        clients: "python3 clients.py http_file 16",
+    },
+    // Threads with an event loop each, which hand connections over by eventfds or pipes.
+    Server {
+        server: Program {
+            name: "memcached",
+            tools: &["memcached", "python3"],
+            script: "exec memcached -u root -l 127.0.0.1 -p $PORT -U 0 -t 4",
+            ..PLAIN
+        },
+        clients: "python3 clients.py memcached 16",
+    },
+    // A process for each connection and some beside; shared memory, semaphores, signals, locks.
+    Server {
+        server: Program {
+            name: "postgres",
+            tools: &["psql", "setpriv", "python3"],
+            options: &["--tcp-established", "--file-locks"],
+            prepare: r#"
+                chown nobody .
+                bin=$(ls -d /usr/lib/postgresql/*/bin | tail -1)
+                setpriv --reuid nobody --clear-groups $bin/initdb -D data -A trust -U postgres \
+                    --no-sync --no-locale -E UTF8
+            "#,
+            script: r#"
+                bin=$(ls -d /usr/lib/postgresql/*/bin | tail -1)
+                exec setpriv --reuid nobody --clear-groups $bin/postgres -D data -p $PORT \
+                    -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off
+            "#,
+            ..PLAIN
+        },
+        clients: "python3 clients.py postgres 6",
+    },
+    // libuv.
+    Server {
+        server: Program {
+            name: "node",
+            tools: &["node", "python3"],
+            files: &[
+                CLIENTS,
+                (
+                    "server.js",
+                    r#"
+const counts = new Map();
+const server = require('http').createServer((request, response) => {
+    const count = (counts.get(request.url) ?? 0) + 1;
+    counts.set(request.url, count);
+    const body = String(count).repeat(50);
+    response.writeHead(200, { 'Content-Length': body.length });
+    response.end(body);
+});
+server.listen(Number(process.env.PORT), '127.0.0.1');
+process.on('SIGTERM', () => process.exit(0));
+"#,
+                ),
+            ],
+            script: "exec node server.js",
+            ..PLAIN
+        },
+        clients: "python3 clients.py http_count 16",
+    },
+    // A thread for each processor, and goroutines that wait for an epoll of all; listens by MPTCP.
+    Server {
+        server: Program {
+            name: "go",
+            tools: &["go", "python3"],
+            files: &[
+                CLIENTS,
+                (
+                    "server.go",
+                    r#"
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+)
+
+func main() {
+	var lock sync.Mutex
+	counts := map[string]int{}
+	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		lock.Lock()
+		counts[r.URL.Path]++
+		count := counts[r.URL.Path]
+		lock.Unlock()
+		fmt.Fprint(w, strings.Repeat(fmt.Sprint(count), 50))
+	})
+	fmt.Fprintln(os.Stderr, http.ListenAndServe("127.0.0.1:"+os.Getenv("PORT"), nil))
+}
+"#,
+                ),
+            ],
+            prepare: "GOCACHE=$PWD/.cache GO111MODULE=off go build -o server server.go",
+            script: "exec ./server",
+            ..PLAIN
+        },
+        clients: "python3 clients.py http_count 16",
+    },
+];
+
+fn main() -> ExitCode {
+    let scenario = Path::new(env!("CARGO_BIN_EXE_dormouse-scenario"));
+    server::main(scenario, SERVERS, lacks::LACKS)
+}
