@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
@@ -20,7 +21,10 @@ use super::{PROGRAM, size_of};
 use crate::failure::Failure;
 
 /// How long the program may take for a step before the demo gives up.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The option to freeze connections with.
+const TCP_ESTABLISHED: &str = "--tcp-established";
 
 /// Why the demo did not show what it is to show.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +54,7 @@ pub(crate) enum DemoError {
     /// The program is there after the dump.
     #[error("the program is still there after it was dumped")]
     StillThere,
-    /// The program wrote something else than it would have.
+    /// An answer was another than it would have been.
     #[error("the program did not go on as it would have")]
     Changed,
     /// The program ended badly.
@@ -110,7 +114,7 @@ impl Stage {
     pub(super) fn start(&mut self) -> Result<(), Failure> {
         let create = |name| File::create(self.path(name)).map_err(failed("make a file"));
         let child = Command::new(env::current_exe().map_err(failed("find this program"))?)
-            .args([PROGRAM, "root"])
+            .args([PROGRAM, "server"])
             .current_dir(self.directory.path())
             .stdin(Stdio::null())
             .stdout(create("output")?)
@@ -125,15 +129,31 @@ impl Stage {
         self.root.expect("the program was started")
     }
 
-    /// The processes of the program, its root first, when all are there.
+    /// Where the server listens, when it does.
+    pub(super) fn address(&self) -> Result<SocketAddr, Failure> {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            let output = fs::read_to_string(self.path("output"));
+            let output = output.map_err(failed("read what the program wrote"))?;
+            if let Some((address, _)) = output.split_once('\n') {
+                return address.parse().map_err(|_| DemoError::Early.into());
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Err(DemoError::Stuck.into())
+    }
+
+    /// The processes of the program, its root first. It listens, so all are there.
     pub(super) fn pids(&self) -> Result<Vec<u32>, Failure> {
         let root = self.root().as_raw_nonzero().get().cast_unsigned();
-        // It has written much: so all of its workers work.
-        self.wait_for_lines(10)?;
-        let children = fs::read_to_string(format!("/proc/{root}/task/{root}/children"))
+        let children = fs::read_dir(format!("/proc/{root}/task"))
+            .and_then(|tasks| {
+                tasks.map(|task| fs::read_to_string(task?.path().join("children"))).collect()
+            })
             .map_err(failed("list the program's processes"))?;
-        let children = children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok());
-        Ok(std::iter::once(root).chain(children).collect())
+        let children: Vec<String> = children;
+        let children = children.iter().flat_map(|pids| pids.split_ascii_whitespace());
+        Ok(std::iter::once(root).chain(children.filter_map(|pid| pid.parse().ok())).collect())
     }
 
     /// How many threads these processes have.
@@ -145,31 +165,6 @@ impl Stage {
         })
     }
 
-    /// All that the program has written.
-    pub(super) fn output(&self) -> Result<String, Failure> {
-        fs::read_to_string(self.path("output")).map_err(failed("read what the program wrote"))
-    }
-
-    /// The lines that the program has written.
-    pub(super) fn lines(&self) -> Result<Vec<String>, Failure> {
-        let output = self.output()?;
-        let whole = output.rfind('\n').map_or("", |end| &output[..end]);
-        Ok(whole.lines().map(str::to_owned).collect())
-    }
-
-    /// The lines, when there are so many.
-    pub(super) fn wait_for_lines(&self, count: usize) -> Result<Vec<String>, Failure> {
-        let start = Instant::now();
-        while start.elapsed() < PATIENCE {
-            let lines = self.lines()?;
-            if lines.len() >= count {
-                return Ok(lines);
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-        Err(DemoError::Stuck.into())
-    }
-
     /// Runs `dormouse dump`; when it returns, the program is gone and buried.
     pub(super) fn dump(
         &mut self,
@@ -179,7 +174,8 @@ impl Stage {
         let images = self.path("images");
         let images = images.to_string_lossy();
         let start = Instant::now();
-        run(&["dump", "-t", &root, "-D", &images, "-o", "dump.log", "-v3"], announce)?;
+        let words = ["dump", "-t", &root, "-D", &images, TCP_ESTABLISHED, "-o", "dump.log", "-v3"];
+        run(&words, announce)?;
         let took = start.elapsed();
         // The root, and its workers, which have become our children with its death.
         while let Ok(Some(_)) = wait(WaitOptions::empty()) {}
@@ -212,6 +208,7 @@ impl Stage {
             "-d",
             "-D",
             &images.to_string_lossy(),
+            TCP_ESTABLISHED,
             "-o",
             "restore.log",
             "-v3",
