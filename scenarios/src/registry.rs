@@ -109,6 +109,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::inet::options::SCENARIO,
     &crate::inet::raw::SCENARIO,
     &crate::inet::reuse_port::SCENARIO,
+    &crate::inet::reuse_port_program::SCENARIO,
     &crate::inet::udp::SCENARIO,
     &crate::inet::udp_error::SCENARIO,
     &crate::inet::udp_queued::SCENARIO,

@@ -16,13 +16,15 @@ const IPV6: i32 = libc::IPPROTO_IPV6;
 const TCP: i32 = libc::IPPROTO_TCP;
 const UDP: i32 = libc::IPPROTO_UDP;
 
-const COMMON: [((i32, i32), i32); 17] = [
+const COMMON: [((i32, i32), i32); 19] = [
     ((SOCKET, libc::SO_SNDBUF), 30_000),
     ((SOCKET, libc::SO_RCVBUF), 70_000),
     ((SOCKET, libc::SO_PRIORITY), 5),
     ((SOCKET, libc::SO_TIMESTAMP), 1),
     ((SOCKET, libc::SO_BROADCAST), 1),
     ((SOCKET, libc::SO_DONTROUTE), 1),
+    ((SOCKET, 47), 1_000_000), // SO_MAX_PACING_RATE
+    ((SOCKET, 49), 0),         // SO_INCOMING_CPU
     ((IP, libc::IP_TOS), 0x10),
     ((IP, libc::IP_TTL), 33),
     ((IP, libc::IP_MTU_DISCOVER), libc::IP_PMTUDISC_DO),
@@ -46,7 +48,8 @@ const V6: [((i32, i32), i32); 7] = [
     ((IPV6, libc::IPV6_MTU_DISCOVER), libc::IPV6_PMTUDISC_DO),
 ];
 
-const OF_TCP: [((i32, i32), i32); 14] = [
+const OF_TCP: [((i32, i32), i32); 15] = [
+    ((SOCKET, 74), 0), // SO_TXREHASH
     ((SOCKET, libc::SO_KEEPALIVE), 1),
     ((SOCKET, libc::SO_RCVLOWAT), 9),
     ((TCP, libc::TCP_NODELAY), 1),
@@ -63,12 +66,16 @@ const OF_TCP: [((i32, i32), i32); 14] = [
     ((TCP, 25), 8000), // TCP_NOTSENT_LOWAT
 ];
 
-const OF_UDP: [((i32, i32), i32); 4] = [
+const OF_UDP: [((i32, i32), i32); 5] = [
     ((UDP, libc::UDP_CORK), 1),
     ((UDP, 103), 500), // UDP_SEGMENT
     ((UDP, 104), 1),   // UDP_GRO
     ((IP, libc::IP_MULTICAST_TTL), 9),
+    ((SOCKET, libc::SO_PEEK_OFF), 3),
 ];
+
+/// `SO_TXTIME`: by the monotonic clock, at the latest.
+const TXTIME: (i32, i32) = (SOCKET, 61);
 
 fn run(cx: &mut Context) {
     let mut sockets = Vec::new();
@@ -78,6 +85,8 @@ fn run(cx: &mut Context) {
             let socket = inet(v6, kind, None);
             let common = COMMON.iter().chain(own).chain(if v6 { &V6[..] } else { &[] });
             common.for_each(|&(name, value)| set(&socket, name, value));
+            let txtime = [1_u32, 1].map(u32::to_ne_bytes);
+            set_bytes(&socket, TXTIME, txtime.as_flattened());
             let linger = [1_u32, 13].map(u32::to_ne_bytes);
             set_bytes(&socket, (SOCKET, libc::SO_LINGER), linger.as_flattened());
             if kind == SocketType::STREAM {
@@ -89,7 +98,7 @@ fn run(cx: &mut Context) {
     }
     let read = || {
         let all = COMMON.iter().chain(&V6).chain(&OF_TCP).chain(&OF_UDP).map(|&(name, _)| name);
-        let all = all.chain([(SOCKET, libc::SO_LINGER), (TCP, libc::TCP_CONGESTION)]);
+        let all = all.chain([(SOCKET, libc::SO_LINGER), (TCP, libc::TCP_CONGESTION), TXTIME]);
         let all: Vec<_> = all.collect();
         let of = |socket| all.iter().map(|&name| (name, option(socket, name))).collect::<Vec<_>>();
         sockets.iter().map(of).collect::<Vec<_>>()

@@ -7,7 +7,7 @@
 //! Create: `setsockopt(2)`, before anything is sent; what would be in the way of
 //! that (buffer sizes, filters) when the socket is full.
 //! Not preserved: options that the kernel only takes and does not tell:
-//! `SO_ATTACH_BPF`, `SO_TXTIME` of another clock than it shows.
+//! `SO_ATTACH_BPF`; `SO_TXTIME` by the clock that a socket without it shows.
 
 use std::os::fd::BorrowedFd;
 
@@ -332,7 +332,7 @@ impl SocketOptions {
 const WIDE: i32 = i32::MAX / 4;
 
 /// `BPF_MAXINSNS`.
-const MAX_FILTER: usize = 4096;
+pub(super) const MAX_FILTER: usize = 4096;
 
 const IFNAMSIZ: usize = 16;
 
@@ -368,14 +368,14 @@ fn filter(socket: BorrowedFd<'_>) -> Result<Vec<[u8; 8]>> {
 
 /// As CRIU writes a `struct sock_filter`: code, jt, jf, k from the highest
 /// bits to the lowest.
-fn pack(instruction: &[u8; 8]) -> u64 {
+pub(super) fn pack(instruction: &[u8; 8]) -> u64 {
     let [c0, c1, jt, jf, k0, k1, k2, k3] = *instruction;
     let code = u16::from_ne_bytes([c0, c1]);
     let k = u32::from_ne_bytes([k0, k1, k2, k3]);
     u64::from(code) << 48 | u64::from(jt) << 40 | u64::from(jf) << 32 | u64::from(k)
 }
 
-fn unpack(packed: &u64) -> [u8; 8] {
+pub(super) fn unpack(packed: &u64) -> [u8; 8] {
     let [c0, c1] = ((packed >> 48) as u16).to_ne_bytes();
     let [k0, k1, k2, k3] = (*packed as u32).to_ne_bytes();
     [c0, c1, (packed >> 40) as u8, (packed >> 32) as u8, k0, k1, k2, k3]

@@ -71,6 +71,12 @@ pub struct InetSkEntry {
     /// Dormouse: the name of the interface that it sends to groups of IPv4 by.
     #[prost(bytes = "vec", optional, tag = "20011")]
     pub multicast_if: Option<Vec<u8>>,
+    /// Dormouse: which it is of those that share its port, if the next chooses among them.
+    #[prost(uint32, optional, tag = "20012")]
+    pub reuseport_place: Option<u32>,
+    /// Dormouse: `SO_ATTACH_REUSEPORT_CBPF`; instructions as in `so_filter`.
+    #[prost(fixed64, repeated, packed = "false", tag = "20013")]
+    pub reuseport_filter: Vec<u64>,
 }
 
 /// Dormouse: a socket is a member of a multicast group.

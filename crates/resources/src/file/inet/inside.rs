@@ -1,9 +1,10 @@
 //! What no system call tells of a socket, out of the kernel's own structures:
 //! the interface of `IP_MULTICAST_IF` where it was given by number, and empty
 //! datagrams that somebody has looked at before (the kernel shows those once to
-//! whoever looks by `SO_PEEK_OFF`).
+//! whoever looks by `SO_PEEK_OFF`); and the program that chooses among sockets
+//! that share a port.
 //!
-//! Truth from: `struct inet_sock`, `struct sk_buff`, by the kernel's type
+//! Truth from: `struct inet_sock`, `sk_buff`, `sock_reuseport`, by the kernel's type
 //! information. Nothing but reading.
 
 use std::collections::BTreeMap;
@@ -33,7 +34,7 @@ pub enum InsideError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// It was never twice the same.
-    #[error("what waits in a UDP socket never stood still")]
+    #[error("what waits in a UDP socket, or who shares a port, never stood still")]
     Restless,
 }
 
@@ -62,10 +63,19 @@ struct Layout {
     head: usize,
     network_header: usize,
     transport_header: usize,
+    group: usize,
+    group_len: usize,
+    group_program: usize,
+    group_members: usize,
+    program_original: usize,
+    original_len: usize,
+    original_code: usize,
 }
 
 fn layout(btf: &Btf<'_>) -> Result<Layout, BtfError> {
     let packet = btf.structure("sk_buff")?;
+    let group = btf.structure("sock_reuseport")?;
+    let original = btf.structure("sock_fprog_kern")?;
     Ok(Layout {
         task_files: btf.structure("task_struct")?.offset("files")?,
         files_table: btf.structure("files_struct")?.offset("fdt")?,
@@ -83,6 +93,13 @@ fn layout(btf: &Btf<'_>) -> Result<Layout, BtfError> {
         head: packet.offset("head")?,
         network_header: packet.offset("network_header")?,
         transport_header: packet.offset("transport_header")?,
+        group: btf.structure("sock")?.offset("sk_reuseport_cb")?,
+        group_len: group.offset("num_socks")?,
+        group_program: group.offset("prog")?,
+        group_members: group.offset("socks")?,
+        program_original: btf.structure("bpf_prog")?.offset("orig_prog")?,
+        original_len: original.offset("len")?,
+        original_code: original.offset("filter")?,
     })
 }
 
@@ -104,6 +121,16 @@ pub(super) struct Headers {
     pub(super) to: IpAddr,
     pub(super) ttl: u8,
     pub(super) tos: u8,
+}
+
+/// A program that chooses among the sockets that share a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Chooser {
+    /// As which of them the program knows the socket that was asked for.
+    pub(super) place: u32,
+    /// Its instructions; `None` if it is eBPF, which the kernel keeps in a form
+    /// that cannot be loaded again.
+    pub(super) classic: Option<Vec<[u8; 8]>>,
 }
 
 /// What reads it.
@@ -168,6 +195,54 @@ impl Inside {
             }
         }
         Ok(Ok(found))
+    }
+
+    /// The program that chooses among the sockets that share a socket's port.
+    pub(super) fn chooser(
+        &mut self,
+        socket: BorrowedFd<'_>,
+    ) -> Result<Option<Chooser>, InsideError> {
+        for _ in 0..ATTEMPTS {
+            match self.try_chooser(socket) {
+                Err(ReadError::Fault) => {}
+                read => return Ok(read?),
+            }
+        }
+        Err(InsideError::Restless)
+    }
+
+    fn try_chooser(&mut self, socket: BorrowedFd<'_>) -> Result<Option<Chooser>, ReadError> {
+        let Layout { group, group_len, group_program, group_members, .. } = self.layout;
+        let Layout { program_original, original_len, original_code, .. } = self.layout;
+        let sock = self.socks(&[socket])?[0];
+        let group = self.memory.word(sock + group as u64)?;
+        if group == 0 {
+            return Ok(None);
+        }
+        let program = self.memory.word(group + group_program as u64)?;
+        if program == 0 {
+            return Ok(None);
+        }
+        let members = self.memory.word(group + group_len as u64)? as u16;
+        let members = self.row(group + group_members as u64, members)?;
+        let members = members.as_chunks::<8>().0.iter().map(|&word| u64::from_ne_bytes(word));
+        // One that is not bound yet is of a group of its own.
+        let place = members.enumerate().find(|&(_, member)| member == sock);
+        let place = place.map_or(0, |(place, _)| place as u32);
+        let original = self.memory.word(program + program_original as u64)?;
+        let mut classic = None;
+        if original != 0 {
+            let len = self.memory.word(original + original_len as u64)? as u16;
+            let code = self.memory.word(original + original_code as u64)?;
+            classic = Some(self.row(code, len)?.as_chunks::<8>().0.to_vec());
+        }
+        Ok(Some(Chooser { place, classic }))
+    }
+
+    /// So many words, one after the other.
+    fn row(&mut self, first: Address, len: u16) -> Result<Vec<u8>, ReadError> {
+        let at: Vec<_> = (0..u64::from(len)).map(|index| first + 8 * index).collect();
+        self.memory.read(&at, 8)
     }
 
     /// The datagrams that wait in a UDP socket, first to be read first.

@@ -12,11 +12,15 @@
 //! Fill: contents: options, addresses, groups, what waits to be read; then all
 //! that listens, then peers.
 //! Not preserved: options that the kernel only takes (`TCP_MD5SIG` is refused,
-//! programs of `SO_ATTACH_REUSEPORT_*BPF`, `TCP_QUICKACK`, IPsec policies); whether an address was bound or given by `connect`.
+//! `TCP_QUICKACK`, IPsec policies, `IP_ROUTER_ALERT`, `IPV6_JOIN_ANYCAST`);
+//! whether an address was bound or given by `connect`; who was chosen for what
+//! is new among those that share a port, where no program chooses; such a
+//! program if the socket has `SO_REUSEPORT` no more.
 //! Refused: connections of TCP that wait to be accepted, or that have ended with
 //! bytes left to be read; packets that
 //! wait in raw and ICMP sockets; datagrams that are held back; errors to be
-//! told; SCTP and other protocols; other network namespaces.
+//! told; eBPF programs that choose among sockets; SCTP and other protocols; other
+//! network namespaces.
 //! Connections of TCP: `tcp-stream-INO.img`; see [`connection`] for their state,
 //! and [`held`] for how a dump comes by it.
 //! Kernel needed: nftables, unless packets are not held up; `CAP_NET_ADMIN`.
@@ -32,6 +36,7 @@ mod live;
 mod memberships;
 mod options;
 mod segment;
+mod selection;
 mod socket;
 
 pub use held::{HeldConnections, unlock_network};

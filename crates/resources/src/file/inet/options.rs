@@ -18,6 +18,8 @@ const IPV6: i32 = libc::IPPROTO_IPV6;
 pub(super) const TCP: i32 = libc::IPPROTO_TCP;
 const UDP: i32 = libc::IPPROTO_UDP;
 const ICMPV6: i32 = libc::IPPROTO_ICMPV6;
+const SOCKET: i32 = libc::SOL_SOCKET;
+const UDPLITE: i32 = libc::IPPROTO_UDPLITE;
 /// `ICMP_FILTER` is one of these.
 const RAW: i32 = libc::IPPROTO_RAW;
 
@@ -147,6 +149,24 @@ const UDP_OPTIONS: [i32; 6] = [
     UDP_GRO,
 ];
 
+/// `UDPLITE_SEND_CSCOV` and `UDPLITE_RECV_CSCOV`.
+const UDPLITE_OPTIONS: [i32; 2] = [10, 11];
+
+/// Those of any socket that are no switches, or of use to these families only:
+/// include/uapi/asm-generic/socket.h.
+const SOCKET_OPTIONS: [i32; 6] = [
+    libc::SO_PEEK_OFF,
+    SO_MAX_PACING_RATE,
+    SO_INCOMING_CPU,
+    SO_TXTIME,
+    73, // SO_RESERVE_MEM
+    74, // SO_TXREHASH
+];
+
+const SO_MAX_PACING_RATE: i32 = 47;
+const SO_INCOMING_CPU: i32 = 49;
+const SO_TXTIME: i32 = 61;
+
 /// What the kernel answers for an option that the socket does not have, or not
 /// in this state.
 fn absent(error: Errno) -> bool {
@@ -197,6 +217,8 @@ impl Kind {
             .chain(of(!(self.is_v6() && self.is_raw()), IP, &IP_OPTIONS))
             .chain(of(self.is_stream(), TCP, &TCP_OPTIONS))
             .chain(of(self.is_udp(), UDP, &UDP_OPTIONS))
+            .chain(of(self.protocol == UDPLITE, UDPLITE, &UDPLITE_OPTIONS))
+            .chain(of(true, SOCKET, &SOCKET_OPTIONS))
             .chain(filters)
     }
 }
@@ -220,6 +242,7 @@ fn moment(option: SocketOption) -> Moment {
         | (UDP, UDP_CORK | UDP_ENCAP | UDP_GRO)
         | (IP, IP_MINTTL | IP_HDRINCL)
         | (IPV6, IPV6_MINHOPCOUNT | IPV6_HDRINCL)
+        | (SOCKET, libc::SO_PEEK_OFF | SO_TXTIME)
         | (RAW | ICMPV6, _) => Moment::Late,
         _ => Moment::Early,
     }

@@ -22,6 +22,7 @@ use super::datagrams::{Datagram, Receiver, Unreadable, peek_all};
 use super::listing::{Listing, make};
 use super::memberships::Membership;
 use super::options::{Fields, Kind, Moment, ProtocolOptions, TCP};
+use super::selection::Selection;
 use crate::corrupt::corrupt;
 use crate::file::home_network::HomeNetwork;
 use crate::file::interfaces;
@@ -51,6 +52,8 @@ pub struct Inet {
     queue: Vec<Datagram>,
     /// The index of the interface that it sends to groups of IPv4 by.
     multicast_interface: Option<u32>,
+    /// Who is chosen among those that share its port.
+    selection: Option<Selection>,
 }
 
 /// What it is to the world.
@@ -357,6 +360,7 @@ impl FileKind for Inet {
             memberships: listing.groups.of(socket, kind)?,
             queue,
             multicast_interface,
+            selection: Selection::collect(probe, socket, &mut listing)?,
         })
     }
 
@@ -374,6 +378,7 @@ impl FileKind for Inet {
             memberships,
             queue,
             multicast_interface,
+            selection,
         } = self;
         let (flags, fown) = status.encode();
         let Fields { v6only, ip, tcp, more } = protocol_options.encode(*kind);
@@ -397,6 +402,7 @@ impl FileKind for Inet {
             0 => None,
             index => Some(interfaces::name(index)?),
         };
+        let (reuseport_place, reuseport_filter) = selection.as_ref().map(Selection::encode).unzip();
         let shutdown = shutdown.map(|shutdown| match shutdown {
             Shutdown::Read => SkShutdown::Read,
             Shutdown::Write => SkShutdown::Write,
@@ -428,6 +434,8 @@ impl FileKind for Inet {
             gid: owner.map(|owner| owner.1),
             memberships: memberships.iter().map(Membership::encode).collect::<Result<_>>()?,
             multicast_if: multicast_interface.map(interfaces::name).transpose()?,
+            reuseport_place,
+            reuseport_filter: reuseport_filter.unwrap_or_default(),
         };
         let entry = FileEntry {
             kind: Self::TYPE.into(),
@@ -522,6 +530,8 @@ impl FileKind for Inet {
             memberships,
             queue,
             multicast_interface,
+            selection: Selection::decode(isk.reuseport_place, &isk.reuseport_filter)
+                .map_err(wrong)?,
         })
     }
 
@@ -552,28 +562,31 @@ impl FileKind for Inet {
         if rank == FillRank::Arm {
             return files.iter().try_for_each(|Created { kind, file, .. }| kind.go_on(*file));
         }
+        // A program that chooses among them knows them by their order.
+        let mut files: Vec<_> = files.iter().collect();
+        files.sort_by_key(|socket| socket.kind.selection.as_ref().map(|chosen| chosen.place));
         let (mut sharing, mut crowds) = (Ports::new(), Ports::new());
-        for Created { kind: socket, .. } in files {
+        for Created { kind: socket, .. } in &files {
             if let Some(port) = socket.port() {
                 *sharing.entry(port).or_default() += 1;
-                *crowds.entry(port).or_default() += usize::from(!socket.queue.is_empty());
+                *crowds.entry(port).or_default() += usize::from(socket.is_early());
             }
         }
         let several = |ports: &Ports, socket: &Self| socket.port().is_some_and(|at| ports[&at] > 1);
         // As long as nobody else has the port, datagrams come to those they are
         // for.
         let (first, others): (Vec<_>, Vec<_>) =
-            files.iter().partition(|socket| !socket.kind.queue.is_empty());
+            files.iter().copied().partition(|socket| socket.kind.is_early());
         for Created { kind: socket, file, .. } in first.into_iter().chain(others) {
             socket.bind(*file, several(&sharing, socket))?;
             socket.receive(*file, several(&crowds, socket))?;
         }
-        for Created { kind: socket, file, .. } in files {
+        for Created { kind: socket, file, .. } in &files {
             if let State::Listening { backlog } = socket.state {
                 listen(file, backlog.cast_signed()).map_err(kernel("listen"))?;
             }
         }
-        for Created { kind: socket, file, .. } in files {
+        for Created { kind: socket, file, .. } in &files {
             socket.open(*file)?;
         }
         files.iter().try_for_each(|Created { kind: socket, file, .. }| socket.finish(*file))
@@ -586,6 +599,11 @@ type Ports = BTreeMap<(i32, u16), usize>;
 impl Inet {
     fn port(&self) -> Option<(i32, u16)> {
         self.local.map(|local| (self.kind.protocol, local.port()))
+    }
+
+    /// Whether it is bound before others.
+    fn is_early(&self) -> bool {
+        !self.queue.is_empty() || self.selection.is_some()
     }
 
     /// Sets options, binds it to its address, and has it join groups.
@@ -674,6 +692,9 @@ impl Inet {
             return Ok(());
         }
         self.protocol_options.apply(file, Moment::Late)?;
+        if let Some(selection) = &self.selection {
+            selection.apply(file)?;
+        }
         self.options.finish(file)
     }
 }
