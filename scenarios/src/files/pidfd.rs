@@ -55,9 +55,10 @@ fn run(cx: &mut Context) {
     cx.await_arrival(child);
     let zombie = cx.fork(|_| sys::exit(5));
     cx.await_state(zombie, 'Z');
-    let (thread, tid) = cx.thread(|cx| {
+    let (done, wait) = std::sync::mpsc::channel::<()>();
+    let (thread, tid) = cx.thread(move |cx| {
         cx.arrive(sys::gettid());
-        cx.wait_go();
+        let _ = wait.recv();
     });
     let own = pidfd_open(me, 0);
     let of_child = pidfd_open(child, libc::O_NONBLOCK as u32);
@@ -101,5 +102,7 @@ fn run(cx: &mut Context) {
     };
     check_eq!(sent, 0, "a signal by pidfd");
     check_eq!(sys::wait_status(child), Ok(libc::SIGKILL), "the end of the child");
+    drop(done);
     thread.join().expect("the thread");
+    check_eq!(pid_of(&of_thread), "-1", "the thread's, then");
 }
