@@ -56,7 +56,8 @@ pub fn restore(
     let begun = Instant::now();
     progress.phase(Phase::Decode, None);
     let (dir, inventory) = ImageDir::open(&options.images).at(Phase::Decode)?;
-    let checkpoint = decode::decode(&dir, network::connections(options, &inventory))?;
+    let tcp = network::connections(options, &inventory);
+    let checkpoint = decode::decode(&dir, tcp)?;
     let lock = network::lock(&inventory, checkpoint.processes[0].node.pid).at(Phase::Decode)?;
     progress.phase(Phase::Plan, None);
     let mut plan = Plan::make(&checkpoint, options)?;
@@ -136,7 +137,7 @@ pub fn restore(
     segments.keep().at(Phase::Release)?;
     checkpoint.files.remove_links().at(Phase::Release)?;
     progress.phase(Phase::Release, None);
-    network::set_free(connections, lock).at(Phase::Release)?;
+    network::set_free(connections, lock, tcp).at(Phase::Release)?;
     release(&checkpoint, options, ready)?;
     Ok(Restored { root: host(root) })
 }

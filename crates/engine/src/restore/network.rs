@@ -39,10 +39,17 @@ pub(super) fn lock(inventory: &InventoryEntry, root: NsPid) -> Result<Lock, Caus
     })
 }
 
-/// Lets packets pass again, and connections go on.
-pub(super) fn set_free(connections: Connections, lock: Lock) -> Result<(), Cause> {
+/// Lets packets pass again, and connections go on. Those that are to come back closed (`what`) have
+/// been locked like others.
+pub(super) fn set_free(
+    connections: Connections,
+    lock: Lock,
+    what: TcpConnections,
+) -> Result<(), Cause> {
     match lock {
-        Lock::Nftables(run) if !connections.is_empty() => unlock_network(&run)?,
+        Lock::Nftables(run) if !connections.is_empty() || what == TcpConnections::Close => {
+            unlock_network(&run)?;
+        }
         Lock::Iptables if !connections.is_empty() => {
             return Err(Cause::Unsupported {
                 what: "a network that was locked by iptables",

@@ -209,6 +209,8 @@ probes! {
     IoUring: "io_uring", "tasks that use it may run here", optional, files::io_uring;
 
     TcpRepair: "TCP_REPAIR", "keep TCP connections", optional, sockets::tcp_repair;
+    Nftables: "nftables", "hold up packets of TCP connections until the restore", optional,
+        sockets::nftables;
     DiagUnix: "sock_diag for Unix sockets", "find peers and queues", needed, sockets::diag_unix;
     DiagTcp: "sock_diag for TCP", "save TCP sockets", optional, sockets::diag_tcp;
     DiagUdp: "sock_diag for UDP", "save UDP sockets", optional, sockets::diag_udp;

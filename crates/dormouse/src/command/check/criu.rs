@@ -11,11 +11,13 @@ use dormouse_kernel::features::Probe;
 pub(super) enum Answer {
     /// The kernel has to be asked.
     Probe(Probe),
+    /// Dormouse saves it, and every kernel it runs on has what it takes.
+    Yes,
     /// Whatever the kernel says: dormouse does not use it, for this reason.
     NotYet(&'static str),
 }
 
-use Answer::NotYet;
+use Answer::{NotYet, Yes};
 
 const CGROUPS: Answer = NotYet("cgroups are not saved");
 const INCREMENTAL: Answer = NotYet("every dump is a full one");
@@ -23,10 +25,8 @@ const LAZY: Answer = NotYet("all memory is restored before the program runs");
 const MOUNTS: Answer = NotYet("mount namespaces are not saved");
 const NAMESPACES: Answer = NotYet("namespaces are not saved");
 const NETWORK: Answer = NotYet("network namespaces are not saved");
-const PIDFDS: Answer = NotYet("pidfds are not saved");
 const RPC: Answer = NotYet("CRIU's RPC is not spoken");
 const SECURITY: Answer = NotYet("security profiles are not saved");
-const SOCKETS: Answer = NotYet("sockets are not saved");
 
 /// Every feature of CRIU 4.2 (`feature_list` in `criu/cr-check.c`).
 const FEATURES: &[(&str, Answer)] = &[
@@ -42,19 +42,19 @@ const FEATURES: &[(&str, Answer)] = &[
     ("fdinfo_lock", Answer::Probe(Probe::FdinfoLocks)),
     ("get_rseq_conf", Answer::Probe(Probe::RseqConfiguration)),
     ("has_ipt_legacy", NETWORK),
-    ("ipv6_freebind", SOCKETS),
+    ("ipv6_freebind", Yes),
     ("kcmp_epoll", Answer::Probe(Probe::Kcmp)),
     ("link_nsid", NETWORK),
-    ("loginuid", NotYet("the login uid is not saved")),
+    ("loginuid", Yes),
     ("mem_dirty_track", INCREMENTAL),
     ("memfd_hugetlb", NotYet("memfds of huge pages are not saved")),
     ("mnt_id", Answer::Probe(Probe::MapFiles)),
     ("move_mount_set_group", MOUNTS),
-    ("net_diag_raw", SOCKETS),
-    ("network_lock_nftables", SOCKETS),
+    ("net_diag_raw", Answer::Probe(Probe::DiagRaw)),
+    ("network_lock_nftables", Answer::Probe(Probe::Nftables)),
     ("newifindex", NETWORK),
     ("nftables", NETWORK),
-    ("ns_pid", PIDFDS),
+    ("ns_pid", Yes),
     ("nsid", NETWORK),
     ("openat2", MOUNTS),
     ("overlayfs_maps", NotYet("no use is made of it")),
@@ -63,10 +63,10 @@ const FEATURES: &[(&str, Answer)] = &[
     ("pidfd_store", RPC),
     ("seccomp_filters", Answer::Probe(Probe::SeccompGetFilter)),
     ("seccomp_suspend", Answer::Probe(Probe::SuspendSeccomp)),
-    ("sk_ns", SOCKETS),
-    ("sk_unix_file", SOCKETS),
-    ("sockopt_buf_lock", SOCKETS),
-    ("tcp_half_closed", SOCKETS),
+    ("sk_ns", NETWORK),
+    ("sk_unix_file", Yes),
+    ("sockopt_buf_lock", Yes),
+    ("tcp_half_closed", Answer::Probe(Probe::TcpRepair)),
     ("timens", NAMESPACES),
     ("timer_cr_ids", Answer::Probe(Probe::TimerRestoreIds)),
     ("timerfd", Answer::Probe(Probe::TimerfdTicks)),

@@ -141,6 +141,7 @@ fn json(features: &[Feature], verdict: Verdict) -> String {
 fn one(name: &str, json: bool) -> Result<Done, Failure> {
     let state = match criu::answer(name) {
         Some(Answer::Probe(probe)) => Ok(probe.state()),
+        Some(Answer::Yes) => Ok(State::Yes),
         Some(Answer::NotYet(reason)) => Err(reason.to_owned()),
         None => match Probe::ALL.iter().find(|p| p.name() == name) {
             Some(probe) => Ok(probe.state()),
