@@ -306,8 +306,11 @@ impl Freezer {
         }
     }
 
+    /// Waits until threads of a process stand still. The leader is the last: should the process end
+    /// by itself just now, the kernel tells of the leader's end only when the others are reaped.
     fn halt(&mut self, pid: HostPid, running: Vec<Running>) -> Result<(), Error> {
-        for task in running {
+        let mut stopped = Vec::new();
+        for task in running.into_iter().rev() {
             let tid = task.tid();
             match task.halt()? {
                 Halt::Halted { mut task, born: _ } => {
@@ -315,8 +318,7 @@ impl Freezer {
                     let status = || self.dirs[&pid].task(tid).and_then(|dir| dir.status());
                     let hidden = interrupted::hide(&mut task, status);
                     self.tasks.insert(tid, task);
-                    let members = self.members.entry(pid).or_default();
-                    members.push(tid);
+                    stopped.push(tid);
                     let again = hidden.map_err(|error| match error {
                         interrupted::Error::Proc(error) => Error::Proc(error),
                         interrupted::Error::Ptrace(error) => Error::Ptrace(error),
@@ -329,6 +331,7 @@ impl Freezer {
                 Halt::Exited { .. } => debug!(%tid, "ended"),
             }
         }
+        self.members.entry(pid).or_default().extend(stopped.into_iter().rev());
         Ok(())
     }
 
