@@ -20,6 +20,7 @@ type Test = fn(&Target, &Snapshot, &Checkpointer, &Path) -> Result<(), Failure>;
 
 /// Each with the scenario it is done to.
 const TESTS: &[(&str, &str, Test)] = &[
+    ("ending_meanwhile", "tree::sleeper", ending_meanwhile),
     ("killed_dumps", "threads::two", killed_dumps),
     ("killed_dumps_of_epoll_wait", "syscalls::epoll_wait", killed_dumps),
     ("killed_dumps_of_semop", "syscalls::semop", killed_dumps),
@@ -99,6 +100,42 @@ fn killed_dumps(
         target.must_equal(before, "after a killed dump", &[], Duration::from_secs(2))?;
     }
     target.judge(held)
+}
+
+/// A process that ends by itself while it is being frozen holds nobody up: there is a dump of it, or
+/// an error.
+fn ending_meanwhile(
+    target: &Target,
+    _: &Snapshot,
+    checkpointer: &Checkpointer,
+    dir: &Path,
+) -> Result<(), Failure> {
+    const PROGRAM: &str = "import os, sys, threading, time
+for _ in range(12): threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+time.sleep(float(sys.argv[1]))
+os._exit(0)";
+    let run = |operation| move |source| Failure::Io { operation, path: "python3".into(), source };
+    let mut dice = Dice::new();
+    let mut dumps = 0;
+    let count = kills() / 2;
+    for number in 0..count {
+        let images = new_images(dir, &format!("ending-{number}"))?;
+        let life = dice.roll() * 0.02;
+        let mut child = Command::new(env!("CARGO_BIN_EXE_dormouse-scenario"))
+            .args(["--exec", "/usr/bin/env", "python3", "-c", PROGRAM, &life.to_string()])
+            .stdin(Stdio::null())
+            .spawn()
+            .map_err(run("run"))?;
+        let tasks = format!("/proc/{}/task", child.id());
+        let threads = || fs::read_dir(&tasks).map_or(13, Iterator::count);
+        while threads() < 13 && child.try_wait().map_err(run("wait for"))?.is_none() {}
+        let ended = checkpointer.dump(child.id() as i32, &images, dir, &[]).finish()?;
+        dumps += u32::from(ended.status.success());
+        child.wait().map_err(run("wait for"))?;
+        none_left("after its end", &[target.root])?;
+    }
+    eprintln!("{dumps} of {count} were dumped");
+    target.judge(Duration::ZERO)
 }
 
 /// A restore that is killed at any moment has restored all or nothing. Most moments are late in

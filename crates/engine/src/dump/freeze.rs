@@ -201,7 +201,6 @@ impl Freezer {
         }
         let mut news = false;
         loop {
-            let mut running = Vec::new();
             let tids = match self.dirs[&pid].tasks() {
                 Ok(tids) => tids,
                 Err(proc::Error::Gone { .. }) => return Ok(news),
@@ -209,27 +208,45 @@ impl Freezer {
             };
             let new: Vec<_> =
                 tids.iter().copied().filter(|tid| !self.tasks.contains_key(tid)).collect();
-            for tid in new {
-                match self.seize(pid, tid, tids.len()) {
-                    Ok(Some(task)) => running.push(task),
-                    Ok(None) => {}
-                    Err(error) => {
-                        // Those on their way are stopped before they are let go.
-                        self.halt(pid, running)?;
-                        return Err(error);
-                    }
-                }
-            }
-            if running.is_empty() {
+            let stopped = self.tasks.len();
+            // The leader by itself, and first: should the process end by itself just now, the kernel
+            // tells of the leader's end only when no tracer has to be told of another thread's.
+            let (leader, others) = new.split_at(usize::from(new.first() == Some(&pid)));
+            self.stop_threads(pid, leader, tids.len())?;
+            self.stop_threads(pid, others, tids.len())?;
+            if self.tasks.len() == stopped {
                 return Ok(news);
             }
             news = true;
-            self.note_deadlines(&running);
-            // One after the other: between its stop and the hiding of its
-            // EINTR, which no task must wait for longer than for its own, this
-            // process must not die.
-            self.halt(pid, running)?;
         }
+    }
+
+    /// Stops these threads of a process, as far as they have not ended.
+    fn stop_threads(
+        &mut self,
+        pid: HostPid,
+        tids: &[HostPid],
+        threads: usize,
+    ) -> Result<(), Error> {
+        let mut running = Vec::new();
+        for &tid in tids {
+            match self.seize(pid, tid, threads) {
+                Ok(Some(task)) => running.push(task),
+                Ok(None) => {}
+                Err(error) => {
+                    // Those on their way are stopped before they are let go.
+                    self.halt(pid, running)?;
+                    return Err(error);
+                }
+            }
+        }
+        if !running.is_empty() {
+            self.note_deadlines(&running);
+        }
+        // One after the other: between its stop and the hiding of its
+        // EINTR, which no task must wait for longer than for its own, this
+        // process must not die.
+        self.halt(pid, running)
     }
 
     /// Begins to trace a thread; `None` if it has ended.
@@ -306,11 +323,8 @@ impl Freezer {
         }
     }
 
-    /// Waits until threads of a process stand still. The leader is the last: should the process end
-    /// by itself just now, the kernel tells of the leader's end only when the others are reaped.
     fn halt(&mut self, pid: HostPid, running: Vec<Running>) -> Result<(), Error> {
-        let mut stopped = Vec::new();
-        for task in running.into_iter().rev() {
+        for task in running {
             let tid = task.tid();
             match task.halt()? {
                 Halt::Halted { mut task, born: _ } => {
@@ -318,7 +332,7 @@ impl Freezer {
                     let status = || self.dirs[&pid].task(tid).and_then(|dir| dir.status());
                     let hidden = interrupted::hide(&mut task, status);
                     self.tasks.insert(tid, task);
-                    stopped.push(tid);
+                    self.members.entry(pid).or_default().push(tid);
                     let again = hidden.map_err(|error| match error {
                         interrupted::Error::Proc(error) => Error::Proc(error),
                         interrupted::Error::Ptrace(error) => Error::Ptrace(error),
@@ -331,7 +345,6 @@ impl Freezer {
                 Halt::Exited { .. } => debug!(%tid, "ended"),
             }
         }
-        self.members.entry(pid).or_default().extend(stopped.into_iter().rev());
         Ok(())
     }
 

@@ -180,7 +180,7 @@ fn a_fired_one_shot_on_an_inotify_stays_so() {
     let inotify = rustix::io::fcntl_dupfd_cloexec(inotify, 400).unwrap();
     drop(file);
     let inotify = rustix::io::fcntl_dupfd_cloexec(&inotify, number).unwrap();
-    let word = rustix::event::epoll::EventData::new_u64(1);
+    let word = EventData::new_u64(1);
     rustix::event::epoll::modify(new, &inotify, word, ONCE).unwrap();
     assert_eq!(events(new), [(1, IN)]);
 }
