@@ -54,7 +54,11 @@ pub(crate) fn bare() -> Bare {
 
 /// A child of `parent`, with a copy of its memory.
 pub(crate) fn fork(parent: &mut Bare) -> Bare {
-    for free in parent.tid().as_raw() + 1000.. {
+    // Far from those the kernel gives next, and below `pid_max`, whatever it is.
+    const FAR: i32 = 16_000;
+    let own = parent.tid().as_raw();
+    let first = if own < FAR { own + 1000 } else { 1000 };
+    for free in first.. {
         let (pid, ns) = (HostPid::from_raw(free).unwrap(), NsPid::from_raw(free).unwrap());
         let mut batch = Batch::new();
         batch.clone_task(CloneFlags::empty(), Some(Signal::CHLD), ns);
