@@ -15,9 +15,9 @@ const LEFT: Duration = Duration::from_millis(400);
 fn run(cx: &mut Context) {
     let set = sys::sigset(&[libc::SIGALRM]);
     sys::block(set);
+    let began = Instant::now();
     // As alarm(1), whose second would be long.
     sys::set_itimer(libc::ITIMER_REAL, LEFT, Duration::ZERO);
-    let began = Instant::now();
     let held = cx.ready_and_wait();
     while sys::pending() & set == 0 && began.elapsed() < LEFT * 50 {
         sys::nap(Duration::from_millis(1));
