@@ -85,7 +85,8 @@ pub use inspect::{BtfError, FileKey, InspectError, Inspection, Inspector, SetUpE
 /// type information, and nothing but reading.
 pub mod kernel_memory {
     pub use crate::inspect::{
-        Address, Btf, BtfError, KernelMemory, ReadError, Struct, TypeInformation,
+        Address, Btf, BtfError, KernelMemory, OpenError, OpenFiles, ReadError, Struct,
+        TypeInformation,
     };
 }
 pub use interest::{Interest, Item};

@@ -17,10 +17,10 @@ use std::time::Duration;
 use dormouse_kernel::HostPid;
 use dormouse_kernel::ptrace::Registers;
 use dormouse_puppet::TimeOut;
-use epoll_interest::kernel_memory::{Address, KernelMemory};
+use epoll_interest::kernel_memory::{Address, Btf, BtfError, KernelMemory};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::traced::{self, Traced, Unreadable, word};
+use super::traced::{Traced, Unreadable, word};
 
 /// The call that the kernel would resume, and with how much time.
 #[derive(Clone, Copy, Debug)]
@@ -58,9 +58,7 @@ struct Layout {
 }
 
 impl Layout {
-    fn read() -> Result<Self, Unreadable> {
-        let types = traced::types()?;
-        let btf = types.parse()?;
+    fn new(btf: &Btf<'_>) -> Result<Self, BtfError> {
         let task = btf.structure("task_struct")?;
         let block = btf.structure("restart_block")?;
         let (nanosleep_at, nanosleep) = block.member("nanosleep")?;
@@ -69,7 +67,7 @@ impl Layout {
         // Up to Linux 6.18 two members, afterwards a structure of the two.
         let until = poll.offset("tv_sec").or_else(|_| poll.offset("end_time"))?;
         Ok(Self {
-            traced: Traced::new(&btf)?,
+            traced: Traced::new(btf)?,
             block: task.offset("restart_block")?,
             resumes: block.offset("fn")?,
             nanosleep_clock: nanosleep_at + nanosleep.offset("clockid")?,
@@ -96,8 +94,7 @@ impl RestartBlocks {
     }
 
     fn try_read() -> Result<Self, Unreadable> {
-        let layout = Layout::read()?;
-        let mut memory = KernelMemory::open().map_err(Unreadable::Program)?;
+        let (mut memory, layout) = KernelMemory::open(Layout::new)?;
         let mut blocks = BTreeMap::new();
         layout.traced.each(&mut memory, |memory, tid, task| {
             let bytes = memory.read(&[task + layout.block as u64], BLOCK)?;

@@ -15,10 +15,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dormouse_kernel::HostPid;
-use epoll_interest::kernel_memory::{Address, KernelMemory, ReadError};
+use epoll_interest::kernel_memory::{Address, Btf, BtfError, KernelMemory, ReadError};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::traced::{self, Traced, Unreadable, word};
+use super::traced::{Traced, Unreadable, word};
 
 /// Reads the stacks of tasks that this thread has just begun to trace.
 pub(super) struct Sleepers {
@@ -49,16 +49,14 @@ const KERNEL_TEXT: Address = 0xffff_ffff_8000_0000;
 const KERNEL: Address = 0xffff_8000_0000_0000;
 
 impl Layout {
-    fn read() -> Result<Self, Unreadable> {
-        let types = traced::types()?;
-        let btf = types.parse()?;
+    fn new(btf: &Btf<'_>) -> Result<Self, BtfError> {
         let task = btf.structure("task_struct")?;
         let sleeper = btf.structure("hrtimer_sleeper")?;
         let (timer_at, timer) = sleeper.member("timer")?;
         let (node_at, node) = timer.member("node")?;
         let (thread_at, thread) = task.member("thread")?;
         Ok(Self {
-            traced: Traced::new(&btf)?,
+            traced: Traced::new(btf)?,
             stack: task.offset("stack")?,
             stack_pointer: thread_at + thread.offset("sp")?,
             function: timer_at + timer.offset("function")?,
@@ -108,12 +106,13 @@ impl Deadline {
 impl Sleepers {
     /// Gets ready to read them; tells if it cannot.
     pub(super) fn open() -> Option<Self> {
-        let open = || {
-            let layout = Layout::read()?;
-            let memory = KernelMemory::open().map_err(Unreadable::Program)?;
-            Ok(Self { memory, layout })
-        };
-        open().inspect_err(Unreadable::tell).ok()
+        match KernelMemory::open(Layout::new) {
+            Ok((memory, layout)) => Some(Self { memory, layout }),
+            Err(error) => {
+                Unreadable::from(error).tell();
+                None
+            }
+        }
     }
 
     /// Until when each of `wanted` waits, as far as that can be told.
@@ -169,7 +168,8 @@ mod tests {
     const NOW: u64 = 5_000;
 
     fn layout() -> Option<Layout> {
-        Layout::read().ok()
+        let types = epoll_interest::kernel_memory::TypeInformation::open().ok()?;
+        Layout::new(&types.parse().ok()?).ok()
     }
 
     fn put(stack: &mut [u8], at: usize, value: u64) {

@@ -5,23 +5,15 @@
 //!   `kernel/ptrace.c`: who was traced last comes first
 
 use dormouse_kernel::HostPid;
-use epoll_interest::kernel_memory::{
-    Address, Btf, BtfError, KernelMemory, ReadError, TypeInformation,
-};
+use epoll_interest::kernel_memory::{Address, Btf, BtfError, KernelMemory, OpenError, ReadError};
 use tracing::warn;
 
 /// Why they cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unreadable {
-    /// The kernel does not describe its structures.
-    #[error("cannot read the kernel's type information")]
-    TypeInformation(#[source] std::io::Error),
-    /// They are not as expected.
+    /// The system does not let them be.
     #[error(transparent)]
-    Btf(#[from] BtfError),
-    /// Privileges are missing.
-    #[error("cannot load a program that reads kernel memory")]
-    Program(#[source] std::io::Error),
+    Open(#[from] OpenError),
     /// Memory is not as expected.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -33,11 +25,6 @@ impl Unreadable {
         let cause = std::error::Error::source(self).map(ToString::to_string);
         warn!(error = %self, cause, "time-outs of interrupted calls begin anew");
     }
-}
-
-/// The kernel's description of its structures.
-pub(super) fn types() -> Result<TypeInformation, Unreadable> {
-    TypeInformation::open().map_err(Unreadable::TypeInformation)
 }
 
 /// Offsets in bytes.

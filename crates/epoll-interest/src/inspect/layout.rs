@@ -1,18 +1,16 @@
 //! The few members of kernel structures that matter, by offset.
 //!
 //! Truth from: `fs/eventpoll.c` (`struct eventpoll`, `struct epitem`, `struct
-//! epoll_filefd`), `include/linux/{fs,fdtable,sched,rbtree,list}.h`.
+//! epoll_filefd`), `include/linux/{fs,rbtree,list}.h`.
 
 use super::btf::{Btf, BtfError};
+use super::open_files::OpenFiles;
 
 /// Offsets and sizes in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
-    pub(super) task_files: usize,
-    pub(super) files_table: usize,
-    pub(super) table_array: usize,
+    pub(super) files: OpenFiles,
     pub(super) file_operations: usize,
-    pub(super) file_private: usize,
     pub(super) epoll_root: usize,
     pub(super) epoll_ready: usize,
     pub(super) epoll_overflow: usize,
@@ -33,14 +31,10 @@ impl Layout {
         let epoll = btf.structure("eventpoll")?;
         let item = btf.structure("epitem")?;
         let key = btf.structure("epoll_filefd")?;
-        let file = btf.structure("file")?;
         let node = btf.structure("rb_node")?;
         Ok(Self {
-            task_files: btf.structure("task_struct")?.offset("files")?,
-            files_table: btf.structure("files_struct")?.offset("fdt")?,
-            table_array: btf.structure("fdtable")?.offset("fd")?,
-            file_operations: file.offset("f_op")?,
-            file_private: file.offset("private_data")?,
+            files: OpenFiles::new(btf)?,
+            file_operations: btf.structure("file")?.offset("f_op")?,
             epoll_root: epoll.offset("rbr")?,
             epoll_ready: epoll.offset("rdllist")?,
             epoll_overflow: epoll.offset("ovflist")?,

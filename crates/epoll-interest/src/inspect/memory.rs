@@ -9,6 +9,8 @@ use std::io;
 use thiserror::Error;
 
 use super::bpf::{Program, Value};
+use super::btf::{Btf, BtfError};
+use super::type_information::{self, TypeInformation};
 
 /// Addresses read by one run of the program: a whole value is copied in and out
 /// each time, so single reads are made with a small one.
@@ -23,6 +25,22 @@ const HEADER: usize = 8;
 
 /// An address in the kernel.
 pub type Address = u64;
+
+/// Why kernel memory cannot be read on this system.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// `/sys/kernel/btf/vmlinux` cannot be read: the kernel was built without
+    /// `CONFIG_DEBUG_INFO_BTF`, or sysfs is not mounted.
+    #[error("cannot read the kernel's type information in {}", type_information::PATH)]
+    TypeInformation(#[source] io::Error),
+    /// The type information, or a type, is not of the form known here.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    /// The reading program is not accepted: it needs `CAP_BPF` and
+    /// `CAP_PERFMON`, and a kernel that is not locked down to confidentiality.
+    #[error("cannot load a program that reads kernel memory")]
+    Program(#[source] io::Error),
+}
 
 /// Why memory could not be read.
 #[derive(Debug, Error)]
@@ -43,13 +61,18 @@ pub struct KernelMemory {
 }
 
 impl KernelMemory {
-    /// Loads the reading program.
+    /// Has `layout` find where things are, and loads the reading program.
     ///
     /// # Errors
     ///
-    /// It takes `CAP_BPF` and `CAP_PERFMON`.
-    pub fn open() -> io::Result<Self> {
-        Ok(Self { few: Reader::open(FEW)?, many: None })
+    /// [`OpenError`] says what the system lacks.
+    pub fn open<L>(
+        layout: impl FnOnce(&Btf<'_>) -> Result<L, BtfError>,
+    ) -> Result<(Self, L), OpenError> {
+        let types = TypeInformation::open().map_err(OpenError::TypeInformation)?;
+        let layout = layout(&types.parse()?)?;
+        let few = Reader::open(FEW).map_err(OpenError::Program)?;
+        Ok((Self { few, many: None }, layout))
     }
 
     /// The address of the calling thread's `struct task_struct`.
@@ -93,6 +116,16 @@ impl KernelMemory {
     /// As [`Self::read`].
     pub fn word(&mut self, address: Address) -> Result<u64, ReadError> {
         Ok(u64_at(&self.read(&[address], 8)?, 0))
+    }
+
+    /// The pointer-sized words at all of the addresses.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`].
+    pub fn words(&mut self, addresses: &[Address]) -> Result<Vec<u64>, ReadError> {
+        let bytes = self.read(addresses, 8)?;
+        Ok(bytes.chunks_exact(8).map(|word| u64_at(word, 0)).collect())
     }
 }
 

@@ -12,6 +12,7 @@ mod bpf;
 mod btf;
 mod layout;
 mod memory;
+mod open_files;
 mod type_information;
 mod walk;
 
@@ -23,14 +24,14 @@ use rustix::event::epoll;
 use thiserror::Error;
 
 pub use btf::{Btf, BtfError, Struct};
-pub use memory::{Address, KernelMemory, ReadError};
+pub use memory::{Address, KernelMemory, OpenError, ReadError};
+pub use open_files::OpenFiles;
 pub use type_information::TypeInformation;
 
 use crate::event::FdNumber;
 use crate::fdinfo::{self, Entry};
 use crate::interest::Interest;
 use layout::Layout;
-use memory::u64_at;
 
 /// How often a reading that something else disturbed is tried before giving
 /// up. An epoll whose tasks are stopped is disturbed by wake-ups only.
@@ -61,17 +62,9 @@ pub struct Inspection {
 /// Why an [`Inspector`] cannot work on this system.
 #[derive(Debug, Error)]
 pub enum SetUpError {
-    /// `/sys/kernel/btf/vmlinux` cannot be read: the kernel was built without
-    /// `CONFIG_DEBUG_INFO_BTF`, or sysfs is not mounted.
-    #[error("cannot read the kernel's type information in {}", type_information::PATH)]
-    TypeInformation(#[source] io::Error),
-    /// The type information is not of the form known here.
+    /// Kernel memory cannot be read.
     #[error(transparent)]
-    Btf(#[from] BtfError),
-    /// The reading program is not accepted: it needs `CAP_BPF` and
-    /// `CAP_PERFMON`, and a kernel that is not locked down to confidentiality.
-    #[error("cannot load a program that reads kernel memory")]
-    Program(#[source] io::Error),
+    Memory(#[from] OpenError),
     /// No epoll of our own, to learn from what makes a file an epoll.
     #[error("cannot create an epoll")]
     Epoll(#[source] io::Error),
@@ -113,26 +106,18 @@ pub struct Inspector {
     epoll_operations: Address,
 }
 
-/// What one attempt gave.
-enum Attempt<T> {
-    Done(T),
-    Disturbed,
-}
-
 impl Inspector {
     /// Learns the kernel's layout and loads the reading program.
     ///
     /// # Errors
     /// [`SetUpError`] says what the system lacks.
     pub fn new() -> Result<Self, SetUpError> {
-        let types = TypeInformation::open().map_err(SetUpError::TypeInformation)?;
-        let layout = Layout::new(&types.parse()?)?;
-        let memory = KernelMemory::open().map_err(SetUpError::Program)?;
+        let (memory, layout) = KernelMemory::open(Layout::new)?;
         let mut inspector = Self { memory, layout, epoll_operations: 0 };
         let own = epoll::create(epoll::CreateFlags::CLOEXEC)
             .map_err(|errno| SetUpError::Epoll(errno.into()))?;
         inspector.learn(own.as_fd()).map_err(|error| match error {
-            InspectError::Read(source) => SetUpError::Program(source),
+            InspectError::Read(source) => OpenError::Program(source).into(),
             _ => SetUpError::Layout,
         })?;
         Ok(inspector)
@@ -142,9 +127,8 @@ impl Inspector {
         let [FileKey(file)] = self.file_keys(&[epoll])?[..] else {
             return Err(InspectError::Restless(number(epoll)));
         };
-        self.epoll_operations = self.retry(epoll, |this| {
-            this.memory.word(file + this.layout.file_operations as u64).map(Attempt::Done)
-        })?;
+        self.epoll_operations =
+            self.retry(epoll, |this| this.memory.word(file + this.layout.file_operations as u64))?;
         self.get_events(epoll).map(drop)
     }
 
@@ -155,7 +139,8 @@ impl Inspector {
     /// this process' own table that can be restless.
     pub fn file_keys(&mut self, fds: &[BorrowedFd<'_>]) -> Result<Vec<FileKey>, InspectError> {
         let Some(&first) = fds.first() else { return Ok(Vec::new()) };
-        self.retry(first, |this| this.file_pointers(fds))
+        let files = self.retry(first, |this| this.layout.files.of(&mut this.memory, fds))?;
+        Ok(files.into_iter().map(FileKey).collect())
     }
 
     /// Every item of an epoll, with the open file description it watches and
@@ -170,9 +155,8 @@ impl Inspector {
             return Err(InspectError::Restless(number(epoll)));
         };
         let layout = self.layout;
-        let operations = self.retry(epoll, |this| {
-            this.memory.word(file + layout.file_operations as u64).map(Attempt::Done)
-        })?;
+        let operations =
+            self.retry(epoll, |this| this.memory.word(file + layout.file_operations as u64))?;
         if operations != self.epoll_operations {
             return Err(InspectError::NotEpoll(number(epoll)));
         }
@@ -192,35 +176,16 @@ impl Inspector {
     fn retry<T>(
         &mut self,
         fd: BorrowedFd<'_>,
-        mut attempt: impl FnMut(&mut Self) -> Result<Attempt<T>, ReadError>,
+        mut attempt: impl FnMut(&mut Self) -> Result<T, ReadError>,
     ) -> Result<T, InspectError> {
         for _ in 0..ATTEMPTS {
             match attempt(self) {
-                Ok(Attempt::Done(value)) => return Ok(value),
-                Ok(Attempt::Disturbed) | Err(ReadError::Fault) => {}
+                Ok(value) => return Ok(value),
+                Err(ReadError::Fault) => {}
                 Err(ReadError::Run(source)) => return Err(InspectError::Read(source)),
             }
         }
         Err(InspectError::Restless(number(fd)))
-    }
-
-    /// `current->files->fdt->fd[n]` for each descriptor. Another thread that
-    /// opens a file can make the kernel move the table: seen by its address.
-    fn file_pointers(
-        &mut self,
-        fds: &[BorrowedFd<'_>],
-    ) -> Result<Attempt<Vec<FileKey>>, ReadError> {
-        let task = self.memory.current_task()?;
-        let files = self.memory.word(task + self.layout.task_files as u64)?;
-        let table = self.memory.word(files + self.layout.files_table as u64)?;
-        let array = self.memory.word(table + self.layout.table_array as u64)?;
-        let slots: Vec<Address> =
-            fds.iter().map(|fd| array + 8 * u64::from(number(*fd).as_raw())).collect();
-        let bytes = self.memory.read(&slots, 8)?;
-        let keys: Vec<_> = bytes.chunks_exact(8).map(|word| FileKey(u64_at(word, 0))).collect();
-        let moved = self.memory.word(files + self.layout.files_table as u64)? != table;
-        let torn = moved || keys.contains(&FileKey(0));
-        Ok(if torn { Attempt::Disturbed } else { Attempt::Done(keys) })
     }
 }
 

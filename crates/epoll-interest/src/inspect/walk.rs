@@ -46,7 +46,7 @@ pub(super) fn read(
     layout: &Layout,
     file: Address,
 ) -> Result<Option<Reading>, ReadError> {
-    let epoll = memory.word(file + layout.file_private as u64)?;
+    let epoll = memory.word(layout.files.private_data_at(file))?;
     let overflow = memory.word(epoll + layout.epoll_overflow as u64)?;
     let Some(nodes) = tree(memory, layout, epoll)? else { return Ok(None) };
     let Some(pending) = ready(memory, layout, epoll, &nodes)? else { return Ok(None) };

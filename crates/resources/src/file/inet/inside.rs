@@ -9,10 +9,10 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use epoll_interest::kernel_memory::{
-    Address, Btf, BtfError, KernelMemory, ReadError, TypeInformation,
+    Address, Btf, BtfError, KernelMemory, OpenError, OpenFiles, ReadError,
 };
 
 use crate::Result;
@@ -21,15 +21,9 @@ use crate::file::{FileId, Probe, SocketFamily};
 /// Why it cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum InsideError {
-    /// The kernel was built without type information, or sysfs is not mounted.
-    #[error("cannot read the kernel's type information")]
-    TypeInformation(#[source] std::io::Error),
-    /// It is not of the form known here.
+    /// The system does not let it.
     #[error(transparent)]
-    Btf(#[from] BtfError),
-    /// It takes `CAP_BPF` and `CAP_PERFMON`.
-    #[error("cannot load a program that reads kernel memory")]
-    Program(#[source] std::io::Error),
+    Open(#[from] OpenError),
     /// Nothing is where it should be.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -49,10 +43,7 @@ const MOST: usize = 1 << 20;
 /// Offsets in bytes.
 #[derive(Clone, Copy)]
 struct Layout {
-    task_files: usize,
-    files_table: usize,
-    table_array: usize,
-    file_private: usize,
+    files: OpenFiles,
     socket_sock: usize,
     multicast_interface: usize,
     queue: usize,
@@ -77,10 +68,7 @@ fn layout(btf: &Btf<'_>) -> Result<Layout, BtfError> {
     let group = btf.structure("sock_reuseport")?;
     let original = btf.structure("sock_fprog_kern")?;
     Ok(Layout {
-        task_files: btf.structure("task_struct")?.offset("files")?,
-        files_table: btf.structure("files_struct")?.offset("fdt")?,
-        table_array: btf.structure("fdtable")?.offset("fd")?,
-        file_private: btf.structure("file")?.offset("private_data")?,
+        files: OpenFiles::new(btf)?,
         socket_sock: btf.structure("socket")?.offset("sk")?,
         multicast_interface: btf.structure("inet_sock")?.offset("mc_index")?,
         queue: btf.structure("sock")?.offset("sk_receive_queue")?,
@@ -141,34 +129,19 @@ pub(super) struct Inside {
 
 impl Inside {
     pub(super) fn open() -> Result<Self, InsideError> {
-        let types = TypeInformation::open().map_err(InsideError::TypeInformation)?;
-        let layout = layout(&types.parse()?)?;
-        let memory = KernelMemory::open().map_err(InsideError::Program)?;
+        let (memory, layout) = KernelMemory::open(layout)?;
         Ok(Self { memory, layout })
     }
 
     /// A word behind each of the addresses.
     fn words(&mut self, at: &[Address], offset: usize) -> Result<Vec<u64>, ReadError> {
-        let at: Vec<_> = at.iter().map(|at| at + offset as u64).collect();
-        let bytes = self.memory.read(&at, 8)?;
-        let (words, _) = bytes.as_chunks::<8>();
-        Ok(words.iter().map(|&word| u64::from_ne_bytes(word)).collect())
+        self.memory.words(&at.iter().map(|at| at + offset as u64).collect::<Vec<_>>())
     }
 
     /// The `struct sock` behind each of some descriptors of this process.
     fn socks(&mut self, files: &[BorrowedFd<'_>]) -> Result<Vec<Address>, ReadError> {
-        let layout = self.layout;
-        let task = self.memory.current_task()?;
-        let files_of_task = self.memory.word(task + layout.task_files as u64)?;
-        let table = self.memory.word(files_of_task + layout.files_table as u64)?;
-        let array = self.memory.word(table + layout.table_array as u64)?;
-        let slots: Vec<_> = files
-            .iter()
-            .map(|file| array + 8 * u64::from(file.as_raw_fd().unsigned_abs()))
-            .collect();
-        let files = self.words(&slots, 0)?;
-        let sockets = self.words(&files, layout.file_private)?;
-        self.words(&sockets, layout.socket_sock)
+        let sockets = self.layout.files.private_data(&mut self.memory, files)?;
+        self.words(&sockets, self.layout.socket_sock)
     }
 
     /// The interfaces that sockets of IPv4 send to groups by; none for those
@@ -224,25 +197,17 @@ impl Inside {
             return Ok(None);
         }
         let members = self.memory.word(group + group_len as u64)? as u16;
-        let members = self.row(group + group_members as u64, members)?;
-        let members = members.as_chunks::<8>().0.iter().map(|&word| u64::from_ne_bytes(word));
+        let members = self.memory.words(&row(group + group_members as u64, members))?;
         // One that is not bound yet is of a group of its own.
-        let place = members.enumerate().find(|&(_, member)| member == sock);
-        let place = place.map_or(0, |(place, _)| place as u32);
+        let place = members.iter().position(|&member| member == sock).unwrap_or(0) as u32;
         let original = self.memory.word(program + program_original as u64)?;
         let mut classic = None;
         if original != 0 {
             let len = self.memory.word(original + original_len as u64)? as u16;
             let code = self.memory.word(original + original_code as u64)?;
-            classic = Some(self.row(code, len)?.as_chunks::<8>().0.to_vec());
+            classic = Some(self.memory.read(&row(code, len), 8)?.as_chunks::<8>().0.to_vec());
         }
         Ok(Some(Chooser { place, classic }))
-    }
-
-    /// So many words, one after the other.
-    fn row(&mut self, first: Address, len: u16) -> Result<Vec<u8>, ReadError> {
-        let at: Vec<_> = (0..u64::from(len)).map(|index| first + 8 * index).collect();
-        self.memory.read(&at, 8)
     }
 
     /// The datagrams that wait in a UDP socket, first to be read first.
@@ -316,4 +281,9 @@ impl Inside {
             Headers { from: (v4(12), port), to: v4(16), ttl: ip[8], tos: ip[1] }
         })
     }
+}
+
+/// Where so many words are, one after the other.
+fn row(first: Address, len: u16) -> Vec<Address> {
+    (0..u64::from(len)).map(|index| first + 8 * index).collect()
 }

@@ -4,24 +4,20 @@
 //! buffer of the line discipline (`struct n_tty_data`), and what waits for room
 //! in it (`struct tty_buffer`).
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
-use epoll_interest::kernel_memory::{Address, BtfError, KernelMemory, ReadError, TypeInformation};
+use epoll_interest::kernel_memory::{
+    Address, Btf, BtfError, KernelMemory, OpenError, OpenFiles, ReadError,
+};
 
 use super::queue::{Queue, ROOM};
 
 /// Why it cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PeekError {
-    /// The kernel was built without type information, or sysfs is not mounted.
-    #[error("cannot read the kernel's type information")]
-    TypeInformation(#[source] std::io::Error),
-    /// It is not of the form known here.
+    /// The system does not let it.
     #[error(transparent)]
-    Btf(#[from] BtfError),
-    /// It takes `CAP_BPF` and `CAP_PERFMON`.
-    #[error("cannot load a program that reads kernel memory")]
-    Program(#[source] std::io::Error),
+    Open(#[from] OpenError),
     /// Nothing is where it should be.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -40,10 +36,7 @@ const MOST_BUFFERS: usize = 4096;
 /// Offsets in bytes.
 #[derive(Clone, Copy)]
 struct Layout {
-    task_files: usize,
-    files_table: usize,
-    table_array: usize,
-    file_private: usize,
+    files: OpenFiles,
     private_tty: usize,
     discipline: usize,
     link: usize,
@@ -65,19 +58,14 @@ pub(super) struct Peek {
     layout: Layout,
 }
 
-fn layout() -> Result<Layout, PeekError> {
-    let types = TypeInformation::open().map_err(PeekError::TypeInformation)?;
-    let btf = types.parse()?;
+fn layout(btf: &Btf<'_>) -> Result<Layout, BtfError> {
     let tty = btf.structure("tty_struct")?;
     let port = btf.structure("tty_port")?;
     let (buffers, head) = port.member("buf")?;
     let buffer = btf.structure("tty_buffer")?;
     let discipline = btf.structure("n_tty_data")?;
     Ok(Layout {
-        task_files: btf.structure("task_struct")?.offset("files")?,
-        files_table: btf.structure("files_struct")?.offset("fdt")?,
-        table_array: btf.structure("fdtable")?.offset("fd")?,
-        file_private: btf.structure("file")?.offset("private_data")?,
+        files: OpenFiles::new(btf)?,
         private_tty: btf.structure("tty_file_private")?.offset("tty")?,
         discipline: tty.offset("disc_data")?,
         link: tty.offset("link")?,
@@ -96,8 +84,7 @@ fn layout() -> Result<Layout, PeekError> {
 
 impl Peek {
     pub(super) fn open() -> Result<Self, PeekError> {
-        let layout = layout()?;
-        let memory = KernelMemory::open().map_err(PeekError::Program)?;
+        let (memory, layout) = KernelMemory::open(layout)?;
         Ok(Self { memory, layout })
     }
 
@@ -137,13 +124,7 @@ impl Peek {
     /// The `struct tty_struct` behind a descriptor of this process.
     fn terminal(&mut self, file: BorrowedFd<'_>) -> Result<Address, PeekError> {
         let Self { memory, layout } = self;
-        let task = memory.current_task()?;
-        let files = memory.word(task + layout.task_files as u64)?;
-        let table = memory.word(files + layout.files_table as u64)?;
-        let array = memory.word(table + layout.table_array as u64)?;
-        let slot = array + 8 * u64::from(file.as_raw_fd().unsigned_abs());
-        let file = memory.word(slot)?;
-        let private = memory.word(file + layout.file_private as u64)?;
+        let private = layout.files.private_data(memory, &[file])?[0];
         Ok(memory.word(private + layout.private_tty as u64)?)
     }
 
