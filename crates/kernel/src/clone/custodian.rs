@@ -22,8 +22,6 @@ pub enum Duty {
     /// Nobody has the connections any more: they are to be closed under
     /// repair, so that their peers hear nothing.
     CloseSilently,
-    /// Nothing: it may go.
-    Nothing,
 }
 
 /// A child of this process that has duplicates of its sockets.
@@ -138,9 +136,6 @@ unsafe fn attend(charge: &Charge<'_>) -> ! {
             libc::setsockopt(socket, level, name, (&raw const value).cast(), len);
         };
         for &(socket, reuse) in &charge.sockets {
-            if duty == Duty::Nothing as u8 {
-                break;
-            }
             let silently = duty == Duty::CloseSilently as u8;
             let repair = if silently { Repair::On } else { Repair::OffSilently };
             set(socket, libc::IPPROTO_TCP, libc::TCP_REPAIR, repair.raw());

@@ -45,14 +45,9 @@ impl SockDiag {
             request.extend([8_u16, REQUEST_PROTOCOL].map(u16::to_ne_bytes).as_flattened());
             request.extend(protocol.to_ne_bytes());
         }
-        let mut found = Vec::new();
-        let listed = self.list(&request, |answer| {
-            found.push(parse(answer)?);
-            Ok(())
-        });
-        match listed {
+        match self.list(&request, parse) {
             Err(Error::Refused { source: Errno::NOENT, .. }) => Ok(Vec::new()),
-            listed => listed.map(|()| found),
+            listed => listed,
         }
     }
 }

@@ -7,6 +7,18 @@ use thiserror::Error;
 #[error("it ends too early")]
 pub struct Malformed;
 
+/// The number at a place.
+pub(crate) fn number(bytes: &[u8], at: usize) -> Result<u32, Malformed> {
+    let bytes = bytes.get(at..).and_then(<[u8]>::first_chunk).ok_or(Malformed)?;
+    Ok(u32::from_ne_bytes(*bytes))
+}
+
+/// The number of two bytes at a place.
+pub(crate) fn half(bytes: &[u8], at: usize) -> Result<u16, Malformed> {
+    let bytes = bytes.get(at..).and_then(<[u8]>::first_chunk).ok_or(Malformed)?;
+    Ok(u16::from_ne_bytes(*bytes))
+}
+
 /// What matters of a `struct nlmsghdr`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {

@@ -75,13 +75,14 @@ impl SockDiag {
     }
 
     /// Lists what `request` asks for, the structure of a family that begins
-    /// with the number of that family; each answer goes to `each`, without
+    /// with the number of that family; `parse` gets each answer without
     /// netlink's header.
-    fn list(
+    fn list<T>(
         &self,
         request: &[u8],
-        mut each: impl FnMut(&[u8]) -> Result<(), Malformed>,
-    ) -> Result<(), Error> {
+        parse: impl Fn(&[u8]) -> Result<T, Malformed>,
+    ) -> Result<Vec<T>, Error> {
+        let mut found = Vec::new();
         let call = |call| move |source| Error::Call { call, source };
         let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
         let message = Header { kind: BY_FAMILY, flags }.with(request);
@@ -96,14 +97,14 @@ impl SockDiag {
             for message in messages(&buffer[..len]) {
                 let (header, body) = message?;
                 match i32::from(header.kind) {
-                    libc::NLMSG_DONE => return Ok(()),
+                    libc::NLMSG_DONE => return Ok(found),
                     libc::NLMSG_NOOP => {}
                     libc::NLMSG_ERROR => {
                         let code = body.first_chunk().ok_or(Malformed)?;
                         let source = Errno::from_raw_os_error(-i32::from_ne_bytes(*code));
                         return Err(Error::Refused { family: request[0], source });
                     }
-                    _ => each(body)?,
+                    _ => found.push(parse(body)?),
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! Netlink sockets: `include/uapi/linux/netlink_diag.h`.
 
+use super::message::number;
 use super::{Attributes, Error, Malformed, SockDiag};
 
 /// A netlink socket that has a port or is a member of a group.
@@ -34,12 +35,7 @@ impl SockDiag {
         request[0] = libc::AF_NETLINK as u8;
         request[1] = ALL;
         request[8..12].copy_from_slice(&SHOW.to_ne_bytes());
-        let mut found = Vec::new();
-        self.list(&request, |answer| {
-            found.push(parse(answer)?);
-            Ok(())
-        })?;
-        Ok(found)
+        self.list(&request, parse)
     }
 }
 
@@ -48,17 +44,15 @@ impl SockDiag {
 fn parse(answer: &[u8]) -> Result<NetlinkDiag, Malformed> {
     const FIXED: usize = 28;
     let (fixed, attributes) = answer.split_at_checked(FIXED).ok_or(Malformed)?;
-    let number =
-        |bytes: &[u8]| bytes.first_chunk().map(|&bytes| u32::from_ne_bytes(bytes)).ok_or(Malformed);
     let mut socket = NetlinkDiag {
-        inode: number(&fixed[16..])?,
+        inode: number(fixed, 16)?,
         // NETLINK_CONNECTED, net/netlink/af_netlink.c.
         connected: fixed[3] == 1,
         answering: false,
     };
     for attribute in Attributes::new(attributes) {
         if let (NETLINK_DIAG_FLAGS, value) = attribute? {
-            socket.answering = number(value)? & RUNNING != 0;
+            socket.answering = number(value, 0)? & RUNNING != 0;
         }
     }
     Ok(socket)

@@ -1,5 +1,6 @@
 //! Packet sockets: `include/uapi/linux/packet_diag.h`.
 
+use super::message::{half, number};
 use super::{Attributes, Error, Malformed, SockDiag};
 
 /// A packet socket.
@@ -13,16 +14,8 @@ pub struct PacketDiag {
     pub protocol: u16,
     /// The interface it is bound to; zero: all; negative: one that is gone.
     pub interface: i32,
-    /// `TPACKET_V*`, less one.
-    pub version: u32,
-    /// `PACKET_RESERVE`.
-    pub reserve: u32,
     /// `PACKET_COPY_THRESH`.
     pub copy_threshold: u32,
-    /// `PACKET_TIMESTAMP`.
-    pub timestamp: u32,
-    /// `PDI_*`.
-    pub flags: u32,
     /// What it has its interfaces receive besides.
     pub memberships: Vec<PacketMembership>,
     /// Its ring to receive by.
@@ -79,24 +72,8 @@ impl SockDiag {
         let mut request = [0; 20];
         request[0] = libc::AF_PACKET as u8;
         request[8..12].copy_from_slice(&SHOW.to_ne_bytes());
-        let mut found = Vec::new();
-        self.list(&request, |answer| {
-            found.push(parse(answer)?);
-            Ok(())
-        })?;
-        Ok(found)
+        self.list(&request, parse)
     }
-}
-
-/// The number at a place.
-fn number(bytes: &[u8], at: usize) -> Result<u32, Malformed> {
-    let bytes = bytes.get(at..).and_then(<[u8]>::first_chunk).ok_or(Malformed)?;
-    Ok(u32::from_ne_bytes(*bytes))
-}
-
-fn half(bytes: &[u8], at: usize) -> Result<u16, Malformed> {
-    let bytes = bytes.get(at..).and_then(<[u8]>::first_chunk).ok_or(Malformed)?;
-    Ok(u16::from_ne_bytes(*bytes))
 }
 
 /// `struct packet_diag_msg` (family, type, protocol, inode, cookie) and its
@@ -109,11 +86,7 @@ fn parse(answer: &[u8]) -> Result<PacketDiag, Malformed> {
         kind: fixed[1],
         protocol: half(fixed, 2)?,
         interface: 0,
-        version: 0,
-        reserve: 0,
         copy_threshold: 0,
-        timestamp: 0,
-        flags: 0,
         memberships: Vec::new(),
         receive_ring: None,
         send_ring: None,
@@ -122,13 +95,10 @@ fn parse(answer: &[u8]) -> Result<PacketDiag, Malformed> {
     for attribute in Attributes::new(attributes) {
         let (kind, value) = attribute?;
         match kind {
+            // struct packet_diag_info; what else it says, options say as well.
             0 => {
                 socket.interface = number(value, 0)?.cast_signed();
-                socket.version = number(value, 4)?;
-                socket.reserve = number(value, 8)?;
                 socket.copy_threshold = number(value, 12)?;
-                socket.timestamp = number(value, 16)?;
-                socket.flags = number(value, 20)?;
             }
             1 => socket.memberships = value.chunks(44).map(membership).collect::<Result<_, _>>()?,
             2 => socket.receive_ring = Some(ring(value)?),

@@ -1,5 +1,6 @@
 //! Unix sockets: `include/uapi/linux/unix_diag.h`.
 
+use super::message::number;
 use super::{Attributes, Error, Malformed, SockDiag};
 use rustix::net::Shutdown;
 
@@ -69,12 +70,7 @@ impl SockDiag {
         request[0] = libc::AF_UNIX as u8;
         request[4..8].copy_from_slice(&u32::MAX.to_ne_bytes());
         request[12..16].copy_from_slice(&SHOW.to_ne_bytes());
-        let mut found = Vec::new();
-        self.list(&request, |answer| {
-            found.push(parse(answer)?);
-            Ok(())
-        })?;
-        Ok(found)
+        self.list(&request, parse)
     }
 }
 
@@ -86,7 +82,7 @@ fn parse(answer: &[u8]) -> Result<UnixDiag, Malformed> {
     let mut socket = UnixDiag {
         kind: fixed[1].into(),
         state: fixed[2],
-        inode: number(&fixed[4..])?,
+        inode: number(fixed, 4)?,
         name: Vec::new(),
         file: None,
         peer: UnixPeer::None,
@@ -101,10 +97,10 @@ fn parse(answer: &[u8]) -> Result<UnixDiag, Malformed> {
             0 => socket.name = value.to_vec(),
             1 => {
                 socket.file =
-                    Some(UnixFile { inode: number(value)?, device: number(second(value)?)? });
+                    Some(UnixFile { inode: number(value, 0)?, device: number(value, 4)? });
             }
             2 => {
-                socket.peer = match number(value)? {
+                socket.peer = match number(value, 0)? {
                     0 => UnixPeer::Hidden,
                     inode => UnixPeer::Socket(inode),
                 };
@@ -113,7 +109,7 @@ fn parse(answer: &[u8]) -> Result<UnixDiag, Malformed> {
                 let (numbers, _) = value.as_chunks();
                 socket.waiting = numbers.iter().map(|&bytes| u32::from_ne_bytes(bytes)).collect();
             }
-            4 => (socket.received, socket.sent) = (number(value)?, number(second(value)?)?),
+            4 => (socket.received, socket.sent) = (number(value, 0)?, number(value, 4)?),
             // RCV_SHUTDOWN and SEND_SHUTDOWN.
             6 => {
                 socket.shutdown = match value.first().ok_or(Malformed)? & 3 {
@@ -127,14 +123,6 @@ fn parse(answer: &[u8]) -> Result<UnixDiag, Malformed> {
         }
     }
     Ok(socket)
-}
-
-fn number(bytes: &[u8]) -> Result<u32, Malformed> {
-    bytes.first_chunk().map(|&bytes| u32::from_ne_bytes(bytes)).ok_or(Malformed)
-}
-
-fn second(bytes: &[u8]) -> Result<&[u8], Malformed> {
-    bytes.get(4..).ok_or(Malformed)
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ mod inherit;
 mod inotify;
 mod interfaces;
 mod kind;
+mod listed;
 mod location;
 mod locks;
 pub mod memfd;

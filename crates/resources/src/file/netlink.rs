@@ -14,7 +14,6 @@
 //! which the kernel keeps by port; other network namespaces.
 //! Scenarios: `scenarios/src/netlink`.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -32,6 +31,7 @@ use rustix::net::{
 };
 
 use super::home_network::HomeNetwork;
+use super::listed::Listed;
 use super::socket_options::SocketOptions;
 use super::{
     CollectCx, CreateCx, Created, FileId, FileKind, FillCx, FillRank, ImageSink, ImageSource,
@@ -81,23 +81,6 @@ const MAX_GROUPS: usize = 1 << 10;
 
 fn kernel(call: &'static str) -> impl FnOnce(Errno) -> Error {
     Error::kernel(call, Netlink::NAME)
-}
-
-/// What is listed of all sockets at once, by inode.
-#[derive(Default)]
-struct Listing(Option<BTreeMap<u32, NetlinkDiag>>);
-
-impl Listing {
-    fn of(&mut self, inode: u32) -> Result<Option<NetlinkDiag>> {
-        let listed = match &self.0 {
-            Some(listed) => listed,
-            None => {
-                let all = SockDiag::open()?.netlink()?;
-                self.0.insert(all.into_iter().map(|socket| (socket.inode, socket)).collect())
-            }
-        };
-        Ok(listed.get(&inode).copied())
-    }
 }
 
 /// State that cannot be carried over, if there is some: why, and what can be
@@ -200,7 +183,8 @@ impl FileKind for Netlink {
         let (port, _) = address(getsockname(socket).map_err(kernel("getsockname"))?)?;
         // The kernel's numbers of socket inodes have 32 bits (get_next_ino).
         let inode = probe.stat.st_ino as u32;
-        let listed = cx.part::<Listing>().of(inode)?;
+        let listed =
+            cx.part::<Listed<NetlinkDiag>>().of(inode, SockDiag::netlink, |listed| listed.inode)?;
         let answering = listed.is_some_and(|listed| listed.answering);
         if let Some((reason, hint)) = problem(socket, protocol, port, answering)? {
             return Err(Error::Unsupported {

@@ -14,7 +14,6 @@
 //! refused as a mapping.
 //! Scenarios: `scenarios/src/packet`.
 
-use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use dormouse_image::ImageName;
@@ -29,6 +28,7 @@ use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with}
 
 use super::home_network::HomeNetwork;
 use super::interfaces;
+use super::listed::Listed;
 use super::socket_options::SocketOptions;
 use super::{
     CollectCx, CreateCx, Created, FileId, FileKind, FillCx, FillRank, ImageSink, ImageSource,
@@ -122,23 +122,6 @@ fn kernel(call: &'static str) -> impl FnOnce(Errno) -> Error {
     Error::kernel(call, Packet::NAME)
 }
 
-/// What is listed of all sockets at once, by inode.
-#[derive(Default)]
-struct Listing(Option<BTreeMap<u32, PacketDiag>>);
-
-impl Listing {
-    fn of(&mut self, inode: u32) -> Result<Option<PacketDiag>> {
-        let listed = match &self.0 {
-            Some(listed) => listed,
-            None => {
-                let all = SockDiag::open()?.packet()?;
-                self.0.insert(all.into_iter().map(|socket| (socket.inode, socket)).collect())
-            }
-        };
-        Ok(listed.get(&inode).cloned())
-    }
-}
-
 fn refuse(probe: &Probe, reason: &'static str, hint: &'static str) -> Error {
     Error::Unsupported {
         object: "a packet socket",
@@ -207,7 +190,12 @@ impl FileKind for Packet {
         let socket = socket.as_fd();
         cx.part::<HomeNetwork>().check(socket, probe)?;
         // The kernel's numbers of socket inodes have 32 bits (get_next_ino).
-        let Some(listed) = cx.part::<Listing>().of(probe.stat.st_ino as u32)? else {
+        let Some(listed) = cx.part::<Listed<PacketDiag>>().of(
+            probe.stat.st_ino as u32,
+            SockDiag::packet,
+            |listed| listed.inode,
+        )?
+        else {
             return Err(refuse(probe, "the kernel does not list it", "dump the program again"));
         };
         let interface = u32::try_from(listed.interface).map_err(|_| {

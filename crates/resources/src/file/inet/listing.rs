@@ -10,6 +10,7 @@ use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with}
 use super::inside::{Inside, InsideError};
 use super::memberships::Groups;
 use super::options::{Kind, ProtocolOptions};
+use crate::file::listed::Listed;
 use crate::file::{FileId, Probe};
 use crate::{Error, Result};
 
@@ -24,7 +25,7 @@ pub(super) fn make(kind: Kind) -> Result<OwnedFd, Errno> {
 /// What the sockets of a dump share.
 #[derive(Default)]
 pub(super) struct Listing {
-    listed: BTreeMap<(i32, i32), BTreeMap<u32, InetDiag>>,
+    listed: BTreeMap<(i32, i32), Listed<InetDiag>>,
     fresh: BTreeMap<Kind, ProtocolOptions>,
     /// Multicast groups there are.
     pub(super) groups: Groups,
@@ -38,14 +39,9 @@ impl Listing {
         if kind.is_raw() || !(kind.is_stream() || kind.is_udp()) {
             return Ok(None);
         }
-        let listed = match self.listed.entry((kind.family, kind.protocol)) {
-            Entry::Occupied(listed) => listed.into_mut(),
-            Entry::Vacant(place) => {
-                let all = SockDiag::open()?.inet(kind.family, kind.protocol)?;
-                place.insert(all.into_iter().map(|socket| (socket.inode, socket)).collect())
-            }
-        };
-        Ok(listed.get(&inode).copied())
+        let listed = self.listed.entry((kind.family, kind.protocol)).or_default();
+        let list = |diag: &SockDiag| diag.inet(kind.family, kind.protocol);
+        listed.of(inode, list, |listed| listed.inode)
     }
 
     /// The options of a new socket.
