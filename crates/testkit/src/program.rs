@@ -45,24 +45,33 @@ const LIMIT: Duration = Duration::from_secs(100);
 /// The `main` of a test executable over these programs, see [`cases::main`].
 #[must_use]
 pub fn main(scenario: &Path, programs: &[Program], lacks: Lacks<'_>) -> ExitCode {
+    run_all(scenario, programs, |program| program, Program::run, lacks)
+}
+
+/// The `main` over things that are tested with a program each.
+pub(crate) fn run_all<T>(
+    scenario: &Path,
+    all: &[T],
+    program: fn(&T) -> &Program,
+    run: fn(&T, &Path, &Checkpointer, &Path) -> Result<(), Failure>,
+    lacks: Lacks<'_>,
+) -> ExitCode {
     let binaries = Binaries::find(scenario);
-    let cases: Vec<Case<'_>> = programs
-        .iter()
-        .map(|program| {
-            let skip = cases::skip_all()
-                .or_else(|| program.missing())
-                .or_else(|| cases::skip(program.name, program.needs, &binaries, lacks));
-            let under_test = binaries.under_test.as_ref();
-            let run = move |dir: &Path| match under_test {
-                Ok(checkpointer) => program.run(scenario, checkpointer, dir),
-                Err(missing) => Err(io_failure("find", "the checkpointer")(std::io::Error::other(
-                    missing.to_string(),
-                ))),
-            };
-            Case { name: program.name.to_owned(), skip, run: Box::new(run) }
-        })
-        .collect();
-    cases::main(&cases)
+    let case = |one| {
+        let program = program(one);
+        let skip = cases::skip_all()
+            .or_else(|| program.missing())
+            .or_else(|| cases::skip(program.name, program.needs, &binaries, lacks));
+        let under_test = binaries.under_test.as_ref();
+        let run = move |dir: &Path| match under_test {
+            Ok(checkpointer) => run(one, scenario, checkpointer, dir),
+            Err(missing) => Err(io_failure("find", "the checkpointer")(std::io::Error::other(
+                missing.to_string(),
+            ))),
+        };
+        Case { name: program.name.to_owned(), skip, run: Box::new(run) }
+    };
+    cases::main(&all.iter().map(case).collect::<Vec<_>>())
 }
 
 /// The program is done.
@@ -78,7 +87,7 @@ pub(crate) struct Running {
 }
 
 impl Program {
-    pub(crate) fn missing(&self) -> Option<String> {
+    fn missing(&self) -> Option<String> {
         let there =
             |tool: &str| ["/usr/bin", "/usr/sbin"].iter().any(|d| Path::new(d).join(tool).exists());
         let missing = self.tools.iter().find(|tool| !there(tool));

@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
-use crate::binaries::Binaries;
-use crate::cases::{self, Case, Lacks};
+use crate::cases::Lacks;
 use crate::checkpointer::Checkpointer;
 use crate::failure::{Failure, io_failure};
 use crate::program::{self, Program, Running};
@@ -37,25 +36,7 @@ const POLL: Duration = Duration::from_millis(5);
 /// The `main` of a test executable over these servers, see [`cases::main`].
 #[must_use]
 pub fn main(scenario: &Path, servers: &[Server], lacks: Lacks<'_>) -> ExitCode {
-    let binaries = Binaries::find(scenario);
-    let cases: Vec<Case<'_>> = servers
-        .iter()
-        .map(|server| {
-            let Program { name, needs, .. } = server.server;
-            let skip = cases::skip_all()
-                .or_else(|| server.server.missing())
-                .or_else(|| cases::skip(name, needs, &binaries, lacks));
-            let under_test = binaries.under_test.as_ref();
-            let run = move |dir: &Path| match under_test {
-                Ok(checkpointer) => server.run(scenario, checkpointer, dir),
-                Err(missing) => Err(io_failure("find", "the checkpointer")(std::io::Error::other(
-                    missing.to_string(),
-                ))),
-            };
-            Case { name: name.to_owned(), skip, run: Box::new(run) }
-        })
-        .collect();
-    cases::main(&cases)
+    program::run_all(scenario, servers, |server| &server.server, Server::run, lacks)
 }
 
 impl Server {

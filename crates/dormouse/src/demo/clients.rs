@@ -39,11 +39,6 @@ impl Clients {
         lock(&self.heard).clone()
     }
 
-    /// What they hear, to look at when they have ended.
-    pub(super) fn all(&self) -> &Arc<Mutex<Vec<String>>> {
-        &self.heard
-    }
-
     /// Waits until they have heard so many answers.
     pub(super) fn wait_for(self, count: usize) -> Result<(Self, Vec<String>), DemoError> {
         let start = Instant::now();
@@ -64,14 +59,15 @@ impl Clients {
         }
     }
 
-    /// Waits until each has had all answers; returns the longest time one waited for an answer.
-    pub(super) fn finish(self) -> Result<Duration, DemoError> {
+    /// Waits until each has had all answers; returns them, and the longest time one was waited for.
+    pub(super) fn finish(self) -> Result<(Vec<String>, Duration), DemoError> {
         let mut longest = Duration::ZERO;
         for client in self.threads {
             let waited = client.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
             longest = longest.max(waited);
         }
-        Ok(longest)
+        let heard = std::mem::take(&mut *lock(&self.heard));
+        Ok((heard, longest))
     }
 }
 

@@ -7,7 +7,6 @@ mod stage;
 
 use std::fs;
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -100,9 +99,7 @@ fn play(options: &Demo) -> Result<Done, Failure> {
     say(&paint.dim("         (frozen, gone, restored)\n"))?;
     show_lines(paint, after[frozen.len()..].iter().take(3), true)?;
 
-    let heard = Arc::clone(clients.all());
-    let longest = clients.finish()?;
-    let heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+    let (heard, longest) = clients.finish()?;
     show_lines(paint, heard.last().into_iter(), false)?;
     stage.wait_for_end()?;
 

@@ -1,11 +1,11 @@
 //! A process that counts: blocks come in by its standard input, numbers go out.
 
+use std::env;
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
-use std::{env, iter};
 
 use super::{PROGRAM, broken, primes_in};
 
@@ -47,7 +47,7 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn spawn() -> io::Result<Self> {
         let mut process = Command::new(env::current_exe()?)
-            .args(iter::once(PROGRAM).chain(["worker"]))
+            .args([PROGRAM, "worker"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
