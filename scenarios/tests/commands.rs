@@ -14,6 +14,8 @@ use dormouse_testkit::snapshot::Snapshot;
 use dormouse_testkit::subject::{Facts, Subject, User};
 use dormouse_testkit::target::{Target, none_left};
 
+use rustix::process::{Resource, Rlimit};
+
 mod lacks;
 
 type Test = fn(&Target, &Snapshot, &Checkpointer, &Path) -> Result<(), Failure>;
@@ -21,6 +23,7 @@ type Test = fn(&Target, &Snapshot, &Checkpointer, &Path) -> Result<(), Failure>;
 /// Each with the scenario it is done to.
 const TESTS: &[(&str, &str, Test)] = &[
     ("ending_meanwhile", "tree::sleeper", ending_meanwhile),
+    ("few_files", "files::numbers", few_files),
     ("killed_dumps", "threads::two", killed_dumps),
     ("killed_dumps_of_epoll_wait", "syscalls::epoll_wait", killed_dumps),
     ("killed_dumps_of_semop", "syscalls::semop", killed_dumps),
@@ -225,6 +228,23 @@ fn other_kernel(
         return Err(Failure::Verdict(format!("once:\n{once}twice:\n{twice}")));
     }
     target.judge(took)
+}
+
+/// Programs may have more files open than the shell of whoever checkpoints them allows, and under
+/// higher numbers.
+fn few_files(
+    target: &Target,
+    before: &Snapshot,
+    checkpointer: &Checkpointer,
+    dir: &Path,
+) -> Result<(), Failure> {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let few = Rlimit { current: Some(32), ..limit };
+    rustix::process::setrlimit(Resource::Nofile, few).expect("a soft limit can be lowered");
+    let images = dump(target, before, checkpointer, dir)?;
+    let restored = checkpointer.restore(&images, &dir.join("pid"), dir, &[]).succeed()?;
+    rustix::process::setrlimit(Resource::Nofile, limit).expect("and raised again");
+    target.judge(restored.took)
 }
 
 fn mappings(target: &Target) -> Result<String, Failure> {

@@ -34,6 +34,15 @@ macro_rules! pid {
     };
 }
 pid!(HostPid);
+
+impl HostPid {
+    /// That of the calling process.
+    #[must_use]
+    pub fn of_self() -> Self {
+        Self(rustix::process::getpid().as_raw_nonzero().get())
+    }
+}
+
 pid!(NsPid);
 
 impl FdNum {

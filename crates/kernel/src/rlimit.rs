@@ -108,6 +108,17 @@ pub fn set(pid: HostPid, resource: Resource, limit: Rlimit) -> Result<Rlimit, Er
     call(pid, resource, Some(limit))
 }
 
+/// Raises the soft limit of the calling process to the hard one.
+///
+/// # Errors
+///
+/// `getrlimit(2)` and `setrlimit(2)` document none for that.
+pub fn raise_own(resource: Resource) -> Result<(), Error> {
+    let own = HostPid::of_self();
+    let limit = get(own, resource)?;
+    set(own, resource, Rlimit { soft: limit.hard, ..limit }).map(drop)
+}
+
 fn call(pid: HostPid, resource: Resource, new: Option<Rlimit>) -> Result<Rlimit, Error> {
     let raw_new = new.map(|limit| libc::rlimit64 { rlim_cur: limit.soft, rlim_max: limit.hard });
     let new_ptr = raw_new.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);

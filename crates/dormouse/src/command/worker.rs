@@ -20,6 +20,7 @@ use dormouse_image::proto::pstree::PstreeEntry;
 use dormouse_image::{ImageDir, ImageName};
 use dormouse_kernel::HostPid;
 use dormouse_kernel::clone::{self, Forked};
+use dormouse_kernel::rlimit::{self, Resource};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::Done;
@@ -57,7 +58,7 @@ const RELEASED: u8 = b'r';
 /// the result.
 pub(super) fn dump(work: impl FnOnce(Sentry) -> Result<(), Failure>) -> Result<Done, Failure> {
     let failed = |source: io::Error| Failure::Worker { source };
-    let command = HostPid::from_raw(rustix::process::getpid().as_raw_nonzero().get());
+    let command = HostPid::of_self();
     match clone::fork().map_err(|error| failed(error.into()))? {
         Forked::Parent(pid) => match wait(pid).map_err(failed)? {
             0 => Ok(Done::SUCCESS),
@@ -65,6 +66,7 @@ pub(super) fn dump(work: impl FnOnce(Sentry) -> Result<(), Failure>) -> Result<D
         },
         Forked::Child => {
             clone::stand_apart().map_err(|error| failed(error.into()))?;
+            have_many_files()?;
             work(Sentry { command })?;
             Ok(Done::SUCCESS)
         }
@@ -79,10 +81,11 @@ pub(super) fn split(images: &Path) -> Result<Side, Failure> {
     loop {
         match clone::fork().map_err(|error| failed(error.into()))? {
             Forked::Child => {
-                let own = rustix::process::getpid().as_raw_nonzero().get();
+                let own = HostPid::of_self().as_raw();
                 if needed.contains(&own.unsigned_abs()) {
                     std::process::exit(0);
                 }
+                have_many_files()?;
                 return Ok(Side::Worker(Report(reporter)));
             }
             Forked::Parent(pid) if needed.contains(&pid.as_raw().unsigned_abs()) => {
@@ -92,6 +95,13 @@ pub(super) fn split(images: &Path) -> Result<Side, Failure> {
             Forked::Parent(pid) => return Ok(Side::Command(Worker { pid, report })),
         }
     }
+}
+
+/// A dump holds many files of the program at once, and tasks that are restored
+/// have the worker's limit until they have their files and get their own.
+fn have_many_files() -> Result<(), Failure> {
+    rlimit::raise_own(Resource::Files)
+        .map_err(|error| Failure::Worker { source: error.source.into() })
 }
 
 /// The numbers that the worker must not have. What is wrong with the images is
@@ -141,7 +151,7 @@ impl Report {
 /// Tells whether the command is still there.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sentry {
-    command: Option<HostPid>,
+    command: HostPid,
 }
 
 impl Sentry {
@@ -167,7 +177,7 @@ impl Progress for Guarded<'_> {
     }
 
     fn is_abandoned(&self) -> bool {
-        clone::parent() != self.sentry.command
+        clone::parent() != Some(self.sentry.command)
     }
 }
 

@@ -188,7 +188,7 @@ impl Freezer {
             return Ok(false);
         }
         let _span = debug_span!("freeze", %pid).entered();
-        if HostPid::from_raw(rustix::process::getpid().as_raw_nonzero().get()) == Some(pid) {
+        if pid == HostPid::of_self() {
             return Err(Error::Suicide);
         }
         if let Entry::Vacant(place) = self.dirs.entry(pid) {

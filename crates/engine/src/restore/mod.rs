@@ -324,13 +324,15 @@ fn install(
             let mut batch = Batch::new();
             // The kernel gives the lowest free number. Descending order would
             // need no thought, but dup3 for every one.
-            let mut lowest = 0;
+            let link = world.link();
+            let free_from = |number: u32| number + u32::from(u64::from(number) == link);
+            let mut lowest = free_from(0);
             for descriptor in &table.entries {
                 let wanted = descriptor.fd.as_raw();
                 let slot = world.fetch(&mut batch, created.get(descriptor.file));
                 let flags = if descriptor.close_on_exec { libc::O_CLOEXEC } else { 0 };
                 if wanted == lowest {
-                    lowest += 1;
+                    lowest = free_from(lowest + 1);
                     if !descriptor.close_on_exec {
                         batch.call(
                             libc::SYS_fcntl,

@@ -5,7 +5,8 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use dormouse_kernel::features::Probe;
-use dormouse_kernel::proc::ProcDir;
+use dormouse_kernel::proc::{Limits, ProcDir};
+use dormouse_kernel::rlimit::Resource;
 use dormouse_kernel::{Addr, AddrRange, HostPid, NsPid};
 use dormouse_resources::memory::Vma;
 use dormouse_resources::task::Numbering;
@@ -55,12 +56,13 @@ impl Plan {
         let tables = checkpoint.tables.values().flat_map(|table| &table.entries);
         let numbers = tables.map(|descriptor| descriptor.fd.as_raw());
         let numbers = numbers.chain(checkpoint.signal_items.iter().map(|item| item.number));
-        let link = numbers.max().map_or(0, |highest| highest + 1);
+        let own = ProcDir::of_self().and_then(|dir| dir.limits()).at(PHASE)?;
+        let link = unused(&numbers.collect(), own.get(Resource::Files).soft);
         let bodies = || checkpoint.processes.iter().filter_map(|process| process.body.as_ref());
         let bytes = bodies().map(|body| body.memory.pages() * dormouse_kernel::PAGE_SIZE).sum();
         let room = room(bodies().flat_map(|body| &body.memory.mm.vmas)).at(PHASE)?;
         let numbering = numbering(checkpoint)?;
-        check_limits(checkpoint)?;
+        check_limits(checkpoint, &own)?;
         let lines = checkpoint.processes.iter().map(line).collect();
         Ok(Self { steps, births, room, link, numbering, bytes, nodes, outside, lines })
     }
@@ -94,12 +96,11 @@ fn numbering(checkpoint: &Checkpoint) -> Result<Numbering, Error> {
 }
 
 /// Limits that could not be given would fail when everything else is done.
-fn check_limits(checkpoint: &Checkpoint) -> Result<(), Error> {
-    let own = ProcDir::of_self().and_then(|dir| dir.limits()).at(Phase::Plan)?;
+fn check_limits(checkpoint: &Checkpoint, own: &Limits) -> Result<(), Error> {
     let raise = Probe::CapSysResource.state().is_yes();
     for process in &checkpoint.processes {
         let Some(body) = &process.body else { continue };
-        body.state.limits.check(&own, raise).of(Phase::Plan, host(process.node.pid))?;
+        body.state.limits.check(own, raise).of(Phase::Plan, host(process.node.pid))?;
     }
     Ok(())
 }
@@ -142,10 +143,21 @@ fn check_pids(checkpoint: &Checkpoint, steps: &[Step]) -> Result<(), Error> {
     Ok(())
 }
 
+/// A number that no table has a descriptor under: the lowest above them all, or
+/// if the limit allows none there, the highest below it.
+fn unused(numbers: &BTreeSet<u32>, limit: u64) -> u32 {
+    let above = numbers.last().map_or(0, |highest| highest + 1);
+    if u64::from(above) < limit {
+        return above;
+    }
+    (0..above).rev().find(|number| !numbers.contains(number)).unwrap_or(above)
+}
+
 /// Whether a pid is free, or is about to be: what is left of the very tree
 /// that was just dumped goes as soon as init has taken note.
 fn becomes_free(pid: NsPid) -> bool {
-    const PATIENCE: Duration = Duration::from_secs(1);
+    // Some inits only look every few seconds.
+    const PATIENCE: Duration = Duration::from_secs(10);
     let begun = Instant::now();
     loop {
         let Ok(dir) = ProcDir::open(host(pid)) else { return true };

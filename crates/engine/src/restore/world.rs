@@ -7,7 +7,7 @@ use dormouse_kernel::clone::{self, CloneFlags, spawn_bare};
 use dormouse_kernel::proc::ProcDir;
 use dormouse_kernel::ptrace::{Halt, Options, Outcome, Running};
 use dormouse_kernel::signal::Signal;
-use dormouse_kernel::{AddrRange, NsPid};
+use dormouse_kernel::{AddrRange, HostPid, NsPid};
 use dormouse_puppet::{Arg, Bare, Batch, Slot};
 
 use super::births::{self, Birth};
@@ -57,7 +57,7 @@ impl World {
     /// Closes everything the root has inherited, and gives it a pidfd of
     /// dormouse. Whoever it forks has that too.
     fn connect(&mut self) -> Result<(), Cause> {
-        let own = rustix::process::getpid().as_raw_nonzero().get();
+        let own = HostPid::of_self().as_raw();
         let mut batch = Batch::new();
         batch.call(libc::SYS_close_range, [0.into(), u32::MAX.into(), 0.into()]);
         // The lowest number that is free.

@@ -11,11 +11,6 @@ use crate::sys::check;
 use crate::{Errno, FdNum, HostPid, NsPid};
 use std::os::fd::{AsFd, AsRawFd};
 
-fn me() -> HostPid {
-    HostPid::from_raw(rustix::process::getpid().as_raw_nonzero().get())
-        .expect("a process has a positive pid")
-}
-
 pub(super) fn set_tid() -> State {
     // The kernel looks at rights before it finds that pid 1 exists.
     match NsPid::from_raw(1).map(|first| spawn_bare(&[first], CloneFlags::empty())) {
@@ -31,7 +26,7 @@ pub(super) fn set_tid() -> State {
 }
 
 pub(super) fn kcmp() -> State {
-    match kcmp::shared(me(), me(), Shared::Memory) {
+    match kcmp::shared(HostPid::of_self(), HostPid::of_self(), Shared::Memory) {
         Ok(answer) => State::found(answer.is_same(), "a process is not the same as itself"),
         Err(error) => State::refused(error.source),
     }
@@ -39,7 +34,7 @@ pub(super) fn kcmp() -> State {
 
 pub(super) fn pidfd_getfd() -> State {
     let trial = || {
-        let pidfd = PidFd::open(me())?;
+        let pidfd = PidFd::open(HostPid::of_self())?;
         pidfd.get_fd(FdNum::from_raw(pidfd.as_fd().as_raw_fd().cast_unsigned()))
     };
     State::of(trial().map_err(|error| error.source))
@@ -176,7 +171,7 @@ pub(super) fn time_namespace() -> State {
             let dir = ProcDir::open(pid)?;
             dir.namespace(NamespaceKind::Time)
         };
-        Ok((namespace(child.0), namespace(me())))
+        Ok((namespace(child.0), namespace(HostPid::of_self())))
     };
     match trial() {
         Ok((Ok(Some(childs)), Ok(Some(own)))) => {

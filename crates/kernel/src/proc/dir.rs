@@ -52,9 +52,7 @@ impl ProcDir {
     ///
     /// `/proc` is not mounted, or for another pid namespace.
     pub fn of_self() -> Result<Self, Error> {
-        let pid = HostPid::from_raw(rustix::process::getpid().as_raw_nonzero().get())
-            .expect("a process has a positive pid");
-        Self::open(pid)
+        Self::open(HostPid::of_self())
     }
 
     /// `task/TID` below it.
