@@ -59,7 +59,7 @@ vm_flags! {
     DONT_COPY = 14, b"dc";
     /// `mremap(2)` may not make it longer.
     DONT_EXPAND = 15, b"de";
-    /// `mlock2(MLOCK_ONFAULT)`.
+    /// `mlock2(MLOCK_ONFAULT)`; older kernels print `??`.
     LOCK_ON_FAULT = 16, b"lf";
     /// Counts as committed memory.
     ACCOUNT = 17, b"ac";

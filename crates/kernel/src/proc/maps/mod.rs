@@ -281,15 +281,23 @@ fn smap<'a>(scan: &mut Scan<'a>, names: &mut Names<'a>) -> Result<Smap, ParseErr
 
 fn flags(scan: &mut Scan<'_>) -> Result<VmFlags, ParseError> {
     let mut flags = VmFlags::empty();
+    let mut nameless = 0;
     loop {
         scan.blanks();
         match *scan.word() {
+            [b'?', b'?'] => nameless += 1,
             [a, b] => flags |= VmFlags::from_code([a, b]),
             [] => break,
             _ => return scan.error("two letters of a flag"),
         }
     }
     scan.end_line();
+    flags |= match nameless {
+        0 => VmFlags::empty(),
+        // The one flag of common memory that older kernels have no letters for.
+        1 if flags.contains(VmFlags::LOCKED) => VmFlags::LOCK_ON_FAULT,
+        _ => VmFlags::UNKNOWN,
+    };
     Ok(flags)
 }
 

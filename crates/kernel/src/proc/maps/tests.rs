@@ -53,6 +53,18 @@ fn special_mappings_are_known_by_name() {
 }
 
 #[test]
+fn a_flag_without_letters_is_lock_on_fault_of_what_is_locked() {
+    let flags = |line: &str| {
+        let text = format!("10000-20000 rw-p 00000000 00:00 0 \nSize: 64 kB\nVmFlags: {line}\n");
+        parse_smaps(text.as_bytes()).unwrap()[0].flags
+    };
+    assert!(flags("rd wr lo ?? ac").contains(VmFlags::LOCKED | VmFlags::LOCK_ON_FAULT));
+    assert!(!flags("rd wr lo ?? ac").contains(VmFlags::UNKNOWN));
+    assert!(flags("rd wr ?? ac").contains(VmFlags::UNKNOWN));
+    assert!(flags("rd wr lo ?? ?? ac").contains(VmFlags::UNKNOWN));
+}
+
+#[test]
 fn neighbours_share_one_name() {
     let maps = parse_smaps(CAPTURED).unwrap();
     let paths: Vec<_> = maps
