@@ -2,21 +2,23 @@
 //!
 //! Kernel object: `struct eventfd_ctx`. It has one open file description, as
 //! it cannot be opened a second time.
-//! Truth from: `/proc/PID/fdinfo`.
+//! Truth from: `/proc/PID/fdinfo`; before 6.5, where that does not tell a semaphore
+//! from a counter, `eventfd_ctx.flags` in the kernel's own memory.
 //! Image: `eventfd_file_entry` in `files.img`. CRIU does not know semaphores;
 //! those have a field of our own.
 //! Create: `eventfd(2)`.
 //! Fill: the counter, by writing it, as `eventfd(2)` takes but 32 bits.
 //! Not preserved: nothing.
-//! Kernel needed: 6.5, which tells a semaphore from a counter.
+//! Kernel needed: any; before 6.5, one whose memory can be read (BPF, BTF).
 //! Scenarios: `crates/resources/tests`.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use dormouse_image::ImageName;
 use dormouse_image::proto::files::eventfd::EventfdFileEntry;
 use dormouse_image::proto::files::{FdType, FileEntry};
 use dormouse_kernel::proc::Extra;
+use epoll_interest::kernel_memory::{Btf, BtfError, KernelMemory, OpenFiles, ReadError};
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::{
@@ -37,6 +39,55 @@ pub struct Eventfd {
 /// The highest count there is.
 const MAX_COUNT: u64 = u64::MAX - 1;
 
+/// Reads the flags of eventfds where `fdinfo` does not show them.
+#[derive(Default)]
+struct Flags(Option<(KernelMemory, Layout)>);
+
+/// Offsets in bytes.
+#[derive(Clone, Copy)]
+struct Layout {
+    files: OpenFiles,
+    flags: usize,
+}
+
+fn layout(btf: &Btf<'_>) -> Result<Layout, BtfError> {
+    let flags = btf.structure("eventfd_ctx")?.offset("flags")?;
+    Ok(Layout { files: OpenFiles::new(btf)?, flags })
+}
+
+impl Flags {
+    /// `include/uapi/linux/eventfd.h`.
+    const SEMAPHORE: u32 = 1;
+
+    fn semaphore(&mut self, probe: &Probe) -> Result<bool> {
+        let file = probe.duplicate()?;
+        if self.0.is_none() {
+            self.0 = KernelMemory::open(layout).ok();
+        }
+        let Some((memory, layout)) = &mut self.0 else { return Err(unknown(probe)) };
+        let flags = flags(memory, *layout, file.as_fd()).map_err(|_| unknown(probe))?;
+        Ok(flags & Self::SEMAPHORE != 0)
+    }
+}
+
+fn unknown(probe: &Probe) -> Error {
+    Error::Unsupported {
+        object: "an eventfd",
+        detail: probe.link.clone().into(),
+        reason: "this kernel does not tell whether it is a semaphore",
+        hint: "Linux 6.5 and later do; earlier ones let it be read with CAP_BPF and CAP_PERFMON",
+    }
+}
+
+fn flags(
+    memory: &mut KernelMemory,
+    layout: Layout,
+    file: BorrowedFd<'_>,
+) -> Result<u32, ReadError> {
+    let context = layout.files.private_data(memory, &[file])?[0];
+    memory.word(context + layout.flags as u64).map(|word| word as u32)
+}
+
 impl FileKind for Eventfd {
     const NAME: &'static str = "eventfd";
     const TYPE: FdType = FdType::EventFd;
@@ -48,17 +99,14 @@ impl FileKind for Eventfd {
 
     fn collect(cx: &CollectCx<'_>, probe: &Probe) -> Result<Self> {
         let status = Status::collect(cx, probe)?;
-        match probe.info.extra {
-            Extra::Eventfd { count, semaphore: Some(semaphore), .. } => {
-                Ok(Self { status, count, semaphore })
-            }
-            _ => Err(Error::Unsupported {
-                object: "an eventfd",
-                detail: probe.link.clone().into(),
-                reason: "this kernel does not tell whether it is a semaphore",
-                hint: "Linux 6.5 and later do",
-            }),
-        }
+        let Extra::Eventfd { count, semaphore, .. } = probe.info.extra else {
+            return Err(unknown(probe));
+        };
+        let semaphore = match semaphore {
+            Some(told) => told,
+            None => cx.part::<Flags>().semaphore(probe)?,
+        };
+        Ok(Self { status, count, semaphore })
     }
 
     fn encode(&self, id: FileId, images: &mut ImageSink<'_>) -> Result<()> {
