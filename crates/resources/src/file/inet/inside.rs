@@ -1,10 +1,10 @@
 //! What no system call tells of a socket, out of the kernel's own structures:
 //! the interface of `IP_MULTICAST_IF` where it was given by number, and empty
 //! datagrams that somebody has looked at before (the kernel shows those once to
-//! whoever looks by `SO_PEEK_OFF`); and the program that chooses among sockets
-//! that share a port.
+//! whoever looks by `SO_PEEK_OFF`); the program that chooses among sockets
+//! that share a port; and whether a TCP socket still has the port it tells.
 //!
-//! Truth from: `struct inet_sock`, `sk_buff`, `sock_reuseport`, by the kernel's type
+//! Truth from: `struct inet_sock`, `inet_connection_sock`, `sk_buff`, `sock_reuseport`, by the kernel's type
 //! information. Nothing but reading.
 
 use std::collections::BTreeMap;
@@ -46,6 +46,7 @@ struct Layout {
     files: OpenFiles,
     socket_sock: usize,
     multicast_interface: usize,
+    port_holder: usize,
     queue: usize,
     reader_queue: usize,
     len: usize,
@@ -71,6 +72,7 @@ fn layout(btf: &Btf<'_>) -> Result<Layout, BtfError> {
         files: OpenFiles::new(btf)?,
         socket_sock: btf.structure("socket")?.offset("sk")?,
         multicast_interface: btf.structure("inet_sock")?.offset("mc_index")?,
+        port_holder: btf.structure("inet_connection_sock")?.offset("icsk_bind_hash")?,
         queue: btf.structure("sock")?.offset("sk_receive_queue")?,
         reader_queue: btf.structure("udp_sock")?.offset("reader_queue")?,
         len: packet.offset("len")?,
@@ -168,6 +170,13 @@ impl Inside {
             }
         }
         Ok(Ok(found))
+    }
+
+    /// Whether a TCP socket holds a port: what it tells as its own may be what
+    /// its last connection had.
+    pub(super) fn holds_port(&mut self, socket: BorrowedFd<'_>) -> Result<bool, InsideError> {
+        let sock = self.socks(&[socket])?[0];
+        Ok(self.memory.word(sock + self.layout.port_holder as u64)? != 0)
     }
 
     /// The program that chooses among the sockets that share a socket's port.

@@ -1,7 +1,7 @@
 //! What the kernel lists of all sockets at once, and what a new one is like.
 
 use std::collections::{BTreeMap, btree_map::Entry};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use dormouse_kernel::Errno;
 use dormouse_kernel::sock_diag::{InetDiag, SockDiag};
@@ -61,6 +61,11 @@ impl Listing {
             Some(inside) => Ok(inside),
             none => Ok(none.insert(Inside::open()?)),
         }
+    }
+
+    /// Whether the port that a TCP socket tells is its own.
+    pub(super) fn holds_port(&mut self, socket: BorrowedFd<'_>) -> Result<bool> {
+        self.inside().and_then(|inside| inside.holds_port(socket)).map_err(Error::InetReader)
     }
 
     /// The interface that a socket of IPv4 sends to groups by, if it was told

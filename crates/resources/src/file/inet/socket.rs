@@ -325,8 +325,11 @@ impl FileKind for Inet {
         let mut local = address(Some(getsockname(socket).map_err(kernel("getsockname"))?));
         if kind.protocol == TCP && state == State::Unconnected && listed.is_none() {
             // Of a connection that has ended, the kernel goes on telling the
-            // address, which anybody may have by now.
-            local = None;
+            // address, which anybody may have by now. Kernels before 6.8 do not
+            // list those that are only bound either.
+            if local.is_some_and(|local| local.port() != 0) && !listing.holds_port(socket)? {
+                local = None;
+            }
             shutdown = is_hung_up(socket)?.then_some(Shutdown::Both);
         }
         let queue = match kind.is_stream() {
