@@ -10,7 +10,8 @@ use super::watch::{Epoll, IN, NOTHING, at, at_epoll, event, plant, rouse, unshar
 use crate::context::until;
 use crate::{Context, Scenario, sys};
 
-pub(crate) const SCENARIO: Scenario = Scenario::new(module_path!(), run).dump_faults();
+pub(crate) const SCENARIO: Scenario =
+    Scenario::new(module_path!(), run).missing(sys::no_thread_pidfds).dump_faults();
 
 fn run(cx: &mut Context) {
     let epoll = Epoll::new();

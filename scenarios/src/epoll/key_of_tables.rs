@@ -8,7 +8,8 @@ use std::os::fd::{AsFd, AsRawFd};
 use super::watch::{Epoll, IN, NOTHING, at, at_epoll, event, plant, rouse, unshare_files};
 use crate::{Context, Scenario, sys};
 
-pub(crate) const SCENARIO: Scenario = Scenario::new(module_path!(), run).dump_faults();
+pub(crate) const SCENARIO: Scenario =
+    Scenario::new(module_path!(), run).missing(sys::no_thread_pidfds).dump_faults();
 
 fn run(cx: &mut Context) {
     let epoll = Epoll::new();

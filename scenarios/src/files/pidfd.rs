@@ -15,7 +15,8 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 use crate::unix::talk;
 use crate::{Context, Scenario, sys};
 
-pub(crate) const SCENARIO: Scenario = Scenario::new(module_path!(), run).faults();
+pub(crate) const SCENARIO: Scenario =
+    Scenario::new(module_path!(), run).missing(sys::no_thread_pidfds).faults();
 
 /// Of a thread, and not of a process.
 const THREAD: u32 = libc::O_EXCL as u32;

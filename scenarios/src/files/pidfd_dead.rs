@@ -12,7 +12,8 @@ use rustix::fs::fstat;
 use super::pidfd::{pid_of, pidfd_open, polled};
 use crate::{Context, Scenario, sys};
 
-pub(crate) const SCENARIO: Scenario = Scenario::new(module_path!(), run).faults();
+pub(crate) const SCENARIO: Scenario =
+    Scenario::new(module_path!(), run).missing(sys::no_thread_pidfds).faults();
 
 /// `struct pidfd_info`, in 64-bit words.
 type Info = [u64; 8];

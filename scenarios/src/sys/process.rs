@@ -206,3 +206,16 @@ pub(crate) fn close(number: i32) {
     // SAFETY: the caller's duty, which is a scenario's own business: at worst it fails.
     done(unsafe { libc::close(number) }).expect("close");
 }
+
+/// Why there are no pidfds of threads here, by which alone one gets at an fd table of a thread's
+/// own: Linux 6.9.
+pub(crate) fn no_thread_pidfds() -> Option<String> {
+    const THREAD: i32 = libc::O_EXCL;
+    // SAFETY: no memory is involved.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, gettid(), THREAD) };
+    if fd < 0 {
+        return Some("this kernel has no pidfds of threads".to_owned());
+    }
+    close(fd as i32);
+    None
+}

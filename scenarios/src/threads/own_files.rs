@@ -9,7 +9,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use crate::{Context, Scenario, sys};
 
-pub(crate) const SCENARIO: Scenario = Scenario::new(module_path!(), run);
+pub(crate) const SCENARIO: Scenario =
+    Scenario::new(module_path!(), run).missing(sys::no_thread_pidfds);
 
 /// Puts an open file with this text under the number, for good.
 fn plant(cx: &Context, number: i32, text: &str) {

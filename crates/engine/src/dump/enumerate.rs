@@ -9,7 +9,7 @@ use std::rc::Rc;
 use dormouse_kernel::kcmp::Shared;
 use dormouse_kernel::pidfd::PidFd;
 use dormouse_kernel::proc::{Entry, ProcDir, Status};
-use dormouse_kernel::{FdNum, HostPid};
+use dormouse_kernel::{Errno, FdNum, HostPid};
 use dormouse_resources::file::{
     self, Descriptor, FdTable, FileId, FileIndex, Holder, Identity, Locks, Mounts, Probe, Sighting,
     UnixSurvey,
@@ -185,6 +185,14 @@ impl Lister {
         let dir = Rc::new(task_dir(frozen, owner).of(PHASE, owner)?);
         let is_leader = frozen.processes.iter().any(|process| process.pid == owner);
         let pidfd = if is_leader { PidFd::open(owner) } else { PidFd::open_thread(owner) };
+        let pidfd = pidfd.map_err(|error| match error.source {
+            Errno::INVAL if !is_leader => Cause::Unsupported {
+                what: "a thread with an fd table of its own",
+                reason: "this kernel gives no access to it",
+                hint: "Linux 6.9 and later do",
+            },
+            _ => error.into(),
+        });
         let pidfd = Rc::new(pidfd.of(PHASE, owner)?);
         let mut entries = Vec::new();
         for fd in dir.fd_numbers().of(PHASE, owner)? {
