@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 mod epoll;
+mod guest;
 mod interop;
 mod supported;
 
@@ -13,6 +14,9 @@ fn main() -> ExitCode {
         ["supported"] => told(supported::run()),
         ["interop", ref options @ ..] => told(interop::run(options)),
         ["interop-table"] => told(interop::table()),
+        ["guest", kernel, ref filter @ ..] => {
+            told(guest::run(kernel, filter.first().copied().unwrap_or_default()))
+        }
         ["epoll", ref options @ ..] => told(epoll::run(options)),
         ["epoll-table"] => told(epoll::table()),
         // The first process of a pen is this program without arguments.
@@ -29,6 +33,6 @@ fn told<E: std::fmt::Display>(result: Result<ExitCode, E>) -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: xtask (interop | epoll) [--criu PATH] | supported");
+    eprintln!("usage: xtask (interop | epoll) [--criu PATH] | supported | guest KERNEL [FILTER]");
     ExitCode::FAILURE
 }

@@ -17,6 +17,7 @@ pub mod binaries;
 pub mod cases;
 pub mod checkpointer;
 pub mod failure;
+pub mod guest;
 pub mod interop;
 pub mod pen;
 pub mod program;
