@@ -103,6 +103,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::inet::connected::SCENARIO,
     &crate::inet::corked::SCENARIO,
     &crate::inet::device::SCENARIO,
+    &crate::inet::free_bind::SCENARIO,
     &crate::inet::listen::SCENARIO,
     &crate::inet::mptcp_listen::SCENARIO,
     &crate::inet::multicast::SCENARIO,

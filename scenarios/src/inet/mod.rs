@@ -3,6 +3,7 @@
 pub(crate) mod connected;
 pub(crate) mod corked;
 pub(crate) mod device;
+pub(crate) mod free_bind;
 pub(crate) mod listen;
 pub(crate) mod mptcp_listen;
 pub(crate) mod multicast;

@@ -20,11 +20,15 @@ const ICMPV6_FILTER: (i32, i32) = (libc::IPPROTO_ICMPV6, 1);
 const PROTOCOL: (i32, i32) = (libc::SOL_SOCKET, libc::SO_PROTOCOL);
 
 fn run(cx: &mut Context) {
-    let unused = Protocol::from_raw(std::num::NonZeroU32::new(253).expect("not zero"));
+    let number = |number| Protocol::from_raw(std::num::NonZeroU32::new(number).expect("not zero"));
+    // The highest; other types of sockets have a protocol of their own of this number.
+    let highest = libc::IPPROTO_MPTCP.cast_unsigned();
     let sockets = [
-        inet(false, SocketType::RAW, Some(unused)),
+        inet(false, SocketType::RAW, Some(number(253))),
         inet(false, SocketType::RAW, Some(ipproto::ICMP)),
         inet(true, SocketType::RAW, Some(ipproto::ICMPV6)),
+        inet(false, SocketType::RAW, Some(number(6))),
+        inet(true, SocketType::RAW, Some(number(highest))),
     ];
     bind(&sockets[0], &SocketAddr::new(v4(cx, 0).ip(), 0)).expect("bind");
     set(&sockets[0], HDRINCL, 1);
@@ -32,7 +36,7 @@ fn run(cx: &mut Context) {
     set(&sockets[1], ICMP_FILTER, -1);
     set_bytes(&sockets[2], ICMPV6_FILTER, &[0xff; 32]);
     let read = || {
-        [&sockets[0], &sockets[1], &sockets[2]].map(|socket| {
+        sockets.each_ref().map(|socket| {
             let options = [PROTOCOL, HDRINCL, ICMP_FILTER, ICMPV6_FILTER];
             let address = getsockname(socket).ok().and_then(|any| SocketAddr::try_from(any).ok());
             (address, options.map(|name| option(socket, name)))

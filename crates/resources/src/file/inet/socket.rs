@@ -621,15 +621,22 @@ impl Inet {
             // port; sockets of the tree may have come to share it in other
             // ways.
             let force = self.kind.is_stream() || shares;
-            let reuse = option(libc::SO_REUSEADDR);
-            let own = reuse.get(file).map_err(kernel("SO_REUSEADDR"))?;
-            if force && own == 0 {
-                reuse.set(file, 1).map_err(kernel("SO_REUSEADDR"))?;
-            }
-            bind(file, &local).map_err(Error::kernel("bind", local.to_string()))?;
-            if force && own == 0 {
-                reuse.set(file, 0).map_err(kernel("SO_REUSEADDR"))?;
-            }
+            let reuse = force.then(|| option(libc::SO_REUSEADDR));
+            let bound = with(reuse, file, || bind(file, &local));
+            let bound = bound.or_else(|error| match error {
+                // It was bound while it was free to be bound to any address,
+                // or the machine had this one.
+                Errno::ADDRNOTAVAIL => {
+                    let level =
+                        if self.kind.is_v6() { libc::IPPROTO_IPV6 } else { libc::IPPROTO_IP };
+                    let name =
+                        if self.kind.is_v6() { libc::IPV6_FREEBIND } else { libc::IP_FREEBIND };
+                    let free = SocketOption { level, name };
+                    with(Some(free), file, || with(reuse, file, || bind(file, &local)))
+                }
+                error => Err(error),
+            });
+            bound.map_err(Error::kernel("bind", local.to_string()))?;
         }
         self.memberships.iter().try_for_each(|membership| membership.join(file))
     }
@@ -710,6 +717,24 @@ fn shut(file: BorrowedFd<'_>, how: Shutdown) -> Result<()> {
     }
 }
 
+/// Does what a socket can do only with an option set, which it need not have of
+/// its own.
+fn with(
+    option: Option<SocketOption>,
+    file: BorrowedFd<'_>,
+    does: impl FnOnce() -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    let Some(option) = option else { return does() };
+    let own = option.get(file)?;
+    if own != 0 {
+        return does();
+    }
+    option.set(file, 1)?;
+    let done = does();
+    option.set(file, 0)?;
+    done
+}
+
 /// Why others are refused, and what can be done.
 fn unknown(kind: Kind) -> (&'static str, &'static str) {
     // include/uapi/linux/in.h.
@@ -744,7 +769,8 @@ fn is_known(kind: Kind) -> bool {
             let echo = if kind.is_v6() { libc::IPPROTO_ICMPV6 } else { libc::IPPROTO_ICMP };
             kind.is_udp() || kind.protocol == echo
         }
-        libc::SOCK_RAW => (1..256).contains(&kind.protocol),
+        // Any number is one, be it of TCP's.
+        libc::SOCK_RAW => kind.protocol > 0,
         _ => false,
     }
 }
