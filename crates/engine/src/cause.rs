@@ -199,7 +199,7 @@ impl Cause {
                 F::IsThread { .. } | F::Suicide | F::Traced { .. } | F::RootIsZombie(_) => {
                     ErrorKind::Conflict
                 }
-                F::KernelThread(_) | F::DeadLeader(_) | F::Vfork(_) => ErrorKind::Unsupported,
+                F::KernelThread(_) | F::Vfork(_) => ErrorKind::Unsupported,
                 F::Timeout(_) => ErrorKind::Kernel,
                 F::Abandoned => ErrorKind::Vanished,
                 F::Proc(error) => of_proc(error),

@@ -107,6 +107,7 @@ fn halt(running: Running) -> Stopped {
             task
         }
         Halt::Exited { exit, .. } => panic!("{exit:?}"),
+        Halt::Ended { .. } => unreachable!("nobody has said so"),
     }
 }
 
@@ -134,6 +135,24 @@ fn sigmask(signals: &[Signal]) {
         }
         libc::sigprocmask(libc::SIG_SETMASK, &set, std::ptr::null_mut());
     }
+}
+
+#[test]
+fn a_first_thread_that_ends_while_others_go_on_is_not_waited_for() {
+    let shared = Shared::new();
+    let child = Child::spawn(|| {
+        thread::spawn(pause);
+        shared.set(0, 1);
+        shared.wait_for(0, 2);
+        // SAFETY: no memory is involved; nothing of this thread is used by the other.
+        unsafe { libc::syscall(libc::SYS_exit, 0) };
+    });
+    shared.wait_for(0, 1);
+    let running = seize(&child);
+    shared.set(0, 2);
+    until(|| child.state() == TaskState::Zombie);
+    let has_ended = || child.state() == TaskState::Zombie;
+    assert!(matches!(running.halt_unless(has_ended).unwrap(), Halt::Ended { .. }));
 }
 
 #[test]

@@ -300,6 +300,25 @@ impl Bare {
         }
     }
 
+    /// Has the first thread of a process end by itself, by `exit(2)` with this
+    /// code; the others go on.
+    ///
+    /// # Errors
+    ///
+    /// It has died before.
+    pub fn end_thread(mut self, code: u8) -> Result<(), Error> {
+        let mut task = self.task.take().ok_or(Error::Died(self.tid))?;
+        let args = [code.into(), 0, 0, 0, 0, 0];
+        task.set_registers(&arch::boot(&self.place, &self.base, libc::SYS_exit, args))?;
+        let proc = ProcDir::open(self.tid)?;
+        let has_ended = || proc.stat().is_ok_and(|stat| stat.state.is_dead());
+        let mut running = task.resume(None)?;
+        while let Some(Outcome::Stopped(task)) = running.wait_unless(&has_ended)? {
+            running = task.resume(None)?;
+        }
+        Ok(())
+    }
+
     /// Gives the task its own registers and mask. If `vacate`, its room is
     /// unmapped first; the last task of an address space does that. A call
     /// that was interrupted goes on as `resumption` says; `registers` make it

@@ -37,7 +37,7 @@ impl Drop for Sleeper {
 fn halt(pid: HostPid, options: Options) -> Stopped {
     match Running::seize(pid, options).unwrap().halt().unwrap() {
         Halt::Halted { task, .. } => task,
-        Halt::Exited { .. } => panic!("it ended"),
+        Halt::Exited { .. } | Halt::Ended { .. } => panic!("it ended"),
     }
 }
 

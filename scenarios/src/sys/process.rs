@@ -38,6 +38,39 @@ pub(crate) fn exit(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
+/// Ends this thread alone, without running any destructor.
+pub(crate) fn exit_thread(status: i32) -> ! {
+    // SAFETY: `exit` has no preconditions; what the thread has borrowed to others stays where it is,
+    // as its stack does.
+    unsafe { libc::syscall(libc::SYS_exit, status) };
+    unreachable!("it has ended")
+}
+
+/// `clone(2)` with `CLONE_VM`: makes a process that has its memory in common with this one, and
+/// ends with what `body` gives. Even its thread-local memory is that of its maker, so it must make
+/// plain calls only, and not at the same time.
+pub(crate) fn clone_vm<T: Sync + 'static>(
+    flags: i32,
+    body: fn(&T) -> i32,
+    with: &'static T,
+) -> i32 {
+    struct Life<T: 'static>(fn(&T) -> i32, &'static T);
+    extern "C" fn live<T: 'static>(life: *mut libc::c_void) -> i32 {
+        // SAFETY: it is what was given below, and lives for ever.
+        let Life(body, with) = unsafe { &*life.cast::<Life<T>>() };
+        body(with)
+    }
+    const STACK: usize = 64 << 10;
+    let stack = vec![0_u8; STACK].leak();
+    let life: *mut Life<T> = Box::leak(Box::new(Life(body, with)));
+    let flags = flags | libc::CLONE_VM | libc::SIGCHLD;
+    // SAFETY: the stack is the child's for ever.
+    let pid =
+        unsafe { libc::clone(live::<T>, stack.as_mut_ptr().add(STACK).cast(), flags, life.cast()) };
+    done(pid).expect("clone");
+    pid
+}
+
 /// `fork(2)`: 0 in the child, the child's pid in the parent.
 ///
 /// The child of a process with several threads must not take locks; glibc's

@@ -2,6 +2,7 @@
 
 pub(crate) mod altstacks;
 pub(crate) mod hundred;
+pub(crate) mod leader_ended;
 pub(crate) mod masks;
 pub(crate) mod memory_policy;
 pub(crate) mod names;

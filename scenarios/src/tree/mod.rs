@@ -8,6 +8,8 @@ pub(crate) mod outside;
 pub(crate) mod pid_order;
 pub(crate) mod session_leader_gone;
 pub(crate) mod sessions;
+pub(crate) mod shared_memory;
+pub(crate) mod shared_memory_siblings;
 pub(crate) mod sleeper;
 pub(crate) mod thread_child;
 pub(crate) mod thread_child_owner;

@@ -51,9 +51,9 @@ pub(crate) struct Living {
     pub(crate) outside: Outside,
     /// Its POSIX timers.
     pub(crate) timers: PosixTimers,
-    /// Its address space.
-    pub(crate) mm: Mm,
-    /// Its threads, the leader first.
+    /// Its address space, unless a process before it has the same.
+    pub(crate) mm: Option<Mm>,
+    /// Its threads, the leader first unless it has ended.
     pub(crate) threads: Vec<Thread>,
 }
 
@@ -114,8 +114,8 @@ fn collect_process(
     seccomp: &BTreeMap<HostPid, Seccomp>,
     calls: &mut Calls,
 ) -> Result<Living, Cause> {
-    let pid = process.pid;
-    let space = &census.spaces[&pid];
+    let owner = census.memory.owner(process.first());
+    let space = &census.spaces[&owner];
     let vdso = space.vmas.iter().find(|vma| vma.backing == Backing::Vdso).map(|vma| vma.range);
     let code = |vma: &&Vma| vma.prot.contains(ProtFlags::EXEC) && vma.is_private();
     let code = space.vmas.iter().filter(code).map(|vma| vma.range);
@@ -132,17 +132,17 @@ fn collect_process(
     let (state, answers, threads, timers) = result?;
     let bytes = process.proc.read(Entry::Named("auxv"))?;
     let (words, _) = bytes.as_chunks::<8>();
-    let mm = Mm {
+    let mm = (owner == process.first()).then(|| Mm {
         layout: process.stat.layout,
         brk: Addr::from_raw(answers.brk),
         auxv: auxv(words),
-        exe: census.executables[&pid],
+        exe: census.executables[&owner],
         dumpable: Dumpable::from_raw(answers.dumpable).unwrap_or(Dumpable::No),
         thp_disabled: answers.thp_disabled,
         outlook: answers.outlook,
         vmas: space.vmas.clone(),
         guards: space.guards.clone(),
-    };
+    });
     let outside = Outside::collect(&process.proc)?;
     Ok(Living { state, outside, timers, mm, threads })
 }
@@ -163,6 +163,7 @@ fn collect_threads(
     let timers = process.proc.timers()?;
     let mut of_process = None;
     let mut threads = Vec::new();
+    let first = process.first();
     let tasks = std::mem::take(&mut process.threads);
     let mut failure = None;
     for task in tasks {
@@ -178,7 +179,7 @@ fn collect_threads(
             let fresh = puppet.room();
             let before = clocks.look(&timers, &mut batch);
             let asked = ThreadState::ask(&mut batch);
-            let leader = (tid == process.pid).then(|| {
+            let whole = (tid == first).then(|| {
                 let mm = MmAsked {
                     brk: batch.call(libc::SYS_brk, [0.into()]),
                     dumpable: batch.call(libc::SYS_prctl, [libc::PR_GET_DUMPABLE.into()]),
@@ -205,7 +206,7 @@ fn collect_threads(
             let registers = *puppet.registers();
             let xstate = puppet.task().xstate()?;
             ExtendedFeatures::check(tid, &xstate)?;
-            let leader = match leader {
+            let whole = match whole {
                 None => None,
                 Some((asked, mm)) => Some((
                     ProcessState::collect(
@@ -224,15 +225,15 @@ fn collect_threads(
                     },
                 )),
             };
-            Ok::<_, Cause>((state, registers, xstate, leader))
+            Ok::<_, Cause>((state, registers, xstate, whole))
         })?;
         process.threads.push(task);
         match result {
             Err(error) => failure = Some(error),
-            Ok((state, registers, xstate, leader)) => {
+            Ok((state, registers, xstate, whole)) => {
                 let (interrupted, time_left, registers) =
                     interrupted_call(tid, registers, status, calls);
-                of_process = of_process.or(leader);
+                of_process = of_process.or(whole);
                 let cpu = Cpu { registers, xstate };
                 let seccomp = seccomp[&tid];
                 let dispatch = census.dispatch[&tid];
@@ -243,7 +244,7 @@ fn collect_threads(
     if let Some(error) = failure {
         return Err(error);
     }
-    let (state, mm) = of_process.expect("the leader is among the threads");
+    let (state, mm) = of_process.expect("one of the threads is the first");
     Ok((state, mm, threads))
 }
 
@@ -266,9 +267,9 @@ fn settle(
             break;
         }
         let begun = Instant::now();
-        let leader = process.threads.remove(0);
-        let status = &census.status[&leader.tid()];
-        let (leader, read) = host.borrow(leader, status, |puppet| {
+        let first = process.threads.remove(0);
+        let status = &census.status[&first.tid()];
+        let (first, read) = host.borrow(first, status, |puppet| {
             let mut batch = Batch::new();
             let interval = IntervalTimers::ask(&mut batch);
             let interval = IntervalTimers::read(&puppet.run(batch)?, interval);
@@ -281,7 +282,7 @@ fn settle(
             }
             Ok::<_, Cause>((interval, posix))
         })?;
-        process.threads.insert(0, leader);
+        process.threads.insert(0, first);
         (state.interval_timers, posix) = read?;
         state.pending = ProcessPending::peek(&process.threads[0])?;
         for (thread, task) in threads.iter_mut().zip(&process.threads) {

@@ -1,6 +1,7 @@
 //! Writes the images of all tasks.
 
 use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
 
 use dormouse_image::ImageName;
 use dormouse_image::proto::core::{CoreEntry, Machine, TaskCoreEntry, TaskKobjIdsEntry};
@@ -70,12 +71,13 @@ pub(super) fn encode(
 
 fn node(process: &Process) -> TreeNode {
     let group = |pid: Option<HostPid>| pid.map_or(0, |pid| pid.as_raw());
+    let leader = process.leader_status.map(|_| ns(process.pid)).into_iter();
     TreeNode {
         pid: ns(process.pid),
         parent: process.parent.map(ns),
         pgid: group(process.stat.pgrp),
         sid: group(process.stat.session),
-        threads: process.threads.iter().map(|task| ns(task.tid())).collect(),
+        threads: leader.chain(process.threads.iter().map(|task| ns(task.tid()))).collect(),
     }
 }
 
@@ -94,8 +96,7 @@ fn encode_process(
     let Some(living) = living else {
         let status = process.stat.exit_code.cast_unsigned();
         Life::Zombie { status }.encode(&mut core);
-        let tc = core.tc.get_or_insert_default();
-        tc.comm = std::os::unix::ffi::OsStrExt::as_bytes(process.stat.comm.as_os_str()).to_vec();
+        core.tc.get_or_insert_default().comm = process.stat.comm.as_bytes().to_vec();
         dump.put_one(ImageName::Core(pid), &core)?;
         return Ok(());
     };
@@ -109,14 +110,25 @@ fn encode_process(
     living.state.encode(&mut core);
     living.outside.encode(&mut core);
     living.timers.encode(&mut core);
-    let [leader, threads @ ..] = living.threads.as_slice() else {
-        unreachable!("a living process has a leader")
+    let threads = match living.threads.as_slice() {
+        [leader, others @ ..] if leader.tid == process.pid => {
+            encode_thread(leader, &mut core);
+            others
+        }
+        others => {
+            let tc = core.tc.get_or_insert_default();
+            tc.leader_status = process.leader_status.map(i32::cast_unsigned);
+            tc.comm = process.stat.comm.as_bytes().to_vec();
+            others
+        }
     };
-    encode_thread(leader, &mut core);
+    let first = process.first();
     dump.put_one(ImageName::Core(pid), &core)?;
-    dump.put_one(ImageName::Ids(pid), &ids(process.pid, census))?;
-    dump.put_one(ImageName::Mm(pid), &living.mm.encode())?;
-    let directories = census.directories[census.fs.number(process.pid)].encode();
+    dump.put_one(ImageName::Ids(pid), &ids(first, census))?;
+    if let Some(mm) = &living.mm {
+        dump.put_one(ImageName::Mm(pid), &mm.encode())?;
+    }
+    let directories = census.directories[census.fs.number(first)].encode();
     dump.put_one(ImageName::Fs(pid), &directories)?;
     for thread in threads {
         let tid = image_pid(thread.tid);
@@ -124,11 +136,11 @@ fn encode_process(
         encode_thread(thread, &mut core);
         let of_thread = core.thread_core.get_or_insert_default();
         let files = census.files.number(thread.tid);
-        if files != census.files.number(process.pid) {
+        if files != census.files.number(first) {
             of_thread.files_id = Some(image_number(files));
         }
         let fs = census.fs.number(thread.tid);
-        if fs != census.fs.number(process.pid) {
+        if fs != census.fs.number(first) {
             // Threads come in the order of their tids, so the owner's is the lowest.
             let owner = census.fs.owners()[fs];
             of_thread.fs_id = Some(image_pid(owner));
@@ -163,12 +175,13 @@ fn encode_thread(thread: &Thread, core: &mut CoreEntry) {
     of_thread.time_left = time_left.map(|left| u64::try_from(left.as_nanos()).unwrap_or(u64::MAX));
 }
 
-fn ids(pid: HostPid, census: &Census) -> TaskKobjIdsEntry {
+/// Of the task that stands for a process.
+fn ids(task: HostPid, census: &Census) -> TaskKobjIdsEntry {
     TaskKobjIdsEntry {
-        vm_id: image_number(census.memory.number(pid)),
-        files_id: image_number(census.files.number(pid)),
-        fs_id: image_number(census.fs.number(pid)),
-        sighand_id: image_number(census.handlers.number(pid)),
+        vm_id: image_number(census.memory.number(task)),
+        files_id: image_number(census.files.number(task)),
+        fs_id: image_number(census.fs.number(task)),
+        sighand_id: image_number(census.handlers.number(task)),
         ..namespaces()
     }
 }

@@ -51,9 +51,9 @@ pub(crate) struct Census {
     pub(crate) in_flight: UnixSurvey,
     /// What told the files apart.
     pub(crate) index: FileIndex,
-    /// Address spaces, by process.
+    /// Address spaces, by the first task that has each.
     pub(crate) spaces: BTreeMap<HostPid, Enumerated>,
-    /// Executables, by process.
+    /// Executables, likewise.
     pub(crate) executables: BTreeMap<HostPid, FileId>,
     /// Shared memory.
     pub(crate) objects: SharedObjects,
@@ -65,6 +65,14 @@ pub(crate) fn enumerate(frozen: &Frozen, external: &[String]) -> Result<Census, 
     let living = || frozen.processes.iter().filter(|process| !process.is_zombie());
     let (mut status, mut dispatch) = (BTreeMap::new(), BTreeMap::new());
     for process in living() {
+        if process.leader_status.is_some_and(|status| status & 0xff != 0) {
+            return Err(Cause::Unsupported {
+                what: "a first thread that was killed while others go on",
+                reason: "only a seccomp filter of its own can end it in this way",
+                hint: "end the process",
+            })
+            .of(PHASE, process.pid);
+        }
         for task in &process.threads {
             let tid = task.tid();
             let read = process.proc.task(tid).and_then(|dir| dir.status()).of(PHASE, tid)?;
@@ -73,28 +81,20 @@ pub(crate) fn enumerate(frozen: &Frozen, external: &[String]) -> Result<Census, 
             dispatch.insert(tid, SyscallDispatch::collect(task).of(PHASE, tid)?);
         }
     }
+    let firsts: BTreeMap<HostPid, HostPid> =
+        living().map(|process| (process.pid, process.first())).collect();
     let share = |object| {
         let tasks = living().flat_map(|process| {
-            process.threads.iter().map(|task| {
-                let tid = task.tid();
-                (tid, if tid == process.pid { process.parent } else { Some(process.pid) })
+            let parent = process.parent.and_then(|parent| firsts.get(&parent)).copied();
+            process.threads.iter().map(move |task| {
+                let (tid, first) = (task.tid(), process.first());
+                (tid, if tid == first { parent } else { Some(first) })
             })
         });
         Sharing::find(tasks, object).at(PHASE)
     };
     let (files, fs) = (share(Shared::Files)?, share(Shared::Fs)?);
     let (memory, handlers) = (share(Shared::Memory)?, share(Shared::SignalHandlers)?);
-    for process in living() {
-        let owner = memory.owners()[memory.number(process.pid)];
-        if owner != process.pid {
-            return Err(Cause::Unsupported {
-                what: "an address space shared between processes",
-                reason: "clone(CLONE_VM) without CLONE_THREAD, or vfork, is not restored yet",
-                hint: "dump again when the child of vfork has run its program",
-            })
-            .of(PHASE, process.pid);
-        }
-    }
     let mut lister = Lister::new(frozen, external)?;
     let mut tables = Vec::new();
     for &owner in files.owners() {
@@ -112,8 +112,8 @@ pub(crate) fn enumerate(frozen: &Frozen, external: &[String]) -> Result<Census, 
     let objects = SharedObjects::new().at(PHASE)?;
     let mut mappings = Mappings::new(objects, Uprobes::Refuse);
     let (mut spaces, mut executables) = (BTreeMap::new(), BTreeMap::new());
-    for process in living() {
-        let pid = process.pid;
+    for process in living().filter(|process| memory.owner(process.first()) == process.first()) {
+        let pid = process.first();
         executables.insert(pid, lister.link(&process.proc, "exe").of(PHASE, pid)?);
         let resolve = |mapped: &MappedFile<'_>| lister.mapped(&process.proc, mapped);
         let space = mappings.enumerate(&process.proc, resolve).of(PHASE, pid)?;

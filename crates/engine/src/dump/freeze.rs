@@ -39,14 +39,17 @@ pub(crate) struct Process {
     pub(crate) parent: Option<HostPid>,
     /// The thread of its parent that it is a child of.
     pub(crate) parent_thread: Option<HostPid>,
-    /// `/proc/PID`.
+    /// `/proc/PID`; if the leader has ended, that of the first other thread,
+    /// for what has ended has no memory and no files.
     pub(crate) proc: ProcDir,
     /// `/proc/PID/stat`, read while it was stopped.
     pub(crate) stat: Stat,
     /// The signal by which job control held it when it was found.
     pub(crate) held_by: Option<Signal>,
-    /// The thread group leader first, the others by tid; none if the process
-    /// is a zombie.
+    /// How the thread group leader has ended, if other threads go on.
+    pub(crate) leader_status: Option<i32>,
+    /// The thread group leader first unless it has ended, the others by tid;
+    /// none if the process is a zombie.
     pub(crate) threads: Vec<Stopped>,
 }
 
@@ -54,6 +57,11 @@ impl Process {
     /// Whether the process has ended and waits for its parent.
     pub(crate) fn is_zombie(&self) -> bool {
         self.threads.is_empty()
+    }
+
+    /// The thread that is asked for the whole process: the first that lives.
+    pub(crate) fn first(&self) -> HostPid {
+        self.threads.first().map_or(self.pid, Stopped::tid)
     }
 }
 
@@ -85,9 +93,6 @@ pub(crate) enum Error {
         /// Who traces it.
         tracer: HostPid,
     },
-    /// The first thread has ended, and others have not.
-    #[error("the first thread of process {0} has ended, and others run on")]
-    DeadLeader(HostPid),
     /// The task cannot be stopped before its child does something.
     #[error("task {0} waits in vfork(2) until its child has ended or runs another program")]
     Vfork(HostPid),
@@ -272,19 +277,16 @@ impl Freezer {
             Err(error) => return Err(error.into()),
         };
         match status.tracer {
-            Some(tracer) => return Err(Error::Traced { tid, tracer }),
-            None if status.state.is_dead() && tid == pid && threads > 1 => {
-                return Err(Error::DeadLeader(pid));
-            }
-            None if status.state.is_dead() => {
-                if tid == pid {
+            // The first thread of a process may have ended while others go on.
+            _ if status.state.is_dead() => {
+                if tid == pid && threads == 1 {
                     self.zombies.insert(pid);
                 }
-                return Ok(None);
+                Ok(None)
             }
-            None => {}
+            Some(tracer) => Err(Error::Traced { tid, tracer }),
+            None => Err(refused.into()),
         }
-        Err(refused.into())
     }
 
     /// What a task waits for, which is no `vfork(2)`: nothing but a deadly
@@ -326,7 +328,10 @@ impl Freezer {
     fn halt(&mut self, pid: HostPid, running: Vec<Running>) -> Result<(), Error> {
         for task in running {
             let tid = task.tid();
-            match task.halt()? {
+            let dir = &self.dirs[&pid];
+            let has_ended = || dir.stat().is_ok_and(|stat| stat.state.is_dead());
+            let halt = if tid == pid { task.halt_unless(has_ended) } else { task.halt() };
+            match halt? {
                 Halt::Halted { mut task, born: _ } => {
                     debug!(%tid, stop = ?task.stop(), "stopped");
                     let status = || self.dirs[&pid].task(tid).and_then(|dir| dir.status());
@@ -342,7 +347,7 @@ impl Freezer {
                         self.deadlines.remove(&tid);
                     }
                 }
-                Halt::Exited { .. } => debug!(%tid, "ended"),
+                Halt::Exited { .. } | Halt::Ended { .. } => debug!(%tid, "ended"),
             }
         }
         Ok(())
@@ -374,8 +379,9 @@ impl Freezer {
             let threads: Vec<_> = members.iter().filter_map(|tid| tasks.remove(tid)).collect();
             queue.extend(children.remove(&pid).unwrap_or_default());
             let Some(proc) = self.dirs.remove(&pid) else { continue };
-            let stat = match proc.stat() {
-                Ok(stat) => stat,
+            let first = threads.first().map_or(pid, Stopped::tid);
+            let (proc, stat) = match look(proc, first) {
+                Ok(found) => found,
                 Err(proc::Error::Gone { .. }) if threads.is_empty() => continue,
                 Err(error) => {
                     for task in threads.into_iter().chain(tasks.into_values()) {
@@ -394,6 +400,7 @@ impl Freezer {
                 parent,
                 parent_thread,
                 proc,
+                leader_status: (first != pid).then_some(stat.exit_code),
                 stat,
                 held_by,
                 threads,
@@ -404,6 +411,18 @@ impl Freezer {
         }
         Ok(frozen)
     }
+}
+
+/// The directory in which to look for what a process has, and its `stat`.
+/// `first` is its first thread that lives.
+fn look(proc: ProcDir, first: HostPid) -> Result<(ProcDir, Stat), proc::Error> {
+    let stat = proc.stat()?;
+    if first == stat.pid {
+        return Ok((proc, stat));
+    }
+    let proc = ProcDir::open(first)?;
+    let layout = proc.stat()?.layout;
+    Ok((proc, Stat { layout, ..stat }))
 }
 
 fn check_root(root: HostPid) -> Result<(), Error> {
@@ -418,7 +437,7 @@ fn check_root(root: HostPid) -> Result<(), Error> {
     if status.kernel_thread {
         return Err(Error::KernelThread(root));
     }
-    if status.state == TaskState::Zombie {
+    if status.state == TaskState::Zombie && status.threads <= 1 {
         return Err(Error::RootIsZombie(root));
     }
     Ok(())

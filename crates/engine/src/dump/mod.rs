@@ -54,13 +54,13 @@ pub fn dump(options: &DumpOptions, progress: &mut dyn Progress) -> Result<DumpRe
     let begun = Instant::now();
     let mut frozen = freeze::freeze(options.pid, options.timeout, &|| progress.is_abandoned())
         .of(Phase::Freeze, options.pid)?;
-    check_session(options, &frozen)?;
     let mut report =
         DumpReport { freezing: begun.elapsed(), tasks: frozen.tasks(), ..DumpReport::default() };
     let still = Instant::now();
 
     progress.phase(Phase::Enumerate, None);
     let mut census = enumerate::enumerate(&frozen, &options.external)?;
+    check_tree(options, &frozen, &census)?;
     progress.phase(Phase::Collect, None);
     go_on(progress, Phase::Collect)?;
     let (read, filters) = collect::collect(&mut frozen, &census)?;
@@ -116,7 +116,11 @@ fn pids(frozen: &freeze::Frozen) -> BTreeSet<HostPid> {
 /// A tree whose root is in somebody else's session can only be restored into
 /// another session. One whose leader is gone can be made again, if those who
 /// are in it can be forked by whoever stands in for the leader.
-fn check_session(options: &DumpOptions, frozen: &freeze::Frozen) -> Result<(), Error> {
+fn check_tree(
+    options: &DumpOptions,
+    frozen: &freeze::Frozen,
+    census: &enumerate::Census,
+) -> Result<(), Error> {
     let pids = pids(frozen);
     for process in &frozen.processes {
         let outside = |session: HostPid| {
@@ -135,12 +139,21 @@ fn check_session(options: &DumpOptions, frozen: &freeze::Frozen) -> Result<(), E
     if options.shell_job {
         return Ok(());
     }
+    let firsts: BTreeMap<HostPid, HostPid> =
+        frozen.processes.iter().map(|process| (process.first(), process.pid)).collect();
+    let space = |process: &freeze::Process| {
+        if process.is_zombie() {
+            return process.pid;
+        }
+        firsts[&census.memory.owner(process.first())]
+    };
     let number = |pid: Option<HostPid>| pid.map_or(0, HostPid::as_raw);
     let node = |process: &freeze::Process| spawn_plan::Node {
         pid: process.pid.as_raw(),
         parent: process.parent.map(HostPid::as_raw),
         pgid: number(process.stat.pgrp),
         sid: number(process.stat.session),
+        space: space(process).as_raw(),
     };
     let nodes: Vec<_> = frozen.processes.iter().map(node).collect();
     let outside = spawn_plan::Outside { sid: 0, pgid: 0 };
@@ -238,8 +251,9 @@ fn dump_pages(
 ) -> Result<DumpedPages, Error> {
     const PHASE: Phase = Phase::Pages;
     let mut processes = Vec::new();
-    for process in frozen.processes.iter().filter(|process| !process.is_zombie()) {
-        let space = census.spaces.get_mut(&process.pid).expect("every living process has one");
+    for process in &frozen.processes {
+        // Zombies have none, and of what is shared each is dumped once.
+        let Some(space) = census.spaces.get_mut(&process.first()) else { continue };
         let lowest = space.vmas.first().map(|vma| vma.range.start()).unwrap_or(Addr::NULL);
         processes.push(DumpedProcess {
             image_pid: encode::image_pid(process.pid),

@@ -67,6 +67,11 @@ impl Sharing {
         self.numbers[&task]
     }
 
+    /// The first task that was found to use the object that the task uses.
+    pub(crate) fn owner(&self, task: HostPid) -> HostPid {
+        self.owners[self.number(task)]
+    }
+
     /// The first task that was found to use each object, by number.
     pub(crate) fn owners(&self) -> &[HostPid] {
         &self.owners

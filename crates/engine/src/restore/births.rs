@@ -1,8 +1,8 @@
 //! How each task of a tree is made: by which thread, and with what it shares
 //! with that thread.
 //!
-//! A task has its fd table and its directories from its maker or gets new
-//! ones, so whatever two tasks share must come down to them by `clone3(2)`:
+//! A task has its memory, signal handlers, fd table and directories from its
+//! maker or gets new ones, so whatever two tasks share must come down to them by `clone3(2)`:
 //! the maker of a thread is any thread of its process which has that; the
 //! maker of a process is the very thread whose child it is.
 
@@ -13,7 +13,7 @@ use dormouse_kernel::clone::CloneFlags;
 use dormouse_kernel::signal::Signal;
 use dormouse_resources::file::FdTableId;
 
-use super::decode::{DirectoriesId, Process, Thread, host};
+use super::decode::{Body, DirectoriesId, Process, Thread, host};
 use super::spawn_plan::Step;
 use crate::cause::{At, Cause};
 use crate::{Error, Phase};
@@ -39,13 +39,21 @@ pub(crate) struct Birth {
 #[derive(Debug)]
 pub(crate) struct Births(BTreeMap<NsPid, Vec<Birth>>);
 
-/// The fd table and the directories of a task.
-type Shares = (FdTableId, DirectoriesId);
+/// What a task may have in common with others.
+#[derive(Clone, Copy)]
+struct Shares {
+    space: NsPid,
+    handlers: u32,
+    table: FdTableId,
+    directories: DirectoriesId,
+}
 
 /// What exists after the births so far.
 #[derive(Default)]
 struct Born {
     tasks: BTreeMap<NsPid, Shares>,
+    spaces: BTreeSet<NsPid>,
+    handlers: BTreeSet<u32>,
     tables: BTreeSet<FdTableId>,
     directories: BTreeSet<DirectoriesId>,
 }
@@ -117,19 +125,23 @@ fn check_sibling(maker: Option<&&Process>, process: &Process) -> Result<(), Caus
 }
 
 impl Born {
-    fn shares(thread: &Thread) -> Shares {
-        (thread.table, thread.directories.number)
+    fn shares(body: &Body, thread: &Thread) -> Shares {
+        let (space, handlers) = (body.space, body.handlers);
+        Shares { space, handlers, table: thread.table, directories: thread.directories.number }
     }
 
     fn add(&mut self, task: NsPid, shares: Shares) {
-        self.tables.insert(shares.0);
-        self.directories.insert(shares.1);
+        self.spaces.insert(shares.space);
+        self.handlers.insert(shares.handlers);
+        self.tables.insert(shares.table);
+        self.directories.insert(shares.directories);
         self.tasks.insert(task, shares);
     }
 
+    /// A leader that has ended was made like the first thread that has not.
     fn add_leader(&mut self, process: &Process) {
         if let Some(body) = &process.body {
-            self.add(process.node.pid, Self::shares(&body.threads[0]));
+            self.add(process.node.pid, Self::shares(body, &body.threads[0]));
         }
     }
 
@@ -137,14 +149,30 @@ impl Born {
     /// not get it from there.
     fn flags(&self, maker: NsPid, shares: Shares) -> Option<CloneFlags> {
         let given = self.tasks.get(&maker);
+        let Shares { space, handlers, table, directories } = shares;
+        let same = |is: fn(&Shares, &Shares) -> bool| given.is_some_and(|given| is(given, &shares));
+        let kinds = [
+            (CloneFlags::VM, same(|a, b| a.space == b.space), self.spaces.contains(&space)),
+            (
+                CloneFlags::SIGHAND,
+                same(|a, b| a.handlers == b.handlers),
+                self.handlers.contains(&handlers),
+            ),
+            (CloneFlags::FILES, same(|a, b| a.table == b.table), self.tables.contains(&table)),
+            (
+                CloneFlags::FS,
+                same(|a, b| a.directories == b.directories),
+                self.directories.contains(&directories),
+            ),
+        ];
         let mut flags = CloneFlags::empty();
-        let (table, directories) = shares;
-        let same = given.is_some_and(|given| given.0 == table);
-        flags.set(CloneFlags::FILES, same);
-        let possible = same || !self.tables.contains(&table);
-        let same = given.is_some_and(|given| given.1 == directories);
-        flags.set(CloneFlags::FS, same);
-        (possible && (same || !self.directories.contains(&directories))).then_some(flags)
+        for (flag, same, exists) in kinds {
+            if exists && !same {
+                return None;
+            }
+            flags.set(flag, same);
+        }
+        Some(flags)
     }
 
     fn process(
@@ -156,9 +184,9 @@ impl Born {
         let pid = process.node.pid;
         let mut flags = match &process.body {
             None => CloneFlags::empty(),
-            Some(body) => self.flags(maker, Self::shares(&body.threads[0])).ok_or_else(|| {
+            Some(body) => self.flags(maker, Self::shares(body, &body.threads[0])).ok_or_else(|| {
                 unsupported(
-                    "an fd table or directories shared with a process that is not the parent",
+                    "memory, signal handlers, an fd table or directories shared with a process that is not the parent",
                     "they can only be had from who makes the process",
                 )
             })?,
@@ -178,10 +206,10 @@ impl Born {
             .union(CloneFlags::SYSVSEM);
         let mut births = Vec::new();
         let Some(body) = &process.body else { return Ok(births) };
-        for (index, thread) in body.threads.iter().enumerate().skip(1) {
-            let shares = Self::shares(thread);
-            let mut elders = body.threads[..index].iter().map(|elder| elder.tid);
-            let birth = elders.find_map(|maker| {
+        let mut elders = vec![process.node.pid];
+        for thread in body.threads.iter().filter(|thread| thread.tid != process.node.pid) {
+            let shares = Self::shares(body, thread);
+            let birth = elders.iter().find_map(|&maker| {
                 let flags = self.flags(maker, shares)? | ALWAYS;
                 let (task, process) = (thread.tid, process.node.pid);
                 Some(Birth { maker, task, process, flags, exit_signal: None })
@@ -193,6 +221,7 @@ impl Born {
                 )
             })?);
             self.add(thread.tid, shares);
+            elders.push(thread.tid);
         }
         Ok(births)
     }

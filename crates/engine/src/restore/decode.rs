@@ -33,6 +33,8 @@ const PHASE: Phase = Phase::Decode;
 pub(crate) struct Checkpoint {
     /// The processes, the root first and every parent before its children.
     pub(crate) processes: Vec<Process>,
+    /// The address spaces, by the first process that has each.
+    pub(crate) spaces: BTreeMap<NsPid, Space>,
     /// Every file.
     pub(crate) files: Files,
     /// Every fd table.
@@ -81,12 +83,32 @@ pub(crate) struct Body {
     pub(crate) outside: Outside,
     /// Its POSIX timers.
     pub(crate) timers: PosixTimers,
-    /// Its address space.
+    /// The first process that has its address space.
+    pub(crate) space: NsPid,
+    /// The number of its signal handlers; who has the same shares them.
+    pub(crate) handlers: u32,
+    /// What `exit(2)` was given by the leader, if that has ended and other
+    /// threads go on.
+    pub(crate) leader_code: Option<u8>,
+    /// Its threads, the leader first unless it has ended.
+    pub(crate) threads: Vec<Thread>,
+}
+
+/// An address space.
+#[derive(Debug)]
+pub(crate) struct Space {
+    /// What is in it.
     pub(crate) memory: SavedMemory,
     /// Files that are mapped or executed.
     pub(crate) mapped: BTreeMap<FileId, FileRef>,
-    /// Its threads, the leader first.
-    pub(crate) threads: Vec<Thread>,
+}
+
+/// The address spaces that were read, and which process had which number
+/// first.
+#[derive(Default)]
+struct Spaces {
+    read: BTreeMap<NsPid, Space>,
+    first: BTreeMap<u32, NsPid>,
 }
 
 /// A thread.
@@ -162,15 +184,22 @@ pub(crate) fn decode(dir: &ImageDir, tcp: TcpConnections) -> Result<Checkpoint, 
     let segments = Segments::decode(image, &segments).at(PHASE)?;
     let kernel = KernelVdso::probe().at(PHASE)?;
     let mut processes: Vec<Process> = Vec::with_capacity(nodes.len());
+    let mut spaces = Spaces::default();
+    let mut running: BTreeMap<NsPid, Vec<Addr>> = BTreeMap::new();
+    let mut handlers: BTreeMap<u32, NsPid> = BTreeMap::new();
     for node in nodes {
         let pid = host(node.pid);
-        let mut process =
-            decode_process(dir, node, &filters, (&mut source, &mut pages)).of(PHASE, pid)?;
-        if let Some(body) = &mut process.body {
-            body.memory.find_segments(&segments).of(PHASE, pid)?;
+        let process = decode_process(dir, node, &filters, &mut spaces, (&mut source, &mut pages))
+            .of(PHASE, pid)?;
+        if let Some(body) = &process.body {
             let threads = body.threads.iter();
-            let running = threads.map(|thread| Addr::from_raw(thread.cpu.registers.rip));
-            body.memory.adapt_vdso(kernel.as_ref(), running, &mut pages).of(PHASE, pid)?;
+            let at = threads.map(|thread| Addr::from_raw(thread.cpu.registers.rip));
+            running.entry(body.space).or_default().extend(at);
+            if *handlers.entry(body.handlers).or_insert(body.space) != body.space {
+                let image = ImageName::Ids(number(process.node.pid));
+                let reason = "it shares signal handlers with a process, and no memory";
+                return Err(contradiction(image, reason)).of(PHASE, pid);
+            }
         }
         if let Some(thread) = process.parent_thread {
             let parent = processes.iter().find(|other| Some(other.node.pid) == process.node.parent);
@@ -189,6 +218,13 @@ pub(crate) fn decode(dir: &ImageDir, tcp: TcpConnections) -> Result<Checkpoint, 
             }
         }
         processes.push(process);
+    }
+    let mut spaces = spaces.read;
+    for (&pid, space) in &mut spaces {
+        let running = running.remove(&pid).unwrap_or_default();
+        space.memory.find_segments(&segments).of(PHASE, host(pid))?;
+        let adapted = space.memory.adapt_vdso(kernel.as_ref(), running, &mut pages);
+        adapted.of(PHASE, host(pid))?;
     }
     let locks = Lock::decode_all(dir).at(PHASE)?;
     let locks = super::locks::find(locks, &processes, &tables).at(PHASE)?;
@@ -228,6 +264,7 @@ pub(crate) fn decode(dir: &ImageDir, tcp: TcpConnections) -> Result<Checkpoint, 
     }
     Ok(Checkpoint {
         processes,
+        spaces,
         files,
         tables,
         signal_items,
@@ -255,6 +292,7 @@ fn decode_process(
     dir: &ImageDir,
     node: TreeNode,
     filters: &Filters,
+    spaces: &mut Spaces,
     (source, pages): (&mut ImageSource<'_>, &mut PagesFiles),
 ) -> Result<Process, Cause> {
     let pid = number(node.pid);
@@ -281,23 +319,14 @@ fn decode_process(
         });
     }
     let ids: TaskKobjIdsEntry = dir.get_one(ImageName::Ids(pid))?;
-    let image = ImageName::Mm(pid);
-    let memory = SavedMemory::decode(dir, pid, pages)?;
-    let mm = &memory.mm;
-    let mut mapped = BTreeMap::new();
-    let mut reference = |file: FileId, object, id| {
-        let place = (image, object, id);
-        mapped.entry(file).or_insert_with(|| source.file_ref(file.as_raw(), Use::Inode, place));
-    };
-    reference(mm.exe, "executable", 0);
-    for vma in &mm.vmas {
-        if let Backing::File { file, .. } = vma.backing {
-            reference(file.file, "mapping", vma.range.start().as_raw());
-        }
+    let space = *spaces.first.entry(ids.vm_id).or_insert(node.pid);
+    if space == node.pid {
+        spaces.read.insert(space, Space::decode(dir, pid, (source, pages))?);
     }
+    let leader_code = decode_leader(&node, &core)?;
     let process = Directories::read(dir, pid, DirectoriesId::Process(ids.fs_id), source)?;
     let mut threads = Vec::with_capacity(node.threads.len());
-    for &tid in &node.threads {
+    for &tid in &node.threads[usize::from(leader_code.is_some())..] {
         let own;
         let core = if tid == node.pid {
             &core
@@ -315,8 +344,22 @@ fn decode_process(
     }
     let timers = PosixTimers::decode(&core, &node.threads)?;
     let outside = Outside::decode(&core)?;
-    let body = Some(Body { state, outside, timers, memory, mapped, threads });
+    let handlers = ids.sighand_id;
+    let body = Some(Body { state, outside, timers, space, handlers, leader_code, threads });
     Ok(Process { node, life, stop_seen, without_terminal, exit_signal, parent_thread, name, body })
+}
+
+/// What the leader has given to `exit(2)`, if other threads go on without it.
+fn decode_leader(node: &TreeNode, core: &CoreEntry) -> Result<Option<u8>, Cause> {
+    let Some(status) = core.tc.as_ref().and_then(|tc| tc.leader_status) else { return Ok(None) };
+    let bad = |reason| contradiction(ImageName::Core(number(node.pid)), reason);
+    if node.threads.len() == 1 {
+        return Err(bad("its only thread has ended"));
+    }
+    let [0, code, 0, 0] = status.to_le_bytes() else {
+        return Err(bad("its first thread has ended as no thread can"));
+    };
+    Ok(Some(code))
 }
 
 /// What ties a process to its parent: the signal that tells of its end, and
@@ -341,6 +384,30 @@ fn decode_birth(pid: u32, core: &CoreEntry) -> Result<(Option<Signal>, Option<Ns
         }
     };
     Ok((exit_signal, parent_thread))
+}
+
+impl Space {
+    fn decode(
+        dir: &ImageDir,
+        pid: u32,
+        (source, pages): (&mut ImageSource<'_>, &mut PagesFiles),
+    ) -> Result<Self, Cause> {
+        let image = ImageName::Mm(pid);
+        let memory = SavedMemory::decode(dir, pid, pages)?;
+        let mm = &memory.mm;
+        let mut mapped = BTreeMap::new();
+        let mut reference = |file: FileId, object, id| {
+            let place = (image, object, id);
+            mapped.entry(file).or_insert_with(|| source.file_ref(file.as_raw(), Use::Inode, place));
+        };
+        reference(mm.exe, "executable", 0);
+        for vma in &mm.vmas {
+            if let Backing::File { file, .. } = vma.backing {
+                reference(file.file, "mapping", vma.range.start().as_raw());
+            }
+        }
+        Ok(Self { memory, mapped })
+    }
 }
 
 impl Directories {

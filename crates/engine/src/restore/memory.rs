@@ -13,7 +13,8 @@ use dormouse_resources::memory::{
     RestoredProcess, SavedObject, SharedMemory, ShmemId,
 };
 
-use super::decode::{Body, Checkpoint, host};
+use super::decode::{Checkpoint, Space, host};
+use super::living;
 use super::plan::Plan;
 use super::spawn_plan::Step;
 use super::world::{World, fetch};
@@ -24,8 +25,10 @@ use crate::{Error, Phase, Progress};
 #[derive(Debug)]
 pub(super) struct Memory<'a> {
     plan: RestorePlan<'a>,
-    /// Every process with memory, in the order in which they are forked.
-    order: Vec<(NsPid, &'a Body)>,
+    /// Every address space with the first process that has it, in the order in
+    /// which those are forked.
+    order: Vec<(NsPid, &'a Space)>,
+    /// The number of the address space of each process.
     numbers: BTreeMap<NsPid, usize>,
     /// Which of them have their mappings.
     mapped: Vec<bool>,
@@ -51,20 +54,19 @@ impl<'a> Memory<'a> {
                 order.push(child);
             }
         }
-        let bodies: BTreeMap<NsPid, &Body> = checkpoint
-            .processes
-            .iter()
-            .filter_map(|process| Some((process.node.pid, process.body.as_ref()?)))
-            .collect();
         // Stand-ins and zombies have none.
+        let spaces = &checkpoint.spaces;
         let order: Vec<_> =
-            order.into_iter().filter_map(|pid| Some((pid, *bodies.get(&pid)?))).collect();
-        let numbers: BTreeMap<_, _> =
+            order.into_iter().filter_map(|pid| Some((pid, spaces.get(&pid)?))).collect();
+        let of_first: BTreeMap<_, _> =
             order.iter().enumerate().map(|(number, (pid, _))| (*pid, number)).collect();
+        let numbers: BTreeMap<_, _> = living(checkpoint)
+            .map(|(process, body)| (process.node.pid, of_first[&body.space]))
+            .collect();
         let parent = |pid| numbers.get(makers.get(pid)?).copied();
         let processes: Vec<_> = order
             .iter()
-            .map(|(pid, body)| RestoredProcess { memory: &body.memory, parent: parent(pid) })
+            .map(|(pid, space)| RestoredProcess { memory: &space.memory, parent: parent(pid) })
             .collect();
         let kernel = KernelVdso::probe().at(PHASE)?;
         let pages = Arc::clone(&checkpoint.pages);
@@ -78,7 +80,8 @@ impl<'a> Memory<'a> {
     /// Whether a process is to be forked when its maker
     /// [has](Self::prepare) what they have in common.
     pub(super) fn inherits(&self, pid: NsPid) -> bool {
-        self.numbers.get(&pid).is_some_and(|&number| self.plan.shares_with_parent(number))
+        let number = self.numbers.get(&pid).filter(|&&number| self.order[number].0 == pid);
+        number.is_some_and(|&number| self.plan.shares_with_parent(number))
     }
 
     /// How many pages there are of which kind.
@@ -93,7 +96,8 @@ impl<'a> Memory<'a> {
         world: &mut World,
         root: NsPid,
     ) -> Result<(), Cause> {
-        for (id, mut mapped) in SharedMemory::of(self.order.iter().map(|(_, body)| &body.memory)) {
+        for (id, mut mapped) in SharedMemory::of(self.order.iter().map(|(_, space)| &space.memory))
+        {
             let saved = checkpoint.objects.get(&id);
             // More of it than is mapped now may have been.
             mapped.size = mapped.size.max(saved.map_or(0, SavedObject::end));
@@ -126,8 +130,8 @@ impl<'a> Memory<'a> {
             return Ok(());
         }
         let link = world.link();
-        let (_, body) = self.order[number];
-        let opener = Opener { link, cx, body, files: &mut self.files, objects: &self.objects };
+        let (pid, space) = self.order[number];
+        let opener = Opener { link, cx, space, files: &mut self.files, objects: &self.objects };
         self.plan.map(number, world.puppet(pid), opener).of(Phase::Memory, host(pid))?;
         self.plan.fill_common(number, host(pid)).of(Phase::Memory, host(pid))
     }
@@ -171,7 +175,7 @@ impl<'a> Memory<'a> {
 struct Opener<'o, 'c> {
     link: u64,
     cx: &'o mut CreateCx<'c>,
-    body: &'o Body,
+    space: &'o Space,
     files: &'o mut BTreeMap<(FileRef, Access), OwnedFd>,
     objects: &'o BTreeMap<ShmemId, OwnedFd>,
 }
@@ -193,7 +197,7 @@ impl MapFiles for Opener<'_, '_> {
 
     fn open_exe(&mut self, batch: &mut Batch) -> Result<FdNum, Cause> {
         let link = self.link;
-        let exe = self.file(self.body.mapped[&self.body.memory.mm.exe], Access::ReadOnly)?;
+        let exe = self.file(self.space.mapped[&self.space.memory.mm.exe], Access::ReadOnly)?;
         let slot = fetch(link, batch, exe);
         // Nothing is open yet but the link, and its number is above all that
         // will be.
@@ -209,7 +213,7 @@ impl MapFiles for Opener<'_, '_> {
         let slot = match source {
             MapSource::Object(object) => fetch(link, batch, self.objects[&object].as_fd()),
             MapSource::File(file, access) => {
-                let file = self.file(self.body.mapped[&file], access)?;
+                let file = self.file(self.space.mapped[&file], access)?;
                 fetch(link, batch, file)
             }
         };

@@ -22,7 +22,7 @@ use dormouse_kernel::{HostPid, NsPid};
 use dormouse_puppet::{Arg, Batch, Ending, Resumption};
 use dormouse_resources::file::{CreateCx, CreatedFiles, FillRank, LoadShared, SignalItem};
 use dormouse_resources::memory::ShmemId;
-use dormouse_resources::task::{Filters, Life, Numbering, Seccomp};
+use dormouse_resources::task::{Filters, Life, Numbering, Property, Seccomp};
 use dormouse_resources::{self as resources};
 
 use crate::cause::{At, Cause};
@@ -111,16 +111,21 @@ pub fn restore(
     let_go_of_link(&mut world, &checkpoint)?;
     locks::take(&mut world, &checkpoint, &created)?;
     zombies(&mut world, &checkpoint)?;
+    leaders(&mut world, &checkpoint)?;
     stops(&mut world, &checkpoint)?;
-    for (process, body) in living(&checkpoint) {
-        states(&mut world, process, body, (&checkpoint.filters, plan.numbering))?;
+    for (_, body) in living(&checkpoint) {
+        states(&mut world, body, &checkpoint, plan.numbering)?;
     }
     fill(&created, FillRank::Arm)?;
     let connections = created.into_connections();
 
     let mut ready = Vec::new();
+    let last: BTreeMap<NsPid, NsPid> =
+        living(&checkpoint).map(|(process, body)| (body.space, process.node.pid)).collect();
     for (process, body) in living(&checkpoint) {
-        registers(&mut world, body, &mut ready).of(Phase::Threads, host(process.node.pid))?;
+        let pid = process.node.pid;
+        registers(&mut world, body, last[&body.space] == pid, &mut ready)
+            .of(Phase::Threads, host(pid))?;
     }
     if let Some(path) = &options.pidfile {
         std::fs::write(path, root.to_string())
@@ -419,11 +424,7 @@ fn zombies(world: &mut World, checkpoint: &Checkpoint) -> Result<(), Error> {
             None => Ending::Exit((status >> 8 & 0xff) as u8),
         };
         let mut batch = Batch::new();
-        let mut name = [0; 16];
-        let len = process.name.len().min(15);
-        name[..len].copy_from_slice(&process.name.as_bytes()[..len]);
-        let name = batch.data(&name);
-        batch.call(libc::SYS_prctl, [libc::PR_SET_NAME.into(), name.into()]);
+        name(process, &mut batch);
         world.run(pid, batch).of(Phase::Threads, host(pid))?;
         let told = process.node.parent.zip(process.exit_signal);
         if let Some((parent, signal)) = told {
@@ -442,6 +443,31 @@ fn zombies(world: &mut World, checkpoint: &Checkpoint) -> Result<(), Error> {
     Ok(())
 }
 
+/// Has first threads end whose processes go on without them.
+fn leaders(world: &mut World, checkpoint: &Checkpoint) -> Result<(), Error> {
+    for (process, body) in living(checkpoint) {
+        let Some(code) = body.leader_code else { continue };
+        let of = host(process.node.pid);
+        let mut batch = Batch::new();
+        name(process, &mut batch);
+        // They decide who may send signals to the process, and the images do
+        // not tell those of the leader.
+        body.threads[0].state.credentials.apply(&mut batch);
+        world.run(process.node.pid, batch).of(Phase::Threads, of)?;
+        world.take(process.node.pid).end_thread(code).of(Phase::Threads, of)?;
+    }
+    Ok(())
+}
+
+/// Gives the task that runs the batch the name of a process.
+fn name(process: &Process, batch: &mut Batch) {
+    let mut name = [0; 16];
+    let len = process.name.len().min(15);
+    name[..len].copy_from_slice(&process.name.as_bytes()[..len]);
+    let name = batch.data(&name);
+    batch.call(libc::SYS_prctl, [libc::PR_SET_NAME.into(), name.into()]);
+}
+
 /// Has job control stop those that it held, while they still handle no
 /// signals. That they run on as puppets changes nothing for anybody else, and
 /// when they are let go they stay where they are.
@@ -449,10 +475,10 @@ fn stops(world: &mut World, checkpoint: &Checkpoint) -> Result<(), Error> {
     const PHASE: Phase = Phase::Threads;
     for (process, body) in living(checkpoint) {
         let Life::Stopped(signal) = process.life else { continue };
-        let pid = process.node.pid;
+        let (pid, first) = (process.node.pid, body.threads[0].tid);
         // No signal but this one stops an orphaned process group.
-        if !world.puppet(pid).stop_by(signal).of(PHASE, host(pid))? {
-            world.puppet(pid).stop_by(Signal::STOP).of(PHASE, host(pid))?;
+        if !world.puppet(first).stop_by(signal).of(PHASE, host(pid))? {
+            world.puppet(first).stop_by(Signal::STOP).of(PHASE, host(pid))?;
         }
         // The process has stopped when all its threads have.
         for thread in &body.threads[1..] {
@@ -475,35 +501,32 @@ fn stops(world: &mut World, checkpoint: &Checkpoint) -> Result<(), Error> {
 /// Everything that a process and its threads have of their own.
 fn states(
     world: &mut World,
-    process: &Process,
     body: &Body,
-    (filters, numbering): (&Filters, Numbering),
+    checkpoint: &Checkpoint,
+    numbering: Numbering,
 ) -> Result<(), Error> {
     const PHASE: Phase = Phase::Threads;
-    let leader = process.node.pid;
+    let filters = &checkpoint.filters;
+    let dumpable = checkpoint.spaces[&body.space].memory.mm.dumpable;
+    let first = body.threads[0].tid;
     let expected = expected(body);
     for thread in body.threads.iter().rev() {
         world.puppet(thread.tid).avoid(expected).of(PHASE, host(thread.tid))?;
     }
-    let common = filter_all(world, filters, body).of(PHASE, host(leader))?;
+    let common = filter_all(world, filters, body).of(PHASE, host(first))?;
     for thread in body.threads.iter().rev() {
         let mut batch = Batch::new();
         // Puppets are not filtered, and may lose the right to be.
         filters.apply(thread.seccomp, common, &mut batch);
-        if thread.tid == leader {
+        if thread.tid == first {
             // Before signals that wait: it takes out some of its own.
             body.timers.apply(numbering, &mut batch);
             body.state.apply(&mut batch);
         }
         thread.state.apply(&mut batch);
-        if thread.tid == leader {
-            batch.call(
-                libc::SYS_prctl,
-                [
-                    libc::PR_SET_DUMPABLE.into(),
-                    i32::from(body.memory.mm.dumpable.as_raw() == 1).into(),
-                ],
-            );
+        if thread.tid == first {
+            let dumpable = i32::from(dumpable.as_raw() == 1);
+            batch.call(libc::SYS_prctl, [libc::PR_SET_DUMPABLE.into(), dumpable.into()]);
         }
         world.run(thread.tid, batch).of(PHASE, host(thread.tid))?;
     }
@@ -513,13 +536,13 @@ fn states(
 /// Puts the filters that all threads of a process have on all of them, and
 /// says how many that are.
 fn filter_all(world: &mut World, filters: &Filters, body: &Body) -> Result<usize, Cause> {
-    let [leader, _, ..] = body.threads.as_slice() else { return Ok(0) };
+    let [first, _, ..] = body.threads.as_slice() else { return Ok(0) };
     let seccomp: Vec<_> = body.threads.iter().map(|thread| thread.seccomp).collect();
     let common = filters.in_common(&seccomp);
     if common > 0 {
         let mut batch = Batch::new();
-        filters.apply_to_all(leader.seccomp, common, &mut batch);
-        world.run(leader.tid, batch)?;
+        filters.apply_to_all(first.seccomp, common, &mut batch);
+        world.run(first.tid, batch)?;
     }
     Ok(common)
 }
@@ -534,8 +557,14 @@ fn expected(body: &Body) -> SigSet {
     all.fold(SigSet::EMPTY, SigSet::with).union(body.timers.signals())
 }
 
-/// Gives every thread its registers; the leader, last, unmaps the room.
-fn registers(world: &mut World, body: &Body, ready: &mut Vec<Stopped>) -> Result<(), Cause> {
+/// Gives every thread its registers. The first comes last, and unmaps the room
+/// if no other process still has it there.
+fn registers(
+    world: &mut World,
+    body: &Body,
+    is_last: bool,
+    ready: &mut Vec<Stopped>,
+) -> Result<(), Cause> {
     for (index, thread) in body.threads.iter().enumerate().rev() {
         let Cpu { registers, xstate } = &thread.cpu;
         let mask = thread.state.mask.get();
@@ -543,7 +572,7 @@ fn registers(world: &mut World, body: &Body, ready: &mut Vec<Stopped>) -> Result
             .interrupted
             .map(|interruption| Resumption { interruption, time_left: thread.time_left });
         let puppet = world.take(thread.tid);
-        let vacate = index == 0;
+        let vacate = is_last && index == 0;
         let mut task = puppet.become_program((registers, xstate), mask, resumption, vacate)?;
         thread.dispatch.set(&mut task)?;
         ready.push(task);

@@ -1,6 +1,6 @@
 //! What a restore will create, where and in which order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use dormouse_resources::memory::Vma;
 use dormouse_resources::task::Numbering;
 
 use super::births::Births;
-use super::decode::{Checkpoint, Process, host};
+use super::decode::{Checkpoint, Process, Space, host};
 use super::spawn_plan::{self, Node, Outside, Step};
 use super::world::taken;
 use crate::cause::{At, Cause};
@@ -58,12 +58,13 @@ impl Plan {
         let numbers = numbers.chain(checkpoint.signal_items.iter().map(|item| item.number));
         let own = ProcDir::of_self().and_then(|dir| dir.limits()).at(PHASE)?;
         let link = unused(&numbers.collect(), own.get(Resource::Files).soft);
-        let bodies = || checkpoint.processes.iter().filter_map(|process| process.body.as_ref());
-        let bytes = bodies().map(|body| body.memory.pages() * dormouse_kernel::PAGE_SIZE).sum();
-        let room = room(bodies().flat_map(|body| &body.memory.mm.vmas)).at(PHASE)?;
+        let spaces = || checkpoint.spaces.values().map(|space| &space.memory);
+        let bytes = spaces().map(|memory| memory.pages() * dormouse_kernel::PAGE_SIZE).sum();
+        let room = room(spaces().flat_map(|memory| &memory.mm.vmas)).at(PHASE)?;
         let numbering = numbering(checkpoint)?;
         check_limits(checkpoint, &own)?;
-        let lines = checkpoint.processes.iter().map(line).collect();
+        let lines =
+            checkpoint.processes.iter().map(|process| line(process, &checkpoint.spaces)).collect();
         Ok(Self { steps, births, room, link, numbering, bytes, nodes, outside, lines })
     }
 
@@ -121,6 +122,7 @@ fn nodes(checkpoint: &Checkpoint, outside: Outside, shell_job: bool) -> Vec<Node
             Node {
                 pid: node.pid.as_raw(),
                 parent: node.parent.map(NsPid::as_raw),
+                space: process.body.as_ref().map_or(node.pid, |body| body.space).as_raw(),
                 sid: if shell_job && outer_sid { outside.sid } else { node.sid },
                 pgid: if shell_job && outer_pgid { outside.pgid } else { node.pgid },
             }
@@ -193,12 +195,18 @@ fn room<'a>(vmas: impl Iterator<Item = &'a Vma>) -> Result<AddrRange, Cause> {
         .ok_or(Cause::NoRoom(ROOM))
 }
 
-fn line(process: &Process) -> String {
+fn line(process: &Process, spaces: &BTreeMap<NsPid, Space>) -> String {
     let node = &process.node;
     let body = match &process.body {
         None => "a zombie".to_owned(),
         Some(body) => {
-            format!("{} thread(s), {} mappings", body.threads.len(), body.memory.mm.vmas.len())
+            let threads = body.threads.len();
+            match spaces.get(&node.pid) {
+                Some(space) => {
+                    format!("{threads} thread(s), {} mappings", space.memory.mm.vmas.len())
+                }
+                None => format!("{threads} thread(s), the memory of {}", body.space),
+            }
         }
     };
     let parent = node.parent.map_or("dormouse".to_owned(), |parent| parent.to_string());

@@ -8,6 +8,9 @@
 //! *stand-in* with the leader's pid makes the session and dies once it has
 //! served. Process groups whose leader is dead get a stand-in likewise.
 //!
+//! Processes that share their memory get it from whoever forks them: their
+//! parent or, with `CLONE_PARENT`, the first of their siblings that has it.
+//!
 //! Everything here is a function of the numbers in the images; nothing
 //! touches the system.
 
@@ -24,6 +27,8 @@ pub(crate) struct Node {
     pub(crate) pgid: i32,
     /// Its session.
     pub(crate) sid: i32,
+    /// The first process that has its memory: itself, unless that is shared.
+    pub(crate) space: i32,
 }
 
 /// One step. Steps name processes by pid.
@@ -69,6 +74,14 @@ pub(crate) enum Impossible {
         pid: i32,
         /// Its session.
         sid: i32,
+    },
+    /// Nobody who has its memory can fork the process.
+    #[error("pid {pid} shares its memory with pid {with}, which cannot fork it")]
+    Memory {
+        /// The process.
+        pid: i32,
+        /// The first process that has its memory.
+        with: i32,
     },
     /// The group is not in the process's session.
     #[error("pid {pid} of session {sid} is in process group {pgid} of another session")]
@@ -191,10 +204,11 @@ impl Planner {
         }
         let mut children = self.children.get(&pid).cloned().unwrap_or_default();
         children.sort_by_key(|&child| shares(child));
-        let (mut before, mut after, mut by_leader, mut by_stand_in) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut before, mut after, mut by_leader, mut by_stand_in, mut by_sharer) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for child in children {
             match self.birth_session(child) {
+                birth if self.sharer_serves(pid, child) => by_sharer.push((child, birth)),
                 None => after.push((child, node.sid)),
                 Some(sid) if sid == node.sid => after.push((child, sid)),
                 Some(sid) if leads && sid == born => before.push((child, sid)),
@@ -204,37 +218,59 @@ impl Planner {
             }
         }
         for (child, sid) in before {
-            self.fork(pid, child, false);
+            self.fork(pid, child, false)?;
             self.raise(child, sid, shares)?;
         }
         if leads {
             self.steps.push(Step::SetSid(pid));
         }
         for (child, sid) in after {
-            self.fork(pid, child, false);
+            self.fork(pid, child, false)?;
             self.raise(child, sid, shares)?;
         }
         for (child, sid) in by_leader {
-            self.fork(sid, child, true);
+            self.fork(sid, child, true)?;
             self.raise(child, sid, shares)?;
         }
         for (child, sid) in by_stand_in {
             if !self.stand_in_sessions.contains_key(&sid) {
-                self.fork(pid, sid, false);
+                self.fork(pid, sid, false)?;
                 self.steps.push(Step::SetSid(sid));
                 self.stand_ins.push((sid, pid));
                 self.stand_in_sessions.insert(sid, sid);
             } else if !self.stand_ins.contains(&(sid, pid)) {
                 return Err(Impossible::Session { pid: child, sid });
             }
-            self.fork(sid, child, true);
+            self.fork(sid, child, true)?;
             self.raise(child, sid, shares)?;
+        }
+        for (child, birth) in by_sharer {
+            let sharer = self.nodes[&self.nodes[&child].space];
+            if birth.is_some_and(|sid| sid != sharer.sid) {
+                return Err(Impossible::Memory { pid: child, with: sharer.pid });
+            }
+            self.fork(sharer.pid, child, true)?;
+            self.raise(child, sharer.sid, shares)?;
         }
         Ok(())
     }
 
-    fn fork(&mut self, maker: i32, child: i32, sibling: bool) {
+    /// Whether `child` has its memory from a sibling, and not from `parent`.
+    fn sharer_serves(&self, parent: i32, child: i32) -> bool {
+        let space = self.nodes[&child].space;
+        let sibling = || self.nodes.get(&space).is_some_and(|node| node.parent == Some(parent));
+        space != child && space != self.nodes[&parent].space && sibling()
+    }
+
+    fn fork(&mut self, maker: i32, child: i32, sibling: bool) -> Result<(), Impossible> {
+        if let Some(&Node { space, .. }) = self.nodes.get(&child)
+            && space != child
+            && self.nodes.get(&maker).is_none_or(|maker| maker.space != space)
+        {
+            return Err(Impossible::Memory { pid: child, with: space });
+        }
         self.steps.push(Step::Fork { maker, child, sibling });
+        Ok(())
     }
 
     /// Process groups: founders first, then the others join. The group of
@@ -254,7 +290,7 @@ impl Planner {
                 continue;
             }
             if !founded.contains_key(&node.pgid) && orphaned.insert(node.pgid) {
-                self.fork(node.pid, node.pgid, false);
+                self.fork(node.pid, node.pgid, false)?;
                 self.steps.push(Step::SetPgid { pid: node.pgid, pgid: node.pgid });
                 self.stand_ins.push((node.pgid, node.pid));
                 founded.insert(node.pgid, node.sid);
@@ -282,19 +318,23 @@ mod tests {
     const OUTSIDE: Outside = Outside { sid: 1, pgid: 1 };
 
     fn node(pid: i32, parent: i32, pgid: i32, sid: i32) -> Node {
-        Node { pid, parent: (parent != 0).then_some(parent), pgid, sid }
+        Node { pid, parent: (parent != 0).then_some(parent), pgid, sid, space: pid }
     }
 
     /// Runs the steps as the kernel would and gives what came of them.
-    fn run(root: i32, steps: &[Step]) -> BTreeMap<i32, Node> {
+    fn run(nodes: &[Node], steps: &[Step]) -> BTreeMap<i32, Node> {
+        let root = nodes[0].pid;
+        let spaces: BTreeMap<i32, i32> = nodes.iter().map(|node| (node.pid, node.space)).collect();
         let mut world = BTreeMap::new();
-        world.insert(root, Node { pid: root, parent: None, pgid: 1, sid: 1 });
+        world.insert(root, Node { pid: root, parent: None, pgid: 1, sid: 1, space: root });
         for step in steps {
             match *step {
                 Step::Fork { maker, child, sibling } => {
                     let maker = world[&maker];
                     let parent = if sibling { maker.parent } else { Some(maker.pid) };
-                    let born = Node { pid: child, parent, ..maker };
+                    let space = spaces.get(&child).copied().unwrap_or(child);
+                    assert!(space == child || space == maker.space, "no such memory");
+                    let born = Node { pid: child, parent, space, ..maker };
                     assert!(world.insert(child, born).is_none(), "pid {child} twice");
                 }
                 Step::SetSid(pid) => {
@@ -325,7 +365,7 @@ mod tests {
     fn check(nodes: &[Node]) -> Vec<Step> {
         let steps = plan(nodes, OUTSIDE, |_| false).unwrap();
         let expected = nodes.iter().map(|node| (node.pid, *node)).collect();
-        assert_eq!(run(nodes[0].pid, &steps), expected, "{steps:?}");
+        assert_eq!(run(nodes, &steps), expected, "{steps:?}");
         steps
     }
 
@@ -395,10 +435,32 @@ mod tests {
     }
 
     #[test]
+    fn processes_with_one_memory() {
+        let with = |space, node| Node { space, ..node };
+        // A child, and a child of that.
+        check(&[
+            node(10, 0, 10, 10),
+            with(10, node(11, 10, 11, 11)),
+            with(10, node(12, 11, 11, 11)),
+        ]);
+        // Siblings, whose parent has something else.
+        check(&[
+            node(10, 0, 10, 10),
+            node(11, 10, 10, 10),
+            with(11, node(12, 10, 12, 12)),
+            with(11, node(13, 10, 10, 10)),
+        ]);
+        let nodes = [node(10, 0, 10, 10), node(11, 10, 10, 10), with(12, node(13, 11, 10, 10))];
+        let nodes = [nodes[0], nodes[1], node(12, 10, 10, 10), nodes[2]];
+        let refused = Impossible::Memory { pid: 13, with: 12 };
+        assert_eq!(plan(&nodes, OUTSIDE, |_| false), Err(refused));
+    }
+
+    #[test]
     fn what_cannot_be_is_said() {
         let nodes = [node(10, 0, 10, 10), node(11, 10, 11, 99), node(12, 11, 12, 98)];
         assert_eq!(
-            plan(&nodes, OUTSIDE, |_| false).map(|steps| run(10, &steps)).map(|_| ()),
+            plan(&nodes, OUTSIDE, |_| false).map(|steps| run(&nodes, &steps)).map(|_| ()),
             Ok(())
         );
         let nodes = [node(10, 0, 10, 10), node(11, 10, 10, 11)];

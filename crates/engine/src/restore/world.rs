@@ -45,7 +45,9 @@ impl World {
         options.set(Options::SUSPEND_SECCOMP, unfiltered);
         let task = match Running::seize(pid, options)?.halt()? {
             Halt::Halted { task, .. } => task,
-            Halt::Exited { .. } => return Err(dormouse_puppet::Error::Died(pid).into()),
+            Halt::Exited { .. } | Halt::Ended { .. } => {
+                return Err(dormouse_puppet::Error::Died(pid).into());
+            }
         };
         let mut bare = Bare::take_over(task, root, room)?;
         bare.strip()?;

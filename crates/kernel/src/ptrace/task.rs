@@ -7,6 +7,7 @@ use super::status::{Change, Event, Exit, Stop, decode};
 use crate::HostPid;
 use crate::signal::Signal;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 /// Makes its owner stay on its thread.
 type NotSend = PhantomData<*const ()>;
@@ -58,6 +59,11 @@ pub enum Halt {
     Exited {
         /// How.
         exit: Exit,
+        /// As above.
+        born: Vec<HostPid>,
+    },
+    /// The caller said that the task has ended ([`Running::halt_unless`]).
+    Ended {
         /// As above.
         born: Vec<HostPid>,
     },
@@ -151,20 +157,38 @@ impl Running {
     ///
     /// As [`Self::wait`].
     pub fn halt(self) -> Result<Halt, Error> {
+        self.halt_by(|running| running.wait().map(Some))
+    }
+
+    /// As [`Self::halt`], for the first thread of a process: `has_ended` looks
+    /// whether that has ended while others run on, of which no wait tells.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::wait`].
+    pub fn halt_unless(self, has_ended: impl Fn() -> bool) -> Result<Halt, Error> {
+        self.halt_by(|running| running.wait_unless(&has_ended))
+    }
+
+    fn halt_by(self, wait: impl Fn(Self) -> Result<Option<Outcome>, Error>) -> Result<Halt, Error> {
         let mut born = Vec::new();
         // What has stopped already needs no interrupt, which would be pending
         // still after the next resumption.
         let mut outcome = match self.try_wait()? {
-            Ok(outcome) => outcome,
-            Err(running) => running.interrupt_and_wait()?,
+            Ok(outcome) => Some(outcome),
+            Err(mut running) => {
+                alive(running.interrupt())?;
+                wait(running)?
+            }
         };
         loop {
             let task = match outcome {
-                Outcome::Exited(exit) => return Ok(Halt::Exited { exit, born }),
-                Outcome::Stopped(task) if task.stop.is_rest() => {
+                None => return Ok(Halt::Ended { born }),
+                Some(Outcome::Exited(exit)) => return Ok(Halt::Exited { exit, born }),
+                Some(Outcome::Stopped(task)) if task.stop.is_rest() => {
                     return Ok(Halt::Halted { task, born });
                 }
-                Outcome::Stopped(task) => task,
+                Some(Outcome::Stopped(task)) => task,
             };
             let pass = match task.stop {
                 Stop::Signal(signal) => Some(signal),
@@ -174,13 +198,35 @@ impl Running {
                 }
                 Stop::Event(_) | Stop::Group(_) | Stop::Syscall => None,
             };
-            outcome = task.interrupt_and_resume(pass)?;
+            outcome = wait(task.interrupt_and_resume(pass)?)?;
         }
     }
 
-    fn interrupt_and_wait(mut self) -> Result<Outcome, Error> {
-        alive(self.interrupt())?;
-        self.wait()
+    /// Waits, and looks now and then whether there is anything to wait for:
+    /// `None` if the task `has_ended`, and no wait tells of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::wait`].
+    pub fn wait_unless(mut self, has_ended: &impl Fn() -> bool) -> Result<Option<Outcome>, Error> {
+        // Most tasks stop at once.
+        const AT_ONCE: u32 = 64;
+        for look in 0_u32.. {
+            self = match self.try_wait()? {
+                Ok(outcome) => return Ok(Some(outcome)),
+                Err(running) => running,
+            };
+            if look < AT_ONCE {
+                std::thread::yield_now();
+                continue;
+            }
+            if has_ended() {
+                // A report that came in between counts.
+                return Ok(self.try_wait()?.ok());
+            }
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        self.wait().map(Some)
     }
 }
 
@@ -218,9 +264,9 @@ impl Stopped {
 
     /// Any stop makes the kernel forget an interrupt that is pending
     /// (`ptrace_stop` in `kernel/signal.c`), so there is a new one.
-    fn interrupt_and_resume(mut self, pass: Option<Signal>) -> Result<Outcome, Error> {
+    fn interrupt_and_resume(mut self, pass: Option<Signal>) -> Result<Running, Error> {
         alive(self.interrupt())?;
-        self.resume(pass)?.wait()
+        self.resume(pass)
     }
 
     /// Sets the task going. In [`Stop::Signal`] `signal` is delivered (`None`:

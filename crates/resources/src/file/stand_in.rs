@@ -55,7 +55,9 @@ impl StandIn {
         let mut own = Self { bare: None, pid };
         let task = match Running::seize(pid, Options::EXITKILL | Options::TRACESYSGOOD)?.halt()? {
             Halt::Halted { task, .. } => task,
-            Halt::Exited { .. } => return Err(dormouse_puppet::Error::Died(pid).into()),
+            Halt::Exited { .. } | Halt::Ended { .. } => {
+                return Err(dormouse_puppet::Error::Died(pid).into());
+            }
         };
         let number = NsPid::from_raw(pid.as_raw()).expect("a pid is positive");
         own.bare = Some(Bare::take_over(task, number, room()?)?);

@@ -44,7 +44,7 @@ pub(crate) fn bare() -> Bare {
         .unwrap()
     {
         Halt::Halted { task, .. } => task,
-        Halt::Exited { .. } => panic!("it ended"),
+        Halt::Exited { .. } | Halt::Ended { .. } => panic!("it ended"),
     };
     let own = NsPid::from_raw(pid.as_raw()).unwrap();
     let mut bare = Bare::take_over(task, own, room()).unwrap();

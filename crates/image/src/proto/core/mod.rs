@@ -119,6 +119,9 @@ pub struct TaskCoreEntry {
     /// means that it is still to be told.
     #[prost(bool, optional, tag = "20003")]
     pub stop_seen: Option<bool>,
+    /// Dormouse: how the first thread has ended, as `wait4(2)` would tell, while others go on.
+    #[prost(uint32, optional, tag = "20004")]
+    pub leader_status: Option<u32>,
     /// Dormouse: whether the process has given up the terminal that controls its session
     /// (`TIOCNOTTY`), or was forked before the session had one.
     #[prost(bool, optional, tag = "20010")]
