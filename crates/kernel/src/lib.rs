@@ -12,6 +12,7 @@ pub mod addr;
 pub mod clone;
 pub mod close_on_exec;
 pub mod device;
+pub mod fanotify;
 pub mod features;
 pub mod file_owner;
 pub mod handle;

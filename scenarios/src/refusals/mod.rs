@@ -3,6 +3,7 @@
 pub(crate) mod amx;
 pub(crate) mod bpf_map;
 pub(crate) mod epoll_signals;
+pub(crate) mod fanotify_permission;
 pub(crate) mod io_uring;
 pub(crate) mod local_descriptors;
 pub(crate) mod syscall_dispatch;

@@ -19,29 +19,22 @@
 //! Scenarios: `files::inotify*`.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::ffi::OsString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use dormouse_image::ImageName;
-use dormouse_image::proto::files::fsnotify::{FhEntry, InotifyFileEntry, InotifyWdEntry};
+use dormouse_image::proto::files::fsnotify::{InotifyFileEntry, InotifyWdEntry};
 use dormouse_image::proto::files::{FdType, FileEntry};
-use dormouse_kernel::DeviceId;
-use dormouse_kernel::handle::open_by_handle;
-use dormouse_kernel::proc::{Extra, FileHandle, InotifyWatch, ProcDir};
-use rustix::fs::{
-    MemfdFlags, Mode, OFlags, Stat, fstat, inotify, lstat, memfd_create, open, readlink,
-};
-use rustix::io::{Errno, fcntl_dupfd_cloexec, ioctl_fionread, read};
+use dormouse_kernel::proc::{Extra, InotifyWatch};
+use rustix::fs::{MemfdFlags, Mode, OFlags, inotify, memfd_create, open};
+use rustix::io::{Errno, ioctl_fionread, read};
 
+use super::watched::{self, FileSystems, Watched};
 use super::{
     CollectCx, CreateCx, Created, FileId, FileKind, FileRef, FillCx, FillRank, ImageSink,
     ImageSource, Inode, Probe, Stage, Status, Use,
 };
 use crate::corrupt::corrupt;
-use crate::error::Change;
 use crate::{Error, Result};
 
 /// An inotify.
@@ -57,29 +50,13 @@ pub struct Inotify {
 /// A watch.
 #[derive(Debug, PartialEq, Eq)]
 struct Watch {
-    inode: u64,
-    device: DeviceId,
+    on: Watched,
     /// `IN_*`.
     mask: u32,
-    handle: FileHandle,
-    place: Place,
-}
-
-/// How to find an inode besides by its handle.
-#[derive(Debug, PartialEq, Eq)]
-enum Place {
-    /// There.
-    Path(PathBuf),
-    /// It was deleted, and this has it open.
-    Open(FileRef),
-    /// Not at all.
-    Unknown,
 }
 
 /// The highest number that is made, as all below it are gone through.
 const MAX_NUMBER: i32 = 1 << 20;
-/// Bytes of a handle in the image (`FhEntry`).
-const HANDLE_WORDS: usize = 16;
 /// A mask that nothing matches: the kernel reports this by itself.
 const IN_IGNORED: u32 = 0x8000;
 /// Room for some events, in bytes.
@@ -89,125 +66,35 @@ const EVENT: u64 = 16;
 /// How often the queue is filled further before it is looked at.
 const AT_ONCE: usize = 1024;
 
-/// What it takes to find inodes.
-#[derive(Debug, Default)]
-struct FileSystems {
-    /// A directory on each file system, from which its handles are opened.
-    roots: BTreeMap<u32, Option<OwnedFd>>,
-    /// Open files of the tree by device and inode, once one was asked for.
-    open: Option<BTreeMap<(u64, u64), FileId>>,
-}
-
-impl FileSystems {
-    fn of(&mut self, device: DeviceId) -> Result<Option<BorrowedFd<'_>>> {
-        let key = device.as_kernel();
-        if let Entry::Vacant(place) = self.roots.entry(key) {
-            let mounts = ProcDir::of_self()?.mounts()?;
-            let on_it = mounts.iter().filter(|mount| mount.device == device);
-            // Another mount may cover it.
-            let is_it = |root: &OwnedFd| {
-                fstat(root).is_ok_and(|stat| DeviceId::from_stat(stat.st_dev) == device)
-            };
-            let mut roots = on_it.filter_map(|mount| root(&mount.mount_point));
-            place.insert(roots.find(is_it));
-        }
-        Ok(self.roots[&key].as_ref().map(AsFd::as_fd))
-    }
-
-    fn open(&mut self, device: DeviceId, handle: &FileHandle) -> Result<Option<OwnedFd>> {
-        let Some(file_system) = self.of(device)? else { return Ok(None) };
-        Ok(open_by_handle(file_system, handle, OFlags::PATH | OFlags::NOFOLLOW).ok())
-    }
-
-    /// Who has this inode open.
-    fn holder(&mut self, cx: &CollectCx<'_>, stat: &Stat) -> Option<FileRef> {
-        let open = self.open.get_or_insert_with(|| {
-            let descriptions = cx.probes.values().filter(|probe| probe.has_description());
-            descriptions.map(|probe| ((probe.stat.st_dev, probe.stat.st_ino), probe.id)).collect()
-        });
-        open.get(&(stat.st_dev, stat.st_ino)).copied().map(FileRef)
-    }
-}
-
-fn root(path: &Path) -> Option<OwnedFd> {
-    open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
-}
-
-fn own_path(file: BorrowedFd<'_>) -> PathBuf {
-    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
-}
-
-fn collect(cx: &CollectCx<'_>, probe: &Probe, watch: &InotifyWatch) -> Result<Watch> {
-    let InotifyWatch { watch: number, inode, device, mask, handle } = watch;
-    let refuse = |reason, hint| {
-        let detail = format!("{}, watch {number} on inode {inode}", probe.link.display()).into();
-        Err(Error::Unsupported { object: "an inotify", detail, reason, hint })
-    };
-    if !(1..=MAX_NUMBER).contains(number) {
-        return refuse("its watches have very high numbers", "restart the program now and then");
-    }
-    let Some(handle) = handle.clone().filter(|handle| handle.bytes.len() <= HANDLE_WORDS * 8)
-    else {
-        return refuse(
-            "its file system tells no way to find what is watched",
-            "watch files of another file system",
-        );
-    };
-    let Some(file) = cx.part::<FileSystems>().open(*device, &handle)? else {
-        return refuse(
-            "what it watches cannot be found from here",
-            "run dormouse in the mount namespace of the program",
-        );
-    };
-    let asked = |call| Error::kernel(call, &probe.link);
-    let stat = fstat(&file).map_err(asked("fstat"))?;
-    let place = if stat.st_nlink == 0 {
-        let Some(holder) = cx.part::<FileSystems>().holder(cx, &stat) else {
-            return refuse(
-                "what it watches has been deleted, and no process of the tree has it open",
-                "checkpoint the tree together with the process that has it open",
-            );
-        };
-        Place::Open(holder)
-    } else {
-        let link = readlink(own_path(file.as_fd()), Vec::new()).map_err(asked("readlink"))?;
-        let path = PathBuf::from(OsString::from_vec(link.into_bytes()));
-        let is_there =
-            lstat(&path).is_ok_and(|at| (at.st_dev, at.st_ino) == (stat.st_dev, stat.st_ino));
-        if is_there { Place::Path(path) } else { Place::Unknown }
-    };
-    Ok(Watch { inode: *inode, device: *device, mask: *mask, handle, place })
-}
-
 impl Watch {
-    fn encode(&self, id: FileId, number: i32) -> InotifyWdEntry {
-        let Self { inode, device, mask, handle, place } = self;
-        let (path, target) = match place {
-            Place::Path(path) => (Some(path.as_os_str().as_bytes().to_vec()), None),
-            Place::Open(file) => (None, Some(file.id().as_raw())),
-            Place::Unknown => (None, None),
-        };
-        let mut words = [0; HANDLE_WORDS];
-        for (word, bytes) in words.iter_mut().zip(handle.bytes.chunks(8)) {
-            let mut whole = [0; 8];
-            whole[..bytes.len()].copy_from_slice(bytes);
-            *word = u64::from_ne_bytes(whole);
+    fn collect(cx: &CollectCx<'_>, probe: &Probe, watch: &InotifyWatch) -> Result<Self> {
+        let InotifyWatch { watch: number, inode, device, mask, handle } = watch;
+        let detail = format!("{}, watch {number} on inode {inode}", probe.link.display());
+        if !(1..=MAX_NUMBER).contains(number) {
+            return Err(Error::Unsupported {
+                object: Inotify::NAME,
+                detail: detail.into(),
+                reason: "its watches have very high numbers",
+                hint: "restart the program now and then",
+            });
         }
+        let on =
+            Watched::collect(cx, (Inotify::NAME, &detail), (*inode, *device), handle.as_ref())?;
+        Ok(Self { on, mask: *mask })
+    }
+
+    fn encode(&self, id: FileId, number: i32) -> InotifyWdEntry {
+        let Self { on, mask } = self;
+        let (i_ino, s_dev) = on.number();
+        let (f_handle, target) = on.encode();
         InotifyWdEntry {
             id: id.as_raw(),
-            i_ino: *inode,
+            i_ino,
             mask: *mask,
             ignored_mask: 0,
-            s_dev: device.as_kernel(),
+            s_dev,
             wd: number.cast_unsigned(),
-            f_handle: FhEntry {
-                // Longer ones were refused.
-                bytes: handle.bytes.len() as u32,
-                kind: handle.kind.cast_unsigned(),
-                handle: words.to_vec(),
-                path,
-                mnt_id: None,
-            },
+            f_handle,
             target,
         }
     }
@@ -218,53 +105,10 @@ impl Watch {
     ) -> Result<(i32, Self), &'static str> {
         let InotifyWdEntry { id: _, i_ino, mask, ignored_mask: _, s_dev, wd, f_handle, target } =
             entry;
-        let FhEntry { bytes, kind, handle, path, mnt_id: _ } = f_handle;
         let number = i32::try_from(*wd).ok().filter(|number| (1..=MAX_NUMBER).contains(number));
         let number = number.ok_or("a watch has a number that cannot be")?;
-        let all: Vec<u8> = handle.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        let bytes = all.get(..*bytes as usize).ok_or("a handle is shorter than it says")?;
-        if bytes.len() > HANDLE_WORDS * 8 {
-            return Err("a handle is too long");
-        }
-        let place = match (target, path) {
-            (Some(target), _) => Place::Open(file_ref(*target)),
-            // CRIU's are relative to the root.
-            (None, Some(path)) => {
-                Place::Path(Path::new("/").join(OsString::from_vec(path.clone())))
-            }
-            (None, None) => Place::Unknown,
-        };
-        let watch = Self {
-            inode: *i_ino,
-            device: DeviceId::from_kernel(*s_dev),
-            mask: *mask,
-            handle: FileHandle { kind: kind.cast_signed(), bytes: bytes.into() },
-            place,
-        };
-        Ok((number, watch))
-    }
-
-    fn open(&self, cx: &FillCx<'_>, file_systems: &mut FileSystems) -> Result<OwnedFd> {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let found = match &self.place {
-            Place::Open(file) => {
-                return fcntl_dupfd_cloexec(cx.file(*file), 0)
-                    .map_err(Error::kernel("dup", Inotify::NAME));
-            }
-            Place::Path(path) => open(path, flags, Mode::empty()).ok(),
-            Place::Unknown => None,
-        };
-        let found = match found {
-            Some(file) => Some(file),
-            None => file_systems.open(self.device, &self.handle)?,
-        };
-        found.ok_or_else(|| {
-            let path = match &self.place {
-                Place::Path(path) => path.clone(),
-                _ => format!("inode {} of device {}", self.inode, self.device).into(),
-            };
-            Error::Changed { path, change: Change::Missing }
-        })
+        let on = Watched::decode((*i_ino, *s_dev), f_handle, target.map(file_ref))?;
+        Ok((number, Self { on, mask: *mask }))
     }
 }
 
@@ -278,7 +122,7 @@ impl Inotify {
         let failed = |call| Error::kernel(call, Self::NAME);
         let unused_file =
             memfd_create("inotify", MemfdFlags::CLOEXEC).map_err(failed("memfd_create"))?;
-        let placeholder = own_path(unused_file.as_fd());
+        let placeholder = watched::own_path(unused_file.as_fd());
         let (mut next, mut targets) = (1, Vec::new());
         for (&number, watch) in &self.watches {
             for _ in next..number {
@@ -286,10 +130,10 @@ impl Inotify {
                     .map_err(failed("inotify_add_watch"))?;
                 inotify::remove_watch(file, unused).map_err(failed("inotify_rm_watch"))?;
             }
-            let target = watch.open(cx, file_systems)?;
+            let target = watch.on.open(Self::NAME, cx, file_systems)?;
             // It asks for nothing, as what comes is taken out below.
             let nothing = inotify::WatchFlags::from_bits_retain(IN_IGNORED);
-            let given = inotify::add_watch(file, own_path(target.as_fd()), nothing)
+            let given = inotify::add_watch(file, watched::own_path(target.as_fd()), nothing)
                 .map_err(failed("inotify_add_watch"))?;
             if given != number {
                 return Err(failed("inotify_add_watch")(Errno::EXIST));
@@ -304,7 +148,7 @@ impl Inotify {
         }
         for (target, mask) in targets {
             let mask = inotify::WatchFlags::from_bits_retain(mask);
-            inotify::add_watch(file, own_path(target.as_fd()), mask)
+            inotify::add_watch(file, watched::own_path(target.as_fd()), mask)
                 .map_err(failed("inotify_add_watch"))?;
         }
         Ok(())
@@ -364,7 +208,7 @@ impl FileKind for Inotify {
         };
         let watches = listed
             .iter()
-            .map(|watch| Ok((watch.watch, collect(cx, probe, watch)?)))
+            .map(|watch| Ok((watch.watch, Watch::collect(cx, probe, watch)?)))
             .collect::<Result<_>>()?;
         Ok(Self { status, watches, has_lost })
     }

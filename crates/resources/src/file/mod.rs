@@ -26,6 +26,7 @@
 mod collect;
 mod epoll;
 mod eventfd;
+mod fanotify;
 mod fifo;
 mod files;
 mod home_network;
@@ -63,6 +64,7 @@ mod timerfd;
 mod tty;
 mod undo;
 mod unix;
+mod watched;
 
 pub use collect::{CollectCx, CollectOptions, NetworkLock, SaveShared, TcpConnections, UnixPeers};
 pub use epoll::{ItemProblem, Outsider, SignalItem};

@@ -71,9 +71,6 @@ refusals! {
     Transport: "a socket of a rare transport (TIPC, RDS, SMC, KCM, QRTR)",
         "the kernel does not tell the state of its connections",
         "have the program talk by TCP";
-    /// `fanotify(7)`.
-    Fanotify: "a fanotify", "fanotify marks are not saved yet",
-        "checkpoint the program while it has none open";
     /// `pidfd_open(2)`, opened again by its link.
     Pidfd: "a pidfd opened with O_PATH", "the kernel gives no way to open one again",
         "have the program duplicate the descriptor instead (dup)";
@@ -170,7 +167,6 @@ impl Refusal {
 
     fn anonymous(probe: &Probe) -> Self {
         match probe.anonymous_inode() {
-            Some("fanotify") => Self::Fanotify,
             Some("pidfd") => Self::Pidfd,
             Some("io_uring") => Self::IoUring,
             Some("userfaultfd") => Self::Userfaultfd,

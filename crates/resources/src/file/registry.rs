@@ -141,6 +141,8 @@ registry! {
         Eventfd(super::eventfd::Eventfd),
         /// An inotify.
         Inotify(super::inotify::Inotify),
+        /// A fanotify.
+        Fanotify(super::fanotify::Fanotify),
         /// A timerfd.
         Timerfd(super::timerfd::Timerfd),
         /// A signalfd.
@@ -162,7 +164,6 @@ registry! {
     }
     refused {
         Undefined => Undefined,
-        Fanotify => Fanotify,
         Ns => Namespace,
         Tun => Tun,
         Ext => External,

@@ -6,6 +6,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 
 use dormouse_image::proto::files::FdType;
+use dormouse_kernel::fanotify;
 use dormouse_kernel::signal::{SigSet, Signal};
 use dormouse_kernel::signalfd::signalfd;
 use dormouse_resources::file::Refusal;
@@ -44,7 +45,6 @@ pub(crate) const ABSENT: &[Refusal] = &[
     Refusal::Key,
     Refusal::Pppox,
     Refusal::Transport,
-    Refusal::Fanotify,
     Refusal::Pidfd,
     Refusal::MessageQueue,
     Refusal::IoUring,
@@ -150,6 +150,7 @@ pub(crate) fn zoo() -> Zoo {
             signalfd(SigSet::EMPTY.with(Signal::USR1)).unwrap(),
             Claimed(FdType::SignalFd),
         ),
+        ("a fanotify", fanotify::init(0, 0).unwrap(), Claimed(FdType::Fanotify)),
         (
             "an inotify",
             inotify::init(inotify::CreateFlags::empty()).unwrap(),

@@ -54,6 +54,8 @@ pub struct InotifyWdEntry {
 pub enum MarkType {
     Inode = 1,
     Mount = 2,
+    /// Extension: a whole file system, which [`FanotifyMarkEntry::me`] leads to.
+    FileSystem = 20_001,
 }
 
 /// `fanotify_file_entry`.
@@ -75,6 +77,12 @@ pub struct FanotifyFileEntry {
     pub evflags: u32,
     #[prost(message, repeated, tag = "6")]
     pub mark: Vec<FanotifyMarkEntry>,
+    /// Extension: there were events that nobody had read.
+    #[prost(bool, optional, tag = "20001")]
+    pub lost_events: Option<bool>,
+    /// Extension: who made it had no privilege (`CAP_SYS_ADMIN`).
+    #[prost(bool, optional, tag = "20002")]
+    pub unprivileged: Option<bool>,
 }
 
 /// `fanotify_mark_entry`.
@@ -111,6 +119,9 @@ pub struct FanotifyInodeMarkEntry {
     pub i_ino: u64,
     #[prost(message, required, tag = "2")]
     pub f_handle: FhEntry,
+    /// Extension: an open file on the inode, which has no path any more.
+    #[prost(uint32, optional, tag = "20001")]
+    pub target: Option<u32>,
 }
 
 /// `fanotify_mount_mark_entry`.
