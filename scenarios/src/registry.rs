@@ -221,6 +221,8 @@ pub static ALL: &[&Scenario] = &[
     &crate::sysv::removed::SCENARIO,
     &crate::sysv::segment::SCENARIO,
     &crate::sysv::shared::SCENARIO,
+    &crate::sysv::undo::SCENARIO,
+    &crate::sysv::undo_shared::SCENARIO,
     &crate::tcp::both_ends::SCENARIO,
     &crate::tcp::half_shut::SCENARIO,
     &crate::tcp::options::SCENARIO,

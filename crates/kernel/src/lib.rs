@@ -28,6 +28,7 @@ pub mod remote_memory;
 pub mod rlimit;
 pub mod robust_list;
 pub mod sched;
+pub mod semaphore;
 pub mod shm;
 pub mod signal;
 pub mod signalfd;

@@ -4,6 +4,8 @@ pub(crate) mod pieces;
 pub(crate) mod removed;
 pub(crate) mod segment;
 pub(crate) mod shared;
+pub(crate) mod undo;
+pub(crate) mod undo_shared;
 
 use std::io;
 
@@ -73,6 +75,53 @@ impl Segment {
     /// How many times it is attached.
     pub(crate) fn attached(self) -> u64 {
         self.stat().expect("IPC_STAT").shm_nattch
+    }
+}
+
+/// A set of semaphores.
+#[derive(Clone, Copy)]
+pub(crate) struct Semaphores {
+    id: i32,
+    len: usize,
+}
+
+impl Semaphores {
+    /// `semget(2)`, and gives them their values.
+    pub(crate) fn make(values: &[u16]) -> Self {
+        let len = values.len();
+        // SAFETY: plain numbers.
+        let id = unsafe { libc::semget(libc::IPC_PRIVATE, len as i32, libc::IPC_CREAT | 0o600) };
+        sys::done(id).expect("semget");
+        // SAFETY: there is a value for each of them.
+        sys::done(unsafe { libc::semctl(id, 0, libc::SETALL, values.as_ptr()) }).expect("SETALL");
+        Self { id, len }
+    }
+
+    /// `semop(2)` of pairs of number and operation, with `SEM_UNDO` and without waiting.
+    pub(crate) fn operate(self, operations: &[(u16, i16)]) {
+        let flags = (libc::SEM_UNDO | libc::IPC_NOWAIT) as i16;
+        let mut operations: Vec<_> = operations
+            .iter()
+            .map(|&(sem_num, sem_op)| libc::sembuf { sem_num, sem_op, sem_flg: flags })
+            .collect();
+        // SAFETY: as many operations as are given.
+        sys::done(unsafe { libc::semop(self.id, operations.as_mut_ptr(), operations.len()) })
+            .expect("semop");
+    }
+
+    /// `GETALL`.
+    pub(crate) fn values(self) -> Vec<u16> {
+        let mut values = vec![0; self.len];
+        // SAFETY: there is room for all of them.
+        sys::done(unsafe { libc::semctl(self.id, 0, libc::GETALL, values.as_mut_ptr()) })
+            .expect("GETALL");
+        values
+    }
+
+    /// `IPC_RMID`.
+    pub(crate) fn remove(self) {
+        // SAFETY: no argument goes with this command.
+        sys::done(unsafe { libc::semctl(self.id, 0, libc::IPC_RMID) }).expect("IPC_RMID");
     }
 }
 

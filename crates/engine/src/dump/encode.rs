@@ -16,6 +16,7 @@ use dormouse_resources::task::{Filters, Life, TreeNode};
 use super::collect::{Living, Thread};
 use super::enumerate::Census;
 use super::freeze::{Frozen, Process};
+use super::semaphores::Undo;
 use super::terminals;
 use crate::cause::{At, Cause};
 use crate::{DumpOptions, Error, NetworkLock, Phase, TcpConnections};
@@ -113,6 +114,7 @@ fn encode_process(
     let threads = match living.threads.as_slice() {
         [leader, others @ ..] if leader.tid == process.pid => {
             encode_thread(leader, &mut core);
+            encode_undo(process, leader.tid, &census.undo, &mut core);
             others
         }
         others => {
@@ -134,6 +136,7 @@ fn encode_process(
         let tid = image_pid(thread.tid);
         let mut core = CoreEntry::default();
         encode_thread(thread, &mut core);
+        encode_undo(process, thread.tid, &census.undo, &mut core);
         let of_thread = core.thread_core.get_or_insert_default();
         let files = census.files.number(thread.tid);
         if files != census.files.number(first) {
@@ -173,6 +176,17 @@ fn encode_thread(thread: &Thread, core: &mut CoreEntry) {
     let of_thread = core.thread_core.get_or_insert_default();
     of_thread.interrupted = interrupted.map(dormouse_puppet::Interruption::code);
     of_thread.time_left = time_left.map(|left| u64::try_from(left.as_nanos()).unwrap_or(u64::MAX));
+}
+
+/// What is undone when the thread ends, or with whom it has that in common.
+fn encode_undo(process: &Process, tid: HostPid, undo: &Undo, core: &mut CoreEntry) {
+    if let Some(own) = undo.of(tid) {
+        own.encode(core);
+    }
+    let first = process.first();
+    let presumed = if tid == first { Some(tid) } else { undo.owner(first) };
+    let owner = undo.owner(tid).filter(|&owner| Some(owner) != presumed);
+    core.thread_core.get_or_insert_default().undo_tid = owner.map(image_pid);
 }
 
 /// Of the task that stands for a process.

@@ -20,6 +20,7 @@ use dormouse_resources::{self as resources, memory};
 use rustix::fs::OFlags;
 
 use super::freeze::Frozen;
+use super::semaphores::Undo;
 use super::sharing::Sharing;
 use crate::cause::{At, Cause};
 use crate::{Error, Phase};
@@ -39,6 +40,8 @@ pub(crate) struct Census {
     pub(crate) fs: Sharing,
     /// Who shares which signal handlers.
     pub(crate) handlers: Sharing,
+    /// Who has which adjustments of semaphores.
+    pub(crate) undo: Undo,
     /// The fd tables, by their number.
     pub(crate) tables: Vec<FdTable<FileId>>,
     /// Directories and umask, by their number.
@@ -126,6 +129,7 @@ pub(crate) fn enumerate(frozen: &Frozen, external: &[String]) -> Result<Census, 
         files,
         fs,
         handlers,
+        undo: Undo::read(frozen).at(PHASE)?,
         tables,
         directories,
         locks: lister.locks,

@@ -6,6 +6,7 @@ mod enumerate;
 pub(crate) mod freeze;
 mod interrupted;
 mod restart_block;
+mod semaphores;
 mod sharing;
 mod sleepers;
 mod terminals;

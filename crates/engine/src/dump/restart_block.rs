@@ -20,7 +20,7 @@ use dormouse_puppet::TimeOut;
 use epoll_interest::kernel_memory::{Address, Btf, BtfError, KernelMemory};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::traced::{Traced, Unreadable, word};
+use super::traced::{LOST, Traced, Unreadable, word};
 
 /// The call that the kernel would resume, and with how much time.
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +87,7 @@ impl RestartBlocks {
         match Self::try_read() {
             Ok(blocks) => blocks,
             Err(error) => {
-                error.tell();
+                error.tell(LOST);
                 Self::default()
             }
         }

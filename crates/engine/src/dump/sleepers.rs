@@ -18,7 +18,7 @@ use dormouse_kernel::HostPid;
 use epoll_interest::kernel_memory::{Address, Btf, BtfError, KernelMemory, ReadError};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::traced::{Traced, Unreadable, word};
+use super::traced::{LOST, Traced, Unreadable, word};
 
 /// Reads the stacks of tasks that this thread has just begun to trace.
 pub(super) struct Sleepers {
@@ -109,7 +109,7 @@ impl Sleepers {
         match KernelMemory::open(Layout::new) {
             Ok((memory, layout)) => Some(Self { memory, layout }),
             Err(error) => {
-                Unreadable::from(error).tell();
+                Unreadable::from(error).tell(LOST);
                 None
             }
         }
@@ -135,7 +135,7 @@ impl Sleepers {
             Ok(!wanted.is_empty())
         });
         if let Err(error) = walked {
-            Unreadable::from(error).tell();
+            Unreadable::from(error).tell(LOST);
         }
         found
     }

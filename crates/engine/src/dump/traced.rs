@@ -21,11 +21,14 @@ pub(super) enum Unreadable {
 
 impl Unreadable {
     /// Says what comes of it.
-    pub(super) fn tell(&self) {
+    pub(super) fn tell(&self, consequence: &str) {
         let cause = std::error::Error::source(self).map(ToString::to_string);
-        warn!(error = %self, cause, "time-outs of interrupted calls begin anew");
+        warn!(error = %self, cause, "{consequence}");
     }
 }
+
+/// What comes of it where interrupted calls are concerned.
+pub(super) const LOST: &str = "time-outs of interrupted calls begin anew";
 
 /// Offsets in bytes.
 pub(super) struct Traced {

@@ -1,8 +1,8 @@
 //! How each task of a tree is made: by which thread, and with what it shares
 //! with that thread.
 //!
-//! A task has its memory, signal handlers, fd table and directories from its
-//! maker or gets new ones, so whatever two tasks share must come down to them by `clone3(2)`:
+//! A task has its memory, signal handlers, fd table, directories and what is
+//! undone when it ends from its maker or gets new ones, so whatever two tasks share must come down to them by `clone3(2)`:
 //! the maker of a thread is any thread of its process which has that; the
 //! maker of a process is the very thread whose child it is.
 
@@ -46,6 +46,7 @@ struct Shares {
     handlers: u32,
     table: FdTableId,
     directories: DirectoriesId,
+    undo: NsPid,
 }
 
 /// What exists after the births so far.
@@ -56,6 +57,7 @@ struct Born {
     handlers: BTreeSet<u32>,
     tables: BTreeSet<FdTableId>,
     directories: BTreeSet<DirectoriesId>,
+    undos: BTreeSet<NsPid>,
 }
 
 impl Births {
@@ -127,7 +129,8 @@ fn check_sibling(maker: Option<&&Process>, process: &Process) -> Result<(), Caus
 impl Born {
     fn shares(body: &Body, thread: &Thread) -> Shares {
         let (space, handlers) = (body.space, body.handlers);
-        Shares { space, handlers, table: thread.table, directories: thread.directories.number }
+        let (directories, undo) = (thread.directories.number, thread.undo_owner);
+        Shares { space, handlers, table: thread.table, directories, undo }
     }
 
     fn add(&mut self, task: NsPid, shares: Shares) {
@@ -135,6 +138,7 @@ impl Born {
         self.handlers.insert(shares.handlers);
         self.tables.insert(shares.table);
         self.directories.insert(shares.directories);
+        self.undos.insert(shares.undo);
         self.tasks.insert(task, shares);
     }
 
@@ -149,7 +153,7 @@ impl Born {
     /// not get it from there.
     fn flags(&self, maker: NsPid, shares: Shares) -> Option<CloneFlags> {
         let given = self.tasks.get(&maker);
-        let Shares { space, handlers, table, directories } = shares;
+        let Shares { space, handlers, table, directories, undo } = shares;
         let same = |is: fn(&Shares, &Shares) -> bool| given.is_some_and(|given| is(given, &shares));
         let kinds = [
             (CloneFlags::VM, same(|a, b| a.space == b.space), self.spaces.contains(&space)),
@@ -164,6 +168,7 @@ impl Born {
                 same(|a, b| a.directories == b.directories),
                 self.directories.contains(&directories),
             ),
+            (CloneFlags::SYSVSEM, same(|a, b| a.undo == b.undo), self.undos.contains(&undo)),
         ];
         let mut flags = CloneFlags::empty();
         for (flag, same, exists) in kinds {
@@ -200,24 +205,20 @@ impl Born {
     }
 
     fn threads(&mut self, process: &Process) -> Result<Vec<Birth>, Cause> {
-        const ALWAYS: CloneFlags = CloneFlags::VM
-            .union(CloneFlags::SIGHAND)
-            .union(CloneFlags::THREAD)
-            .union(CloneFlags::SYSVSEM);
         let mut births = Vec::new();
         let Some(body) = &process.body else { return Ok(births) };
         let mut elders = vec![process.node.pid];
         for thread in body.threads.iter().filter(|thread| thread.tid != process.node.pid) {
             let shares = Self::shares(body, thread);
             let birth = elders.iter().find_map(|&maker| {
-                let flags = self.flags(maker, shares)? | ALWAYS;
+                let flags = self.flags(maker, shares)? | CloneFlags::THREAD;
                 let (task, process) = (thread.tid, process.node.pid);
                 Some(Birth { maker, task, process, flags, exit_signal: None })
             });
             births.push(birth.ok_or_else(|| {
                 unsupported(
-                    "a thread that shares its fd table with one task and its directories with another",
-                    "it can only have both from who makes it",
+                    "a thread that shares one thing with one task and another with another",
+                    "it can only have them all from who makes it",
                 )
             })?);
             self.add(thread.tid, shares);

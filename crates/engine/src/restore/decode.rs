@@ -19,8 +19,8 @@ use dormouse_resources::memory::{
     Backing, HOST_IPC, KernelVdso, PagesFiles, SavedMemory, SavedObject, Segments, ShmemId,
 };
 use dormouse_resources::task::{
-    Cpu, Filters, FsState, Life, Outside, PosixTimers, ProcessState, Seccomp, SyscallDispatch,
-    ThreadState, TreeNode, decode_tree,
+    Cpu, Filters, FsState, Life, Outside, PosixTimers, ProcessState, Seccomp, SemaphoreUndo,
+    SyscallDispatch, ThreadState, TreeNode, decode_tree,
 };
 
 use crate::cause::{At, Cause};
@@ -128,6 +128,10 @@ pub(crate) struct Thread {
     pub(crate) dispatch: SyscallDispatch,
     /// Everything else.
     pub(crate) state: ThreadState,
+    /// What is undone when it ends, unless another task has the same.
+    pub(crate) undo: SemaphoreUndo,
+    /// The first task that has the same.
+    pub(crate) undo_owner: NsPid,
     /// Its fd table.
     pub(crate) table: FdTableId,
     /// Its directories, with a number that tells who shares them.
@@ -334,7 +338,9 @@ fn decode_process(
             own = dir.get_one::<CoreEntry>(ImageName::Core(number(tid)))?;
             &own
         };
-        threads.push(decode_thread(dir, tid, core, filters, (&ids, process), source)?);
+        let first = threads.first().map(|first: &Thread| first.undo_owner);
+        let shares = (&ids, process, first.unwrap_or(tid));
+        threads.push(decode_thread(dir, tid, core, filters, shares, source)?);
     }
     let state = ProcessState::decode(&core)?;
     let first = threads[0].seccomp;
@@ -452,7 +458,7 @@ fn decode_thread(
     tid: NsPid,
     core: &CoreEntry,
     filters: &Filters,
-    (ids, process): (&TaskKobjIdsEntry, Directories),
+    (ids, process, undo_owner): (&TaskKobjIdsEntry, Directories, NsPid),
     source: &mut ImageSource<'_>,
 ) -> Result<Thread, Cause> {
     let image = ImageName::Core(number(tid));
@@ -469,6 +475,17 @@ fn decode_thread(
         None => process,
         Some(shared) => Directories::read(dir, shared, DirectoriesId::Threads(shared), source)?,
     };
+    let undo_owner = match extension.and_then(|thread| thread.undo_tid) {
+        None => undo_owner,
+        Some(raw) => i32::try_from(raw)
+            .ok()
+            .and_then(NsPid::from_raw)
+            .ok_or_else(|| contradiction(image, "it undoes what no task does"))?,
+    };
+    let undo = SemaphoreUndo::decode(core)?;
+    if undo_owner != tid && undo != SemaphoreUndo::default() {
+        return Err(contradiction(image, "it undoes what another task does, and something else"));
+    }
     Ok(Thread {
         tid,
         cpu: Cpu::decode(core)?,
@@ -477,6 +494,8 @@ fn decode_thread(
         seccomp: Seccomp::decode(core, filters)?,
         dispatch: SyscallDispatch::decode(core)?,
         state: ThreadState::decode(core)?,
+        undo,
+        undo_owner,
         table: FdTableId::from_raw(table),
         directories,
     })

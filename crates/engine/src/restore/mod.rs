@@ -523,6 +523,7 @@ fn states(
             body.timers.apply(numbering, &mut batch);
             body.state.apply(&mut batch);
         }
+        thread.undo.apply(&mut batch);
         thread.state.apply(&mut batch);
         if thread.tid == first {
             let dumpable = i32::from(dumpable.as_raw() == 1);

@@ -9,10 +9,11 @@ use dormouse_kernel::proc::{Limits, ProcDir};
 use dormouse_kernel::rlimit::Resource;
 use dormouse_kernel::{Addr, AddrRange, HostPid, NsPid};
 use dormouse_resources::memory::Vma;
-use dormouse_resources::task::Numbering;
+use dormouse_resources::task::{Numbering, SemaphoreUndo};
 
 use super::births::Births;
 use super::decode::{Checkpoint, Process, Space, host};
+use super::living;
 use super::spawn_plan::{self, Node, Outside, Step};
 use super::world::taken;
 use crate::cause::{At, Cause};
@@ -63,6 +64,8 @@ impl Plan {
         let room = room(spaces().flat_map(|memory| &memory.mm.vmas)).at(PHASE)?;
         let numbering = numbering(checkpoint)?;
         check_limits(checkpoint, &own)?;
+        let threads = living(checkpoint).flat_map(|(_, body)| &body.threads);
+        SemaphoreUndo::check(threads.map(|thread| &thread.undo)).at(PHASE)?;
         let lines =
             checkpoint.processes.iter().map(|process| line(process, &checkpoint.spaces)).collect();
         Ok(Self { steps, births, room, link, numbering, bytes, nodes, outside, lines })

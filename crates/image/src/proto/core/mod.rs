@@ -230,6 +230,33 @@ pub struct ThreadCoreEntry {
     /// Dormouse: syscall user dispatch; absent means that it is off.
     #[prost(message, optional, tag = "20018")]
     pub dispatch: Option<SyscallDispatchEntry>,
+    /// Dormouse: what is undone of operations on semaphores when the thread ends.
+    #[prost(message, repeated, tag = "20030")]
+    pub semaphore_undo: Vec<SemaphoreUndoEntry>,
+    /// Dormouse: the task whose `semaphore_undo` is that of the thread as well. Absent means that
+    /// of the first thread of its process; of that thread, its own.
+    #[prost(uint32, optional, tag = "20031")]
+    pub undo_tid: Option<u32>,
+}
+
+/// What is added to a System V semaphore when a task ends (`SEM_UNDO`).
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct SemaphoreUndoEntry {
+    /// The number of the set.
+    #[prost(uint32, tag = "1")]
+    pub set: u32,
+    /// The key of the set, 0 for none.
+    #[prost(uint32, tag = "2")]
+    pub key: u32,
+    /// How many semaphores the set has.
+    #[prost(uint32, tag = "3")]
+    pub len: u32,
+    /// Which of them.
+    #[prost(uint32, tag = "4")]
+    pub semaphore: u32,
+    /// What is added.
+    #[prost(sint32, tag = "5")]
+    pub by: i32,
 }
 
 /// What CRIU does not keep of a thread's scheduling, as `struct sched_attr` has it.

@@ -1,0 +1,144 @@
+//! What the kernel will take back of operations on semaphores, of all tasks.
+//!
+//! - Kernel object: `task_struct.sysvsem`, `struct sem_undo_list`, `struct sem_undo`
+//! - Truth from: `ipc/sem.c`
+//! - Without `CAP_BPF` and `CAP_PERFMON`, or without type information: a dump is refused as long
+//!   as there are semaphores on the machine
+
+use std::collections::BTreeMap;
+
+use dormouse_kernel::HostPid;
+use dormouse_kernel::semaphore::{self, SetId};
+use dormouse_resources::task::SemaphoreUndo;
+use epoll_interest::kernel_memory::{Address, Btf, BtfError, KernelMemory, ReadError};
+
+use super::freeze::Frozen;
+use super::traced::{Traced, Unreadable};
+use crate::cause::Cause;
+
+/// Who has which adjustments. Empty if there are no semaphores.
+#[derive(Debug, Default)]
+pub(crate) struct Undo {
+    owners: BTreeMap<HostPid, HostPid>,
+    lists: BTreeMap<HostPid, SemaphoreUndo>,
+}
+
+/// Offsets in bytes.
+struct Layout {
+    traced: Traced,
+    list: usize,
+    undos: usize,
+    next: usize,
+    set: usize,
+    adjustments: usize,
+}
+
+/// More sets than there can be (`SEMMNI`).
+const SETS: usize = 1 << 24;
+/// What is read at one address, in bytes.
+const PIECE: usize = 256;
+
+impl Layout {
+    fn new(btf: &Btf<'_>) -> Result<Self, BtfError> {
+        let (semaphores, own) = btf.structure("task_struct")?.member("sysvsem")?;
+        let undo = btf.structure("sem_undo")?;
+        Ok(Self {
+            traced: Traced::new(btf)?,
+            list: semaphores + own.offset("undo_list")?,
+            undos: btf.structure("sem_undo_list")?.offset("list_proc")?,
+            next: undo.offset("list_proc")?,
+            set: undo.offset("semid")?,
+            adjustments: undo.offset("semadj")?,
+        })
+    }
+}
+
+impl Undo {
+    /// Reads it.
+    pub(super) fn read(frozen: &Frozen) -> Result<Self, Cause> {
+        // Without System V IPC there are none.
+        if !semaphore::exist().unwrap_or(false) {
+            return Ok(Self::default());
+        }
+        let undo = Self::try_read(frozen).map_err(|error| {
+            error.tell("a dump has to know of semaphores");
+            Cause::Unsupported {
+                what: "a task that may have operated on semaphores with SEM_UNDO",
+                reason: "there are semaphores, and the kernel's memory cannot be read here",
+                hint: "give dormouse CAP_BPF and CAP_PERFMON, or remove the semaphores (ipcs -s)",
+            }
+        })?;
+        SemaphoreUndo::check_undo(undo.lists.values())?;
+        Ok(undo)
+    }
+
+    fn try_read(frozen: &Frozen) -> Result<Self, Unreadable> {
+        let (mut memory, layout) = KernelMemory::open(Layout::new)?;
+        let mut lists: BTreeMap<HostPid, Address> = BTreeMap::new();
+        layout.traced.each(&mut memory, |memory, tid, task| {
+            lists.insert(tid, memory.word(task + layout.list as u64)?);
+            Ok(true)
+        })?;
+        let mut undo = Self::default();
+        let mut first: BTreeMap<Address, HostPid> = BTreeMap::new();
+        for task in frozen.processes.iter().flat_map(|process| &process.threads) {
+            let tid = task.tid();
+            let Some(&list) = lists.get(&tid).filter(|list| **list != 0) else {
+                undo.owners.insert(tid, tid);
+                continue;
+            };
+            let owner = *first.entry(list).or_insert(tid);
+            undo.owners.insert(tid, owner);
+            if owner == tid {
+                undo.lists.insert(tid, layout.adjustments(&mut memory, list)?);
+            }
+        }
+        Ok(undo)
+    }
+
+    /// The first task that has the same adjustments, if that is known.
+    pub(super) fn owner(&self, task: HostPid) -> Option<HostPid> {
+        self.owners.get(&task).copied()
+    }
+
+    /// The adjustments that a task has, and no task before it.
+    pub(super) fn of(&self, task: HostPid) -> Option<&SemaphoreUndo> {
+        self.lists.get(&task)
+    }
+}
+
+impl Layout {
+    /// What is behind a `struct sem_undo_list`.
+    fn adjustments(
+        &self,
+        memory: &mut KernelMemory,
+        list: Address,
+    ) -> Result<SemaphoreUndo, ReadError> {
+        let mut found = SemaphoreUndo::default();
+        let head = list + self.undos as u64;
+        let mut node = memory.word(head)?;
+        // Whoever removes a set takes it out of the list, which is not to be followed for ever.
+        for _ in 0..SETS {
+            if node == head {
+                break;
+            }
+            let undo = node - self.next as u64;
+            let set = memory.word(undo + self.set as u64)? as u32;
+            // A set that is gone is none.
+            if let Some(id) = SetId::from_raw(set.cast_signed())
+                && let Ok(set) = semaphore::look(id)
+            {
+                let len = set.values.len() * size_of::<i16>();
+                let mut bytes = Vec::with_capacity(len);
+                for at in (0..len).step_by(PIECE) {
+                    let piece = undo + (self.adjustments + at) as u64;
+                    bytes.extend(memory.read(&[piece], PIECE.min(len - at))?);
+                }
+                let (words, _) = bytes.as_chunks::<2>();
+                found.note(id, &set, words.iter().map(|word| i16::from_ne_bytes(*word)));
+            }
+            node = memory.word(node)?;
+        }
+        Ok(found)
+    }
+}
