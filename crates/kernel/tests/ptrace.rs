@@ -152,7 +152,10 @@ fn a_first_thread_that_ends_while_others_go_on_is_not_waited_for() {
     shared.set(0, 2);
     until(|| child.state() == TaskState::Zombie);
     let has_ended = || child.state() == TaskState::Zombie;
-    assert!(matches!(running.halt_unless(has_ended).unwrap(), Halt::Ended { .. }));
+    assert!(matches!(
+        running.begin_halt().unwrap().finish_unless(has_ended).unwrap(),
+        Halt::Ended { .. }
+    ));
 }
 
 #[test]

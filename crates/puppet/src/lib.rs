@@ -30,4 +30,6 @@ pub use batch::{Arg, Batch, Data, OutSlot, Replies, Slot};
 pub use borrowed::{Borrowed, Host, TrapSignal};
 pub use error::{Args, Error, Syscall};
 pub use resume::call_with;
-pub use resumption::{Interruption, Resumption, TimeOut, interruption, remainder};
+pub use resumption::{
+    Interruption, Resumption, TimeOut, interruption, may_answer_eintr, remainder,
+};

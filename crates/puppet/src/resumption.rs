@@ -56,6 +56,13 @@ const NEVER_RESTARTED: [(i64, &str); 23] = [
     (libc::SYS_connect, "sock_intr_errno"),
 ];
 
+/// Whether an interrupted call of this number may answer `EINTR` to a program
+/// that has got no signal.
+#[must_use]
+pub fn may_answer_eintr(number: i64) -> bool {
+    NEVER_RESTARTED.iter().any(|&(known, _)| known == number)
+}
+
 /// `SYS_io_pgetevents`, which libc does not name.
 const IO_PGETEVENTS: i64 = 333;
 
@@ -227,7 +234,7 @@ pub fn remainder(number: i64, args: &[u64; 6]) -> Option<u64> {
 pub fn interruption(registers: &Registers, signal: bool) -> Option<Interruption> {
     let number = registers.syscall()?.cast_signed();
     let found = Interruption::from_code(registers.rax.cast_signed())?;
-    let never = || NEVER_RESTARTED.iter().any(|&(call, _)| call == number);
+    let never = || may_answer_eintr(number);
     (found != Interruption::Interrupted || !signal && never()).then_some(found)
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use dormouse_kernel::HostPid;
 use dormouse_kernel::proc::{self, ProcDir, Stat, TaskState};
-use dormouse_kernel::ptrace::{self, Halt, Options, Running, Stop, Stopped};
+use dormouse_kernel::ptrace::{self, Halt, Halting, Options, Running, Stop, Stopped};
 use dormouse_kernel::signal::Signal;
 use dormouse_puppet::{Interruption, call_with, interruption};
 use rustix::process::{Pid, kill_process};
@@ -135,6 +135,15 @@ pub(crate) fn freeze(
     }
 }
 
+/// A thread that is to be stopped.
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    pid: HostPid,
+    tid: HostPid,
+    /// How many its process has.
+    threads: usize,
+}
+
 #[derive(Default)]
 struct Freezer {
     sleepers: Option<Sleepers>,
@@ -160,19 +169,22 @@ impl Freezer {
         let mut processes = vec![root];
         loop {
             let mut news = false;
-            let mut at = 0;
-            while at < processes.len() {
-                let pid = processes[at];
-                at += 1;
+            // Generation after generation: a process that is stopped has no more children.
+            let mut begin = 0;
+            while begin < processes.len() {
                 if is_abandoned() {
                     return Err(Error::Abandoned);
                 }
-                news |= self.stop_process(pid)?;
-                for &tid in self.members.get(&pid).map_or(&[][..], Vec::as_slice) {
-                    for child in children(&self.dirs[&pid], tid)? {
-                        if self.parents.insert(child, (pid, tid)).is_none() {
-                            processes.push(child);
-                            news = true;
+                let generation = processes[begin..].to_vec();
+                begin = processes.len();
+                news |= self.stop_processes(&generation)?;
+                for pid in generation {
+                    for &tid in self.members.get(&pid).map_or(&[][..], Vec::as_slice) {
+                        for child in children(&self.dirs[&pid], tid)? {
+                            if self.parents.insert(child, (pid, tid)).is_none() {
+                                processes.push(child);
+                                news = true;
+                            }
                         }
                     }
                 }
@@ -186,13 +198,47 @@ impl Freezer {
         }
     }
 
-    /// Stops the threads that are not stopped yet; tells whether there were
-    /// any.
-    fn stop_process(&mut self, pid: HostPid) -> Result<bool, Error> {
+    /// Stops the threads of some processes that are not stopped yet; tells
+    /// whether there were any.
+    fn stop_processes(&mut self, pids: &[HostPid]) -> Result<bool, Error> {
+        let mut there = Vec::new();
+        for &pid in pids {
+            if self.find(pid)? {
+                there.push(pid);
+            }
+        }
+        let mut news = false;
+        loop {
+            // Leaders by themselves, and first: should a process end by itself just now, the kernel
+            // tells of its leader's end only when no tracer has to be told of another thread's.
+            let (mut leaders, mut others) = (Vec::new(), Vec::new());
+            for &pid in &there {
+                let tids = match self.dirs[&pid].tasks() {
+                    Ok(tids) => tids,
+                    Err(proc::Error::Gone { .. }) => continue,
+                    Err(error) => return Err(error.into()),
+                };
+                let threads = tids.len();
+                for tid in tids.into_iter().filter(|tid| !self.tasks.contains_key(tid)) {
+                    let list = if tid == pid { &mut leaders } else { &mut others };
+                    list.push(Member { pid, tid, threads });
+                }
+            }
+            let stopped = self.tasks.len();
+            self.stop_threads(&leaders)?;
+            self.stop_threads(&others)?;
+            if self.tasks.len() == stopped {
+                return Ok(news);
+            }
+            news = true;
+        }
+    }
+
+    /// Opens the directory of a process, unless it is gone or a zombie.
+    fn find(&mut self, pid: HostPid) -> Result<bool, Error> {
         if self.zombies.contains(&pid) {
             return Ok(false);
         }
-        let _span = debug_span!("freeze", %pid).entered();
         if pid == HostPid::of_self() {
             return Err(Error::Suicide);
         }
@@ -204,43 +250,19 @@ impl Freezer {
                 Err(error) => return Err(error.into()),
             };
         }
-        let mut news = false;
-        loop {
-            let tids = match self.dirs[&pid].tasks() {
-                Ok(tids) => tids,
-                Err(proc::Error::Gone { .. }) => return Ok(news),
-                Err(error) => return Err(error.into()),
-            };
-            let new: Vec<_> =
-                tids.iter().copied().filter(|tid| !self.tasks.contains_key(tid)).collect();
-            let stopped = self.tasks.len();
-            // The leader by itself, and first: should the process end by itself just now, the kernel
-            // tells of the leader's end only when no tracer has to be told of another thread's.
-            let (leader, others) = new.split_at(usize::from(new.first() == Some(&pid)));
-            self.stop_threads(pid, leader, tids.len())?;
-            self.stop_threads(pid, others, tids.len())?;
-            if self.tasks.len() == stopped {
-                return Ok(news);
-            }
-            news = true;
-        }
+        Ok(true)
     }
 
-    /// Stops these threads of a process, as far as they have not ended.
-    fn stop_threads(
-        &mut self,
-        pid: HostPid,
-        tids: &[HostPid],
-        threads: usize,
-    ) -> Result<(), Error> {
+    /// Stops threads, as far as they have not ended.
+    fn stop_threads(&mut self, members: &[Member]) -> Result<(), Error> {
         let mut running = Vec::new();
-        for &tid in tids {
-            match self.seize(pid, tid, threads) {
-                Ok(Some(task)) => running.push(task),
+        for &member in members {
+            match self.seize(member) {
+                Ok(Some(task)) => running.push((member, task)),
                 Ok(None) => {}
                 Err(error) => {
                     // Those on their way are stopped before they are let go.
-                    self.halt(pid, running)?;
+                    self.halt(running)?;
                     return Err(error);
                 }
             }
@@ -248,19 +270,12 @@ impl Freezer {
         if !running.is_empty() {
             self.note_deadlines(&running);
         }
-        // One after the other: between its stop and the hiding of its
-        // EINTR, which no task must wait for longer than for its own, this
-        // process must not die.
-        self.halt(pid, running)
+        self.halt(running)
     }
 
     /// Begins to trace a thread; `None` if it has ended.
-    fn seize(
-        &mut self,
-        pid: HostPid,
-        tid: HostPid,
-        threads: usize,
-    ) -> Result<Option<Running>, Error> {
+    fn seize(&mut self, member: Member) -> Result<Option<Running>, Error> {
+        let Member { pid, tid, threads } = member;
         let wait = self.await_vfork(pid, tid)?;
         if let Some(wait) = wait {
             self.waits.insert(tid, wait);
@@ -311,9 +326,10 @@ impl Freezer {
 
     /// Notes until when tasks wait that are about to be stopped, as far as the
     /// kernel would forget it.
-    fn note_deadlines(&mut self, running: &[Running]) {
+    fn note_deadlines(&mut self, running: &[(Member, Running)]) {
         let forgets = |tid: &HostPid| self.waits.get(tid).is_some_and(Wait::forgets_time_out);
-        let wanted: BTreeSet<_> = running.iter().map(Running::tid).filter(forgets).collect();
+        let tids = running.iter().map(|(member, _)| member.tid);
+        let wanted: BTreeSet<_> = tids.filter(forgets).collect();
         if wanted.is_empty() {
             return;
         }
@@ -325,30 +341,49 @@ impl Freezer {
         }
     }
 
-    fn halt(&mut self, pid: HostPid, running: Vec<Running>) -> Result<(), Error> {
-        for task in running {
-            let tid = task.tid();
-            let dir = &self.dirs[&pid];
-            let has_ended = || dir.stat().is_ok_and(|stat| stat.state.is_dead());
-            let halt = if tid == pid { task.halt_unless(has_ended) } else { task.halt() };
-            match halt? {
-                Halt::Halted { mut task, born: _ } => {
-                    debug!(%tid, stop = ?task.stop(), "stopped");
-                    let status = || self.dirs[&pid].task(tid).and_then(|dir| dir.status());
-                    let hidden = interrupted::hide(&mut task, status);
-                    self.tasks.insert(tid, task);
-                    self.members.entry(pid).or_default().push(tid);
-                    let again = hidden.map_err(|error| match error {
-                        interrupted::Error::Proc(error) => Error::Proc(error),
-                        interrupted::Error::Ptrace(error) => Error::Ptrace(error),
-                    })?;
-                    let wait = self.waits.get(&tid).zip(again);
-                    if !wait.is_some_and(|(wait, again)| wait.is_made_again(&again)) {
-                        self.deadlines.remove(&tid);
-                    }
+    /// Stops threads that are traced. All together, as each may have to wait
+    /// for a processor until it can stop; but one after the other those that
+    /// would be told `EINTR` if this process died before it has hidden that.
+    fn halt(&mut self, running: Vec<(Member, Running)>) -> Result<(), Error> {
+        let (alone, together): (Vec<_>, Vec<_>) = running.into_iter().partition(|(member, _)| {
+            self.waits.get(&member.tid).is_some_and(Wait::may_answer_eintr)
+        });
+        let mut halting = Vec::with_capacity(together.len());
+        for (member, task) in together {
+            halting.push((member, task.begin_halt()?));
+        }
+        for (member, task) in halting {
+            self.finish_halt(member, task)?;
+        }
+        for (member, task) in alone {
+            self.finish_halt(member, task.begin_halt()?)?;
+        }
+        Ok(())
+    }
+
+    fn finish_halt(&mut self, member: Member, task: Halting) -> Result<(), Error> {
+        let Member { pid, tid, .. } = member;
+        let _span = debug_span!("freeze", %pid).entered();
+        let dir = &self.dirs[&pid];
+        let has_ended = || dir.stat().is_ok_and(|stat| stat.state.is_dead());
+        let halt = if tid == pid { task.finish_unless(has_ended) } else { task.finish() };
+        match halt? {
+            Halt::Halted { mut task, born: _ } => {
+                debug!(%tid, stop = ?task.stop(), "stopped");
+                let status = || self.dirs[&pid].task(tid).and_then(|dir| dir.status());
+                let hidden = interrupted::hide(&mut task, status);
+                self.tasks.insert(tid, task);
+                self.members.entry(pid).or_default().push(tid);
+                let again = hidden.map_err(|error| match error {
+                    interrupted::Error::Proc(error) => Error::Proc(error),
+                    interrupted::Error::Ptrace(error) => Error::Ptrace(error),
+                })?;
+                let wait = self.waits.get(&tid).zip(again);
+                if !wait.is_some_and(|(wait, again)| wait.is_made_again(&again)) {
+                    self.deadlines.remove(&tid);
                 }
-                Halt::Exited { .. } | Halt::Ended { .. } => debug!(%tid, "ended"),
             }
+            Halt::Exited { .. } | Halt::Ended { .. } => debug!(%tid, "ended"),
         }
         Ok(())
     }

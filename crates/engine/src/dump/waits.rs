@@ -10,7 +10,7 @@ use dormouse_kernel::clone::CloneFlags;
 use dormouse_kernel::proc::{BlockedIn, ProcDir};
 use dormouse_kernel::ptrace::Registers;
 use dormouse_kernel::{Addr, HostPid, remote_memory};
-use dormouse_puppet::{TimeOut, remainder};
+use dormouse_puppet::{TimeOut, may_answer_eintr, remainder};
 
 /// `struct timespec`, in bytes.
 const TIMESPEC: usize = 16;
@@ -54,6 +54,11 @@ impl Wait {
             _ => return false,
         };
         CloneFlags::from_bits_retain(flags).contains(CloneFlags::VFORK)
+    }
+
+    /// Whether the program would see that the call was interrupted.
+    pub(super) fn may_answer_eintr(&self) -> bool {
+        may_answer_eintr(self.number.cast_signed())
     }
 
     /// Whether the kernel forgets its time-out when it is interrupted.

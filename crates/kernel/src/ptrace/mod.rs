@@ -25,4 +25,4 @@ pub use options::Options;
 pub use registers::Registers;
 pub use state::{Queue, Rseq, SyscallUserDispatch};
 pub use status::{Event, Exit, Stop};
-pub use task::{Halt, Outcome, Running, Stopped, reap};
+pub use task::{Halt, Halting, Outcome, Running, Stopped, reap};

@@ -62,7 +62,7 @@ pub enum Halt {
         /// As above.
         born: Vec<HostPid>,
     },
-    /// The caller said that the task has ended ([`Running::halt_unless`]).
+    /// The caller said that the task has ended ([`Halting::finish_unless`]).
     Ended {
         /// As above.
         born: Vec<HostPid>,
@@ -157,49 +157,25 @@ impl Running {
     ///
     /// As [`Self::wait`].
     pub fn halt(self) -> Result<Halt, Error> {
-        self.halt_by(|running| running.wait().map(Some))
+        self.begin_halt()?.finish()
     }
 
-    /// As [`Self::halt`], for the first thread of a process: `has_ended` looks
-    /// whether that has ended while others run on, of which no wait tells.
+    /// The first half of [`Self::halt`]: many tasks stop sooner if all of them
+    /// are told to before the first is waited for.
     ///
     /// # Errors
     ///
     /// As [`Self::wait`].
-    pub fn halt_unless(self, has_ended: impl Fn() -> bool) -> Result<Halt, Error> {
-        self.halt_by(|running| running.wait_unless(&has_ended))
-    }
-
-    fn halt_by(self, wait: impl Fn(Self) -> Result<Option<Outcome>, Error>) -> Result<Halt, Error> {
-        let mut born = Vec::new();
+    pub fn begin_halt(self) -> Result<Halting, Error> {
         // What has stopped already needs no interrupt, which would be pending
         // still after the next resumption.
-        let mut outcome = match self.try_wait()? {
-            Ok(outcome) => Some(outcome),
+        Ok(Halting(match self.try_wait()? {
+            Ok(outcome) => Ok(outcome),
             Err(mut running) => {
                 alive(running.interrupt())?;
-                wait(running)?
+                Err(running)
             }
-        };
-        loop {
-            let task = match outcome {
-                None => return Ok(Halt::Ended { born }),
-                Some(Outcome::Exited(exit)) => return Ok(Halt::Exited { exit, born }),
-                Some(Outcome::Stopped(task)) if task.stop.is_rest() => {
-                    return Ok(Halt::Halted { task, born });
-                }
-                Some(Outcome::Stopped(task)) => task,
-            };
-            let pass = match task.stop {
-                Stop::Signal(signal) => Some(signal),
-                Stop::Event(Event::Fork | Event::Vfork | Event::Clone) => {
-                    born.extend(task.new_task()?);
-                    None
-                }
-                Stop::Event(_) | Stop::Group(_) | Stop::Syscall => None,
-            };
-            outcome = wait(task.interrupt_and_resume(pass)?)?;
-        }
+        }))
     }
 
     /// Waits, and looks now and then whether there is anything to wait for:
@@ -227,6 +203,62 @@ impl Running {
             std::thread::sleep(Duration::from_micros(100));
         }
         self.wait().map(Some)
+    }
+}
+
+/// A task that was told to stop, or had stopped: see [`Running::begin_halt`].
+#[derive(Debug)]
+#[must_use = "a task that is not waited for stays where it is"]
+pub struct Halting(Result<Outcome, Running>);
+
+impl Halting {
+    /// The second half of [`Running::halt`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Running::wait`].
+    pub fn finish(self) -> Result<Halt, Error> {
+        self.finish_by(|running| running.wait().map(Some))
+    }
+
+    /// As [`Self::finish`], for the first thread of a process: `has_ended` looks
+    /// whether that has ended while others run on, of which no wait tells.
+    ///
+    /// # Errors
+    ///
+    /// As [`Running::wait`].
+    pub fn finish_unless(self, has_ended: impl Fn() -> bool) -> Result<Halt, Error> {
+        self.finish_by(|running| running.wait_unless(&has_ended))
+    }
+
+    fn finish_by(
+        self,
+        wait: impl Fn(Running) -> Result<Option<Outcome>, Error>,
+    ) -> Result<Halt, Error> {
+        let mut born = Vec::new();
+        let mut outcome = match self.0 {
+            Ok(outcome) => Some(outcome),
+            Err(running) => wait(running)?,
+        };
+        loop {
+            let task = match outcome {
+                None => return Ok(Halt::Ended { born }),
+                Some(Outcome::Exited(exit)) => return Ok(Halt::Exited { exit, born }),
+                Some(Outcome::Stopped(task)) if task.stop.is_rest() => {
+                    return Ok(Halt::Halted { task, born });
+                }
+                Some(Outcome::Stopped(task)) => task,
+            };
+            let pass = match task.stop {
+                Stop::Signal(signal) => Some(signal),
+                Stop::Event(Event::Fork | Event::Vfork | Event::Clone) => {
+                    born.extend(task.new_task()?);
+                    None
+                }
+                Stop::Event(_) | Stop::Group(_) | Stop::Syscall => None,
+            };
+            outcome = wait(task.interrupt_and_resume(pass)?)?;
+        }
     }
 }
 
