@@ -137,6 +137,8 @@ pub static ALL: &[&Scenario] = &[
     &crate::memory::file_private::SCENARIO,
     &crate::memory::file_shared::SCENARIO,
     &crate::memory::growsdown::SCENARIO,
+    &crate::memory::huge::SCENARIO,
+    &crate::memory::huge_family::SCENARIO,
     &crate::memory::layout::SCENARIO,
     &crate::memory::locked::SCENARIO,
     &crate::memory::locked_future::SCENARIO,

@@ -14,6 +14,7 @@ pub mod close_on_exec;
 pub mod device;
 pub mod fanotify;
 pub mod features;
+pub mod file_mapping;
 pub mod file_owner;
 pub mod handle;
 pub mod id;

@@ -11,6 +11,8 @@ pub(crate) mod file_edges;
 pub(crate) mod file_private;
 pub(crate) mod file_shared;
 pub(crate) mod growsdown;
+pub(crate) mod huge;
+pub(crate) mod huge_family;
 pub(crate) mod layout;
 pub(crate) mod locked;
 pub(crate) mod locked_future;

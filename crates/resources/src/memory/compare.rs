@@ -74,6 +74,8 @@ pub(super) fn equal_pages(
 const PAGE: usize = PAGE_SIZE as usize;
 
 /// Where in two layouts private pages of one can be pages of the other.
+/// (Huge ones are not: to take back one that only others are to have is to take
+/// back what is beside it.)
 pub(super) fn inheritable(parent: &[Vma], child: &[Vma]) -> Vec<AddrRange> {
     let mut ranges = Vec::new();
     overlaps(
@@ -82,7 +84,7 @@ pub(super) fn inheritable(parent: &[Vma], child: &[Vma]) -> Vec<AddrRange> {
         child,
         |vma| vma.range,
         |theirs, ours| {
-            if theirs.is_private() && theirs.is_same_as(ours) {
+            if theirs.is_private() && theirs.huge.is_none() && theirs.is_same_as(ours) {
                 let range = theirs.range.intersection(ours.range).expect("they overlap");
                 push_joined(&mut ranges, range);
             }

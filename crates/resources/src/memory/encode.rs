@@ -17,7 +17,9 @@ use rustix::fs::OFlags;
 use rustix::mm::MapFlags;
 
 use super::error::MappingProblem;
-use super::vma::{Access, Advice, Backing, FileRange, Lock, ProtFlags, ShmemId, Traits, Vma};
+use super::vma::{
+    Access, Advice, Backing, FileRange, HugePages, Lock, ProtFlags, ShmemId, Traits, Vma,
+};
 use crate::file::FileId;
 
 /// User memory ends here (x86-64 with page tables of five levels).
@@ -34,7 +36,7 @@ impl Vma {
     /// The entry of `mm-PID.img`.
     #[must_use]
     pub fn encode(&self) -> VmaEntry {
-        let Self { range, prot, backing, traits, advice, lock, name } = self;
+        let Self { range, prot, backing, traits, advice, lock, name, huge } = self;
         let (status, sharing, pgoff, shmid, access) = match *backing {
             Backing::Anonymous { heap } => {
                 let heap = if heap { vma_status::HEAP } else { 0 };
@@ -72,6 +74,7 @@ impl Vma {
         flags.set(MapFlags::GROWSDOWN, traits.contains(Traits::GROWS_DOWN));
         flags.set(MapFlags::NORESERVE, traits.contains(Traits::NO_RESERVE));
         flags.set(MapFlags::LOCKED, *lock != Lock::None);
+        flags |= huge.map_or(MapFlags::empty(), HugePages::map_flags);
         let mut extra = 0;
         for (set, bit) in [
             (traits.contains(Traits::ACCOUNTED), vma_extra::ACCOUNTED),
@@ -108,7 +111,7 @@ impl Vma {
             pgoff,
             shmid,
             prot,
-            flags,
+            mut flags,
             status,
             fd: _,
             madv,
@@ -119,10 +122,26 @@ impl Vma {
         if status == vma_status::UPROBES {
             return Ok(None);
         }
+        let wrong_flags = MappingProblem::Flags(flags);
+        let huge = HugePages::take(&mut flags).ok_or(wrong_flags)?;
         let backing = backing(status, flags, pgoff, shmid, fdflags)?;
         let range = AddrRange::new(Addr::from_raw(start), Addr::from_raw(end))
             .filter(|range| is_mapping(*range, &backing))
             .ok_or(MappingProblem::Bounds)?;
+        if let Some(huge) = huge {
+            let is_whole = |number: u64| number.is_multiple_of(huge.size());
+            match backing {
+                Backing::Anonymous { .. } | Backing::SharedMemory { .. } | Backing::File { .. } => {
+                }
+                _ => return Err(MappingProblem::Flags(entry.flags)),
+            }
+            if !is_whole(start) || !is_whole(end) {
+                return Err(MappingProblem::Bounds);
+            }
+            if !is_whole(pgoff) {
+                return Err(MappingProblem::Offset(pgoff));
+            }
+        }
         if pgoff % PAGE_SIZE != 0 || pgoff.checked_add(range.len()).is_none_or(|end| end >> 63 != 0)
         {
             return Err(MappingProblem::Offset(pgoff));
@@ -166,7 +185,7 @@ impl Vma {
             Some(name) if is_name(name, &backing) => Some(Arc::from(OsStr::from_bytes(name))),
             Some(_) => return Err(MappingProblem::Name),
         };
-        Ok(Some(Self { range, prot, backing, traits, advice, lock, name }))
+        Ok(Some(Self { range, prot, backing, traits, advice, lock, name, huge }))
     }
 }
 
@@ -208,7 +227,6 @@ fn backing(
         MapFlags::GROWSDOWN.union(MapFlags::NORESERVE).union(MapFlags::LOCKED);
     let known = sharing | MAP_ANONYMOUS | LASTING;
     if !known.contains(map) {
-        // Huge pages among others.
         return Err(MappingProblem::Flags(flags));
     }
     let backing = match status & !(INFORMATION | vma_status::MEMFD) {

@@ -104,9 +104,9 @@ pub enum Error {
 /// Why a mapping cannot be checkpointed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Obstacle {
-    /// hugetlbfs, or `MAP_HUGETLB`.
-    #[error("it is made of reserved huge pages")]
-    HugePages,
+    /// `SHM_HUGETLB`.
+    #[error("it is a shared memory segment (System V) of reserved huge pages")]
+    HugeSegment,
     /// `VM_IO` or `VM_PFNMAP`.
     #[error("it is memory of a device")]
     Device,
@@ -162,7 +162,7 @@ impl Obstacle {
     #[must_use]
     pub const fn hint(self) -> Option<&'static str> {
         match self {
-            Self::HugePages => Some("run the program without reserved huge pages"),
+            Self::HugeSegment => Some("have the program use shared memory without SHM_HUGETLB"),
             Self::AioRing => Some("let the program destroy its AIO contexts first (io_destroy)"),
             Self::IoUring => Some("run the program with its io_uring support switched off"),
             Self::Uprobes => Some("remove the probe (perf, bpftrace)"),

@@ -17,7 +17,9 @@ impl Vma {
     /// The mapping while the process is built.
     pub(super) fn working(&self) -> Self {
         let mut prot = self.prot;
-        if self.is_private() && self.traits.intersects(Traits::ACCOUNTED | Traits::NO_RESERVE) {
+        let once_writable = self.traits.intersects(Traits::ACCOUNTED | Traits::NO_RESERVE);
+        // Huge pages are reserved, so none of them counts.
+        if self.is_private() && (once_writable || self.huge.is_some()) {
             prot |= ProtFlags::WRITE;
         }
         Self {
@@ -62,7 +64,9 @@ impl Vma {
             }
             _ => false,
         };
-        same && self.traits & lasting == other.traits & lasting
+        // Nor can huge pages be added to a mapping.
+        let fits = self.huge == other.huge && (self.huge.is_none() || self.range == other.range);
+        same && fits && self.traits & lasting == other.traits & lasting
     }
 
     /// Whether `next` begins where this ends and is like it, so that one call can make both. Stacks
@@ -73,6 +77,7 @@ impl Vma {
             && self.prot == next.prot
             && self.advice == next.advice
             && !self.traits.contains(Traits::GROWS_DOWN)
+            && self.huge.is_none()
     }
 
     /// The part of the mapping in `range`, which lies inside of it.
@@ -276,7 +281,7 @@ pub(super) fn finish(
         let working = vma.working();
         if working.prot != vma.prot {
             // The kernel stops counting anonymous memory that has not had a page yet.
-            if vma.is_anonymous() && !has_pages(vma.range) {
+            if vma.is_anonymous() && vma.huge.is_none() && !has_pages(vma.range) {
                 steps.push(MapStep::Touch(vma.range));
             }
             steps.push(MapStep::Protect(vma.range, vma.prot));

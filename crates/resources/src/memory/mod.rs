@@ -102,5 +102,6 @@ pub use steps::{MapFiles, MapSource};
 pub use survey::StoredPages;
 pub use vdso::KernelVdso;
 pub use vma::{
-    Access, Advice, Backing, FileRange, Lock, MappedFile, ProtFlags, ShmemId, Traits, Vma,
+    Access, Advice, Backing, FileRange, HugePages, Lock, MappedFile, ProtFlags, ShmemId, Traits,
+    Vma,
 };

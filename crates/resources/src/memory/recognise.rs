@@ -14,7 +14,9 @@ use dormouse_kernel::{AddrRange, DeviceId, HostPid, PAGE_SIZE};
 use super::error::{Error, Obstacle, Result};
 use super::shared::SharedObjects;
 use super::survey::{Population, StoredPages, survey};
-use super::vma::{Access, Advice, Backing, FileRange, Lock, MappedFile, ProtFlags, Traits, Vma};
+use super::vma::{
+    Access, Advice, Backing, FileRange, HugePages, Lock, MappedFile, ProtFlags, Traits, Vma,
+};
 use crate::file::FileId;
 
 /// The mappings of a tree, process by process. What several processes map is
@@ -91,7 +93,7 @@ impl Mappings {
                 Kind::Vvar => Backing::Vvar,
                 Kind::Vsyscall => Backing::Vsyscall,
                 Kind::SharedMemory => Backing::SharedMemory {
-                    object: self.objects.mapped(smap.vma.inode, pid, smap.vma.range),
+                    object: self.objects.mapped(&smap.vma, pid),
                     offset: smap.vma.offset,
                 },
                 Kind::Segment { id, path } => {
@@ -134,6 +136,10 @@ impl Mappings {
                 name: match &smap.vma.name {
                     VmaName::Anon(name) | VmaName::AnonShmem(name) => Some(Arc::clone(name)),
                     _ => None,
+                },
+                huge: match smap.flags.contains(VmFlags::HUGETLB) {
+                    true => HugePages::of_size(smap.page_size),
+                    false => None,
                 },
             };
             match vmas.last_mut() {
@@ -194,7 +200,14 @@ impl<'a> Kind<'a> {
     fn of(smap: &'a Smap, shmem: DeviceId) -> Result<Self, Obstacle> {
         let shared = smap.vma.perms.contains(Perms::SHARED);
         Ok(match &smap.vma.name {
-            _ if smap.flags.contains(VmFlags::HUGETLB) => return Err(Obstacle::HugePages),
+            VmaName::Path(path) if smap.flags.contains(VmFlags::HUGETLB) => {
+                match path.as_os_str().as_bytes() {
+                    b"/anon_hugepage (deleted)" if shared => Self::SharedMemory,
+                    b"/anon_hugepage (deleted)" => Self::Anonymous { heap: false },
+                    name if name.starts_with(b"/SYSV") => return Err(Obstacle::HugeSegment),
+                    name => Self::File { path, memfd: name.starts_with(b"/memfd:") },
+                }
+            }
             VmaName::Heap => Self::Anonymous { heap: true },
             VmaName::None | VmaName::Stack | VmaName::Anon(_) if !shared => {
                 if smap.flags.contains(VmFlags::DROPPABLE) {

@@ -27,6 +27,7 @@ pub(super) fn anonymous(range: AddrRange) -> Vma {
         advice: Advice::empty(),
         lock: Lock::None,
         name: None,
+        huge: None,
     }
 }
 
@@ -99,7 +100,7 @@ pub(super) fn mapping(range: AddrRange) -> impl Strategy<Value = Vma> {
             }
             let named = matches!(backing, Backing::Anonymous { .. } | Backing::SharedMemory { .. });
             let name = name.filter(|_| named).map(|name| Arc::from(std::ffi::OsStr::new(name)));
-            Vma { range, prot, backing, traits, advice, lock, name }
+            Vma { range, prot, backing, traits, advice, lock, name, huge: None }
         },
     )
 }

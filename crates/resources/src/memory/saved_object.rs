@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use dormouse_image::{ImageDir, ImageName};
+use dormouse_kernel::file_mapping::write_mapped;
 use dormouse_kernel::proc::{Entry, ProcDir};
 use dormouse_kernel::{Addr, AddrRange, Errno, PAGE_SIZE};
 use dormouse_puppet::{Bare, Batch};
@@ -13,7 +14,7 @@ use rustix::fs::OFlags;
 use super::contents::{ContentRun, Contents};
 use super::error::{Error, MappingProblem, Result};
 use super::saved::{PagesFiles, SavedMemory, read_contents};
-use super::vma::{Backing, ShmemId, Traits};
+use super::vma::{Backing, HugePages, ShmemId, Traits};
 use super::workers::{self, CHUNK, Chunk};
 
 /// A shared memory object in an image.
@@ -30,6 +31,8 @@ pub struct SharedMemory {
     pub size: u64,
     /// Whether it was mapped with `MAP_NORESERVE`.
     pub no_reserve: bool,
+    /// Whether it is made of huge pages, and of which.
+    pub huge: Option<HugePages>,
 }
 
 impl SharedMemory {
@@ -38,7 +41,9 @@ impl SharedMemory {
         let mut objects = BTreeMap::new();
         for vma in memories.into_iter().flat_map(|memory| &memory.mm.vmas) {
             if let Backing::SharedMemory { object, offset } = vma.backing {
-                let found = objects.entry(object).or_insert(Self { size: 0, no_reserve: false });
+                let huge = vma.huge;
+                let found =
+                    objects.entry(object).or_insert(Self { size: 0, no_reserve: false, huge });
                 // The sum was checked when the mapping was decoded.
                 found.size = found.size.max(offset + vma.range.len());
                 found.no_reserve |= vma.traits.contains(Traits::NO_RESERVE);
@@ -55,8 +60,9 @@ impl SharedMemory {
     /// The kernel refuses, for instance for want of memory.
     pub fn create(self, puppet: &mut Bare) -> Result<OwnedFd> {
         let no_reserve = if self.no_reserve { libc::MAP_NORESERVE } else { 0 };
-        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | no_reserve;
-        let len = self.size.next_multiple_of(PAGE_SIZE);
+        let huge = self.huge.map_or(0, |huge| huge.map_flags().bits().cast_signed());
+        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | no_reserve | huge;
+        let len = self.size.next_multiple_of(self.huge.map_or(PAGE_SIZE, HugePages::size));
         let mut batch = Batch::new();
         let args = [0.into(), len.into(), libc::PROT_NONE.into(), flags.into(), (-1).into()];
         let at = batch.call(libc::SYS_mmap, args);
@@ -146,6 +152,10 @@ fn write(file: impl AsFd, mut from: &[u8], mut offset: u64) -> Result<()> {
             Ok(0) => return Err(failed(Errno::NOSPC)),
             Ok(written) => (from, offset) = (&from[written..], offset + written as u64),
             Err(Errno::INTR) => {}
+            // Files of huge pages can only be mapped.
+            Err(Errno::INVAL) => {
+                return write_mapped(file.as_fd(), from, offset).map_err(failed);
+            }
             Err(source) => return Err(failed(source)),
         }
     }

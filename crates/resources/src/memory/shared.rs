@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use dormouse_kernel::proc::{Entry, ProcDir};
+use dormouse_kernel::proc::{self, Entry, ProcDir};
 use dormouse_kernel::shm::SegmentId;
 use dormouse_kernel::{Addr, AddrRange, DeviceId, Errno, HostPid, PAGE_SIZE};
 use rustix::fs::{MemfdFlags, OFlags, SeekFrom, fstat, memfd_create, seek};
@@ -55,9 +55,10 @@ impl SharedObjects {
         self.device
     }
 
-    /// The number of the object with this inode, which a stopped process has mapped at `range`.
-    pub(super) fn mapped(&mut self, inode: u64, pid: HostPid, range: AddrRange) -> ShmemId {
-        self.id((self.device, inode), || Holder::Mapping { pid, range })
+    /// The number of the object that a stopped process has mapped there.
+    pub(super) fn mapped(&mut self, vma: &proc::Vma, pid: HostPid) -> ShmemId {
+        let range = vma.range;
+        self.id((vma.device, vma.inode), || Holder::Mapping { pid, range })
     }
 
     /// The number of the object behind `file`, a memfd open for reading (a duplicate of the

@@ -12,7 +12,7 @@ use dormouse_puppet::{Arg, Bare, Batch};
 use rustix::mm::MapFlags;
 
 use super::error::{Error, Result};
-use super::vma::{Access, Advice, Backing, FileRange, ProtFlags, ShmemId, Traits, Vma};
+use super::vma::{Access, Advice, Backing, FileRange, HugePages, ProtFlags, ShmemId, Traits, Vma};
 use crate::file::FileId;
 
 /// One system call that changes mappings, or a few that belong together.
@@ -314,7 +314,10 @@ fn map_flags(vma: &Vma) -> (MapFlags, u64) {
     const ANONYMOUS: MapFlags = MapFlags::from_bits_retain(0x20);
     const DROPPABLE: MapFlags = MapFlags::from_bits_retain(0x08);
     let (flags, offset) = match vma.backing {
-        Backing::Anonymous { .. } => (MapFlags::PRIVATE | ANONYMOUS, 0),
+        Backing::Anonymous { .. } => {
+            let huge = vma.huge.map_or(MapFlags::empty(), HugePages::map_flags);
+            (MapFlags::PRIVATE | ANONYMOUS | huge, 0)
+        }
         Backing::Droppable => (DROPPABLE | ANONYMOUS, 0),
         Backing::File { file, private: true } => (MapFlags::PRIVATE, file.offset),
         Backing::File { file, private: false } => (MapFlags::SHARED, file.offset),

@@ -77,11 +77,14 @@ pub(super) struct Population {
 
 impl Population {
     pub(super) fn of(smap: &Smap) -> Self {
+        // Of huge pages smaps does not tell which are the process's own.
+        let (shared, own) = smap.hugetlb;
+        let huge = shared > 0 || own > 0;
         Self {
             full: smap.anonymous == smap.vma.range.len(),
-            empty: smap.anonymous == 0 && smap.swapped == 0,
+            empty: smap.anonymous == 0 && smap.swapped == 0 && !huge,
             // A page of its own is dirty as a rule. Where fewer are, some may be others' too.
-            maybe_shared: smap.private_dirty < smap.anonymous || smap.swapped > 0,
+            maybe_shared: smap.private_dirty < smap.anonymous || smap.swapped > 0 || huge,
         }
     }
 }

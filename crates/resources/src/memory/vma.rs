@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use bitflags::bitflags;
 use dormouse_kernel::shm::SegmentId;
-use dormouse_kernel::{AddrRange, DeviceId};
+use dormouse_kernel::{AddrRange, DeviceId, PAGE_SIZE};
+use rustix::mm::MapFlags;
 pub use rustix::mm::ProtFlags;
 
 use crate::file::FileId;
@@ -47,6 +48,49 @@ pub struct Vma {
     pub lock: Lock,
     /// `PR_SET_VMA_ANON_NAME`.
     pub name: Option<Arc<OsStr>>,
+    /// What pages it is made of, if they are reserved huge ones (hugetlb).
+    pub huge: Option<HugePages>,
+}
+
+/// The logarithm of the size of a huge page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HugePages(u32);
+
+impl HugePages {
+    /// `MAP_HUGETLB`.
+    const HUGETLB: u32 = 0x4_0000;
+    /// `MAP_HUGE_SHIFT`.
+    const SHIFT: u32 = 26;
+
+    /// Pages of so many bytes, which is a power of two.
+    #[must_use]
+    pub fn of_size(bytes: u64) -> Option<Self> {
+        (bytes > PAGE_SIZE && bytes.is_power_of_two()).then(|| Self(bytes.ilog2()))
+    }
+
+    /// In bytes.
+    #[must_use]
+    pub const fn size(self) -> u64 {
+        1 << self.0
+    }
+
+    /// For `mmap(2)`.
+    #[must_use]
+    pub const fn map_flags(self) -> MapFlags {
+        MapFlags::from_bits_retain(Self::HUGETLB | self.0 << Self::SHIFT)
+    }
+
+    /// Takes them out of flags for `mmap(2)`. `None` if their size is none.
+    pub(super) fn take(flags: &mut u32) -> Option<Option<Self>> {
+        let size = *flags >> Self::SHIFT;
+        let is_huge = *flags & Self::HUGETLB != 0;
+        *flags &= ((1 << Self::SHIFT) - 1) & !Self::HUGETLB;
+        match (is_huge, size) {
+            (false, 0) => Some(None),
+            (true, _) => Self::of_size(1u64.checked_shl(size)?).map(Some),
+            (false, _) => None,
+        }
+    }
 }
 
 /// What is mapped.

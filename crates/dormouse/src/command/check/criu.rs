@@ -47,7 +47,7 @@ const FEATURES: &[(&str, Answer)] = &[
     ("link_nsid", NETWORK),
     ("loginuid", Yes),
     ("mem_dirty_track", INCREMENTAL),
-    ("memfd_hugetlb", NotYet("memfds of huge pages are not saved")),
+    ("memfd_hugetlb", Yes),
     ("mnt_id", Answer::Probe(Probe::MapFiles)),
     ("move_mount_set_group", MOUNTS),
     ("net_diag_raw", Answer::Probe(Probe::DiagRaw)),

@@ -106,3 +106,18 @@ proptest! {
         let _ = Vma::decode(&entry);
     }
 }
+
+#[test]
+fn huge_pages_are_whole() {
+    let huge = HugePages::of_size(2 << 20);
+    assert!(huge.is_some() && HugePages::of_size(PAGE_SIZE).is_none());
+    let vma = Vma { huge, ..anonymous(range(4 << 20, 8 << 20)) };
+    let entry = vma.encode();
+    assert_eq!(Vma::decode(&entry).unwrap(), Some(vma));
+    let shorter = VmaEntry { end: entry.end - PAGE_SIZE, ..entry.clone() };
+    assert!(matches!(Vma::decode(&shorter), Err(MappingProblem::Bounds)));
+    for flags in [entry.flags & 0x3ff_ffff, entry.flags & !0x4_0000, entry.flags | 0x3f << 26] {
+        let wrong = VmaEntry { flags, ..entry.clone() };
+        assert!(Vma::decode(&wrong).is_err(), "{flags:#x}");
+    }
+}

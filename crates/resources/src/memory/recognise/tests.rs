@@ -38,6 +38,18 @@ fn kinds_are_told_apart() {
         ("rw-s 00000000 00:01 7 /memfd:a b (deleted)", "rd sh", file("/memfd:a b (deleted)", true)),
         ("rw-p 00000000 00:01 7 /memfd:a b (deleted)", "rd", file("/memfd:a b (deleted)", true)),
         ("r-xp 00026000 fe:00 9 /usr/lib/libc.so.6", "rd ex", file("/usr/lib/libc.so.6", false)),
+        (
+            "rw-p 00000000 00:0f 8 /anon_hugepage (deleted)",
+            "rd wr ht",
+            Ok("Anonymous { heap: false }".into()),
+        ),
+        (
+            "rw-s 00000000 00:0f 8 /anon_hugepage (deleted)",
+            "rd wr sh ht",
+            Ok("SharedMemory".into()),
+        ),
+        ("rw-s 00000000 00:0f 7 /memfd:x (deleted)", "rd ht", file("/memfd:x (deleted)", true)),
+        ("rw-s 00000000 00:20 7 /mnt/huge/x", "rd ht", file("/mnt/huge/x", false)),
         // Real files may have the names of others.
         ("rw-s 00000000 fe:00 7 /memfd:x (deleted)", "rd", file("/memfd:x (deleted)", false)),
         ("rw-s 00000000 fe:00 7 /dev/zero (deleted)", "rd", file("/dev/zero (deleted)", false)),
@@ -51,7 +63,7 @@ fn kinds_are_told_apart() {
 #[test]
 fn what_cannot_be_kept_is_refused() {
     for (line, flags, obstacle) in [
-        ("rw-p 00000000 00:0f 8 /anon_hugepage (deleted)", "rd wr ht", Obstacle::HugePages),
+        ("rw-s 00000000 00:0f 8 /SYSV00000001 (deleted)", "rd wr sh ht", Obstacle::HugeSegment),
         ("rw-s 00000000 00:05 8 /dev/mem", "rd wr io pf", Obstacle::Device),
         ("rw-s 00000000 00:01 8 /drm mm object (deleted)", "rd wr", Obstacle::Device),
         ("rw-p 00000000 00:01 8 /dev/zero (deleted)", "rd wr", Obstacle::PrivateShared),

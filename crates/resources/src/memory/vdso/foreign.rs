@@ -149,6 +149,7 @@ impl KernelVdso {
                 advice: Advice::empty(),
                 lock: Lock::None,
                 name: None,
+                huge: None,
             })
     }
 }
