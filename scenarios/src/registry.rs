@@ -262,6 +262,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::tree::outside::SCENARIO,
     &crate::tree::pid_order::SCENARIO,
     &crate::tree::session_leader_gone::SCENARIO,
+    &crate::tree::session_orphans::SCENARIO,
     &crate::tree::sessions::SCENARIO,
     &crate::tree::shared_memory::SCENARIO,
     &crate::tree::shared_memory_siblings::SCENARIO,

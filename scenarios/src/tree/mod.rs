@@ -7,6 +7,7 @@ pub(crate) mod orphan_below;
 pub(crate) mod outside;
 pub(crate) mod pid_order;
 pub(crate) mod session_leader_gone;
+pub(crate) mod session_orphans;
 pub(crate) mod sessions;
 pub(crate) mod shared_memory;
 pub(crate) mod shared_memory_siblings;

@@ -8,13 +8,13 @@ use crate::{Context, Scenario, sys};
 pub(crate) const SCENARIO: Scenario = Scenario::new(module_path!(), run);
 
 /// (parent, session, group) of this process.
-fn place() -> (i32, i32, i32) {
+pub(super) fn place() -> (i32, i32, i32) {
     // SAFETY: plain numbers.
     unsafe { (libc::getppid(), libc::getsid(0), libc::getpgrp()) }
 }
 
 /// Stays until it is time to end, and finds itself where it was.
-fn stay(cx: &Context) {
+pub(super) fn stay(cx: &Context) {
     cx.arrive(std::process::id() as i32);
     let before = place();
     crate::context::until_forever(|| cx.gone());

@@ -158,7 +158,8 @@ fn check_tree(
     };
     let nodes: Vec<_> = frozen.processes.iter().map(node).collect();
     let outside = spawn_plan::Outside { sid: 0, pgid: 0 };
-    spawn_plan::plan(&nodes, outside, |_| false).map(drop).at(Phase::Freeze)
+    // The numbers of helpers do not matter here.
+    spawn_plan::plan(&nodes, outside, |_| false, 1..).map(drop).at(Phase::Freeze)
 }
 
 /// Shared objects that files hold, on their way to the memory's images.

@@ -79,10 +79,11 @@ impl Births {
             let list = match known.get(&child) {
                 None => vec![stand_in(maker, pid)],
                 Some(process) => {
-                    let maker = match (process.parent_thread, sibling) {
-                        (Some(thread), false) => thread,
-                        _ => maker,
-                    };
+                    let by_parent = process.node.parent == Some(maker);
+                    if !sibling && !by_parent {
+                        check_adopted(process).of(PHASE, host(pid))?;
+                    }
+                    let maker = process.parent_thread.filter(|_| by_parent).unwrap_or(maker);
                     if sibling {
                         check_sibling(known.get(&maker.as_raw()), process).of(PHASE, host(pid))?;
                     }
@@ -123,6 +124,18 @@ fn check_sibling(maker: Option<&&Process>, process: &Process) -> Result<(), Caus
     Err(unsupported(
         "a process whose session comes from a sibling which another thread made, or which ends with another signal",
         "it can only be made as that sibling was",
+    ))
+}
+
+/// Whoever is adopted is a child of the adopter's first thread, and ends with
+/// the common signal.
+fn check_adopted(process: &Process) -> Result<(), Cause> {
+    if (process.exit_signal, process.parent_thread) == (Some(Signal::CHLD), None) {
+        return Ok(());
+    }
+    Err(unsupported(
+        "an orphan which is another thread's child, or which ends with another signal",
+        "whoever is adopted is a child of the first thread",
     ))
 }
 

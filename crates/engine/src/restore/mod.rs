@@ -201,33 +201,48 @@ fn spawn(
                 world.run(leader, batch).of(Phase::Spawn, host(leader))?;
                 terminals::take(world, leader, terminals).of(Phase::Spawn, host(leader))?;
             }
+            Step::Adopt { helper, parent, adopter } => {
+                let (helper, parent, adopter) = (pid(helper), pid(parent), pid(adopter));
+                subreaper(world, adopter, true)?;
+                dismiss(world, helper, parent)?;
+                subreaper(world, adopter, false)?;
+            }
             Step::SetPgid { .. } | Step::Dismiss { .. } => {}
         }
     }
     Ok(())
 }
 
+/// Makes a process one that orphans below it are given to, or not any more.
+fn subreaper(world: &mut World, process: NsPid, is: bool) -> Result<(), Error> {
+    let mut batch = Batch::new();
+    batch.call(libc::SYS_prctl, [libc::PR_SET_CHILD_SUBREAPER.into(), i32::from(is).into()]);
+    world.run(process, batch).of(Phase::Spawn, host(process))?;
+    Ok(())
+}
+
+/// Ends a process that stands for nobody, or not any more.
+fn dismiss(world: &mut World, process: NsPid, parent: NsPid) -> Result<(), Error> {
+    let of = host(process);
+    world.take(process).end(Ending::Exit(0)).of(Phase::Threads, of)?;
+    let mut batch = Batch::new();
+    batch.call(libc::SYS_wait4, [process.as_raw().into(), 0.into(), 0.into(), 0.into()]);
+    world.run(parent, batch).of(Phase::Threads, of)?;
+    forget_child(world, parent, Signal::CHLD).of(Phase::Threads, of)
+}
+
 /// Process groups, once everybody who is in one exists.
 fn groups(world: &mut World, plan: &Plan) -> Result<(), Error> {
     for step in &plan.steps {
         match *step {
-            Step::Fork { .. } | Step::SetSid(_) => {}
+            Step::Fork { .. } | Step::SetSid(_) | Step::Adopt { .. } => {}
             Step::SetPgid { pid: member, pgid } => {
                 let mut batch = Batch::new();
                 batch.call(libc::SYS_setpgid, [0.into(), pgid.into()]);
                 world.run(pid(member), batch).of(Phase::Threads, host(pid(member)))?;
             }
             Step::Dismiss { pid: stand_in, parent } => {
-                let stand_in = pid(stand_in);
-                let of = host(stand_in);
-                world.take(stand_in).end(Ending::Exit(0)).of(Phase::Threads, of)?;
-                let mut batch = Batch::new();
-                batch.call(
-                    libc::SYS_wait4,
-                    [stand_in.as_raw().into(), 0.into(), 0.into(), 0.into()],
-                );
-                world.run(pid(parent), batch).of(Phase::Threads, of)?;
-                forget_child(world, pid(parent), Signal::CHLD).of(Phase::Threads, of)?;
+                dismiss(world, pid(stand_in), pid(parent))?;
             }
         }
     }

@@ -51,7 +51,7 @@ impl Plan {
         let number = |pid: Option<HostPid>| pid.map_or(0, HostPid::as_raw);
         let outside = Outside { sid: number(own.session), pgid: number(own.pgrp) };
         let nodes: Vec<Node> = nodes(checkpoint, outside, options.shell_job);
-        let steps = spawn_plan::plan(&nodes, outside, |_| false).at(PHASE)?;
+        let steps = spawn_plan::plan(&nodes, outside, |_| false, spare(checkpoint)).at(PHASE)?;
         let births = Births::plan(&checkpoint.processes, &steps)?;
         check_pids(checkpoint, &steps)?;
         let tables = checkpoint.tables.values().flat_map(|table| &table.entries);
@@ -79,7 +79,9 @@ impl Plan {
         inherits: impl Fn(NsPid) -> bool,
     ) -> Result<(), Error> {
         let inherits = |pid| NsPid::from_raw(pid).is_some_and(&inherits);
-        self.steps = spawn_plan::plan(&self.nodes, self.outside, inherits).at(Phase::Plan)?;
+        let spare = spare(checkpoint);
+        self.steps =
+            spawn_plan::plan(&self.nodes, self.outside, inherits, spare).at(Phase::Plan)?;
         self.births = Births::plan(&checkpoint.processes, &self.steps)?;
         Ok(())
     }
@@ -131,6 +133,21 @@ fn nodes(checkpoint: &Checkpoint, outside: Outside, shell_job: bool) -> Vec<Node
             }
         })
         .collect()
+}
+
+/// Pids that nobody has, and that nobody of the tree will need.
+fn spare(checkpoint: &Checkpoint) -> impl Iterator<Item = i32> + use<> {
+    // Those below are not given to ordinary processes, and those above not by every kernel.
+    const USUAL: std::ops::Range<i32> = 300..32768;
+    let nodes = checkpoint.processes.iter().map(|process| &process.node);
+    let needed: BTreeSet<i32> = nodes
+        .flat_map(|node| {
+            let threads = node.threads.iter().map(|tid| tid.as_raw());
+            threads.chain([node.pid.as_raw(), node.pgid, node.sid])
+        })
+        .collect();
+    let is_free = |raw| HostPid::from_raw(raw).is_some_and(|pid| ProcDir::open(pid).is_err());
+    USUAL.filter(move |raw| !needed.contains(raw) && is_free(*raw))
 }
 
 /// Every number that will be needed must be free.
@@ -233,6 +250,9 @@ impl fmt::Display for Plan {
                 }
                 Step::SetSid(pid) => writeln!(f, "{pid} makes its session")?,
                 Step::SetPgid { pid, pgid } => writeln!(f, "{pid} joins group {pgid}")?,
+                Step::Adopt { helper, adopter, .. } => {
+                    writeln!(f, "{adopter} adopts the child of {helper}")?;
+                }
                 Step::Dismiss { pid, .. } => writeln!(f, "{pid} is dismissed")?,
             }
         }

@@ -8,13 +8,17 @@
 //! *stand-in* with the leader's pid makes the session and dies once it has
 //! served. Process groups whose leader is dead get a stand-in likewise.
 //!
+//! A process whose parents have died may have been adopted by a subreaper that
+//! was never in its session. It is made as it came about: the leader, below
+//! the adopter, forks a *helper*, that forks the process, and dies.
+//!
 //! Processes that share their memory get it from whoever forks them: their
 //! parent or, with `CLONE_PARENT`, the first of their siblings that has it.
 //!
 //! Everything here is a function of the numbers in the images; nothing
 //! touches the system.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What decides the order: the numbers of `pstree.img`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +56,16 @@ pub(crate) enum Step {
         pid: i32,
         /// The group.
         pgid: i32,
+    },
+    /// A helper ends, its parent reaps it, and its child becomes one of the
+    /// adopter's.
+    Adopt {
+        /// The helper.
+        helper: i32,
+        /// Its parent.
+        parent: i32,
+        /// An ancestor of that.
+        adopter: i32,
     },
     /// A stand-in ends and its parent reaps it.
     Dismiss {
@@ -108,15 +122,18 @@ pub(crate) struct Outside {
 /// The steps after the fork of the root, in order. `nodes` has the root
 /// first and every parent before its children. `shares` tells whether a child
 /// inherits memory of its parent; those that do not come first among those
-/// that could be forked at the same time.
+/// that could be forked at the same time. `spare` gives numbers that nobody has, for
+/// helpers.
 pub(crate) fn plan(
     nodes: &[Node],
     outside: Outside,
     shares: impl Fn(i32) -> bool,
+    spare: impl Iterator<Item = i32>,
 ) -> Result<Vec<Step>, Impossible> {
     let mut planner = Planner::new(nodes, outside);
     let Some(root) = nodes.first() else { return Ok(Vec::new()) };
     planner.raise(root.pid, outside.sid, &shares)?;
+    planner.adopt(&shares, spare)?;
     planner.groups(nodes, outside)?;
     planner.dismiss();
     Ok(planner.steps)
@@ -128,10 +145,19 @@ struct Planner {
     children: BTreeMap<i32, Vec<i32>>,
     births: BTreeMap<i32, Option<i32>>,
     steps: Vec<Step>,
+    /// Who is forked by these steps.
+    made: BTreeSet<i32>,
     /// Stand-ins and their parents, in the order of their making.
     stand_ins: Vec<(i32, i32)>,
     /// Stand-ins and the session they are in.
     stand_in_sessions: BTreeMap<i32, i32>,
+    /// For each process, its place and that of the last one below it, if all
+    /// are listed depth first.
+    spans: BTreeMap<i32, (usize, usize)>,
+    /// For each session without a leader, the parent of its stand-in.
+    homes: BTreeMap<i32, i32>,
+    /// Processes that are adopted by their parents, with their sessions.
+    adopted: VecDeque<(i32, i32)>,
 }
 
 impl Planner {
@@ -148,11 +174,60 @@ impl Planner {
             children,
             births: BTreeMap::new(),
             steps: Vec::new(),
+            made: nodes.first().map(|root| root.pid).into_iter().collect(),
             stand_ins: Vec::new(),
             stand_in_sessions: BTreeMap::new(),
+            spans: BTreeMap::new(),
+            homes: BTreeMap::new(),
+            adopted: VecDeque::new(),
         };
+        planner.find_spans(nodes);
         planner.find_births(nodes);
+        planner.find_homes(nodes);
         planner
+    }
+
+    fn find_spans(&mut self, nodes: &[Node]) {
+        let mut sizes: BTreeMap<i32, usize> = BTreeMap::new();
+        for node in nodes.iter().rev() {
+            let size = *sizes.entry(node.pid).or_insert(1);
+            if let Some(parent) = node.parent {
+                *sizes.entry(parent).or_insert(1) += size;
+            }
+        }
+        // Where the next child of each process begins.
+        let mut next: BTreeMap<i32, usize> = BTreeMap::new();
+        for node in nodes {
+            let size = sizes[&node.pid];
+            let start = match node.parent.and_then(|parent| next.get_mut(&parent)) {
+                Some(next) => std::mem::replace(next, *next + size),
+                None => 0,
+            };
+            next.insert(node.pid, start + 1);
+            self.spans.insert(node.pid, (start, start + size - 1));
+        }
+    }
+
+    /// Whether a process is an ancestor of another, or the same.
+    fn is_above(&self, ancestor: i32, pid: i32) -> bool {
+        match (self.spans.get(&ancestor), self.spans.get(&pid)) {
+            (Some((start, end)), Some((at, _))) => (start..=end).contains(&at),
+            _ => false,
+        }
+    }
+
+    /// The stand-in of a session is where all those who have adopted members
+    /// of it are above.
+    fn find_homes(&mut self, nodes: &[Node]) {
+        for node in nodes {
+            let (Some(sid), Some(parent)) = (self.births[&node.pid], node.parent) else { continue };
+            if self.has_members(sid) || self.nodes[&parent].sid == sid {
+                continue;
+            }
+            let home = self.homes.get(&sid).copied().unwrap_or(parent);
+            let deeper = if self.is_above(home, parent) { parent } else { home };
+            self.homes.insert(sid, deeper);
+        }
     }
 
     /// The session a process must be born into, if that is fixed: its own
@@ -170,7 +245,9 @@ impl Planner {
                     .iter()
                     .filter(|&&child| !self.leader_serves(node.pid, child))
                     .filter_map(|child| self.births[child])
-                    .find(|&sid| sid != node.pid && self.has_members(sid))
+                    .find(|&sid| {
+                        sid != node.pid && self.has_members(sid) && !self.is_above(node.pid, sid)
+                    })
             } else {
                 Some(node.sid)
             };
@@ -213,8 +290,8 @@ impl Planner {
                 Some(sid) if sid == node.sid => after.push((child, sid)),
                 Some(sid) if leads && sid == born => before.push((child, sid)),
                 Some(sid) if self.leader_serves(pid, child) => by_leader.push((child, sid)),
-                Some(sid) if !self.has_members(sid) => by_stand_in.push((child, sid)),
-                Some(sid) => return Err(Impossible::Session { pid: child, sid }),
+                Some(sid) if self.homes.get(&sid) == Some(&pid) => by_stand_in.push((child, sid)),
+                Some(sid) => self.adopted.push_back((child, sid)),
             }
         }
         for (child, sid) in before {
@@ -238,8 +315,6 @@ impl Planner {
                 self.steps.push(Step::SetSid(sid));
                 self.stand_ins.push((sid, pid));
                 self.stand_in_sessions.insert(sid, sid);
-            } else if !self.stand_ins.contains(&(sid, pid)) {
-                return Err(Impossible::Session { pid: child, sid });
             }
             self.fork(sid, child, true)?;
             self.raise(child, sid, shares)?;
@@ -251,6 +326,42 @@ impl Planner {
             }
             self.fork(sharer.pid, child, true)?;
             self.raise(child, sharer.sid, shares)?;
+        }
+        Ok(())
+    }
+
+    /// Makes those who are adopted, when all others exist.
+    fn adopt(
+        &mut self,
+        shares: &impl Fn(i32) -> bool,
+        mut spare: impl Iterator<Item = i32>,
+    ) -> Result<(), Impossible> {
+        // How many in a row had to wait for the leader of their session.
+        let mut waited = 0;
+        while let Some((child, sid)) = self.adopted.pop_front() {
+            if !self.made.contains(&sid) && waited < self.adopted.len() {
+                self.adopted.push_back((child, sid));
+                waited += 1;
+                continue;
+            }
+            waited = 0;
+            let impossible = Impossible::Session { pid: child, sid };
+            let adopter = self.nodes[&child].parent.ok_or(impossible)?;
+            // The leader lives, or has a stand-in.
+            let below = if self.nodes.contains_key(&sid) {
+                self.nodes[&sid].sid == sid && self.is_above(adopter, sid) && adopter != sid
+            } else {
+                self.stand_in_sessions.contains_key(&sid)
+                    && self.homes.get(&sid).is_some_and(|&home| self.is_above(adopter, home))
+            };
+            if !below || !self.made.contains(&sid) {
+                return Err(impossible);
+            }
+            let helper = spare.next().ok_or(impossible)?;
+            self.fork(sid, helper, false)?;
+            self.fork(helper, child, false)?;
+            self.steps.push(Step::Adopt { helper, parent: sid, adopter });
+            self.raise(child, sid, shares)?;
         }
         Ok(())
     }
@@ -269,6 +380,7 @@ impl Planner {
         {
             return Err(Impossible::Memory { pid: child, with: space });
         }
+        self.made.insert(child);
         self.steps.push(Step::Fork { maker, child, sibling });
         Ok(())
     }
@@ -352,6 +464,17 @@ mod tests {
                     );
                     world.get_mut(&pid).unwrap().pgid = pgid;
                 }
+                Step::Adopt { helper, parent, adopter } => {
+                    let gone = world.remove(&helper).unwrap();
+                    assert_eq!(gone.parent, Some(parent));
+                    let mut above = parent;
+                    while above != adopter {
+                        above = world[&above].parent.expect("the adopter is an ancestor");
+                    }
+                    for node in world.values_mut().filter(|node| node.parent == Some(helper)) {
+                        node.parent = Some(adopter);
+                    }
+                }
                 Step::Dismiss { pid, parent } => {
                     let gone = world.remove(&pid).unwrap();
                     assert_eq!(gone.parent, Some(parent));
@@ -362,8 +485,12 @@ mod tests {
         world
     }
 
+    fn plan_of(nodes: &[Node]) -> Result<Vec<Step>, Impossible> {
+        plan(nodes, OUTSIDE, |_| false, 1000..)
+    }
+
     fn check(nodes: &[Node]) -> Vec<Step> {
-        let steps = plan(nodes, OUTSIDE, |_| false).unwrap();
+        let steps = plan_of(nodes).unwrap();
         let expected = nodes.iter().map(|node| (node.pid, *node)).collect();
         assert_eq!(run(nodes, &steps), expected, "{steps:?}");
         steps
@@ -430,6 +557,37 @@ mod tests {
     }
 
     #[test]
+    fn those_who_are_adopted_far_above_their_session() {
+        // 14 and what it has forked since are of the session of 12; so is 16,
+        // which has become a leader itself; 15 has another adopter.
+        check(&[
+            node(10, 0, 10, 10),
+            node(11, 10, 11, 11),
+            node(14, 10, 14, 12),
+            node(12, 11, 12, 12),
+            node(15, 11, 12, 12),
+            node(17, 14, 17, 12),
+            node(16, 14, 16, 16),
+        ]);
+        // The leader is gone.
+        check(&[
+            node(10, 0, 10, 10),
+            node(11, 10, 11, 11),
+            node(14, 10, 20, 20),
+            node(15, 11, 20, 20),
+            node(16, 15, 16, 20),
+        ]);
+        // The adopter has been in the session of its parent, and leads another.
+        check(&[
+            node(10, 0, 10, 10),
+            node(11, 10, 11, 11),
+            node(12, 11, 12, 12),
+            node(13, 11, 13, 12),
+            node(14, 11, 14, 10),
+        ]);
+    }
+
+    #[test]
     fn groups_without_a_leader() {
         check(&[node(10, 0, 10, 10), node(12, 10, 30, 10), node(13, 12, 30, 10)]);
     }
@@ -453,17 +611,25 @@ mod tests {
         let nodes = [node(10, 0, 10, 10), node(11, 10, 10, 10), with(12, node(13, 11, 10, 10))];
         let nodes = [nodes[0], nodes[1], node(12, 10, 10, 10), nodes[2]];
         let refused = Impossible::Memory { pid: 13, with: 12 };
-        assert_eq!(plan(&nodes, OUTSIDE, |_| false), Err(refused));
+        assert_eq!(plan_of(&nodes), Err(refused));
     }
 
     #[test]
     fn what_cannot_be_is_said() {
         let nodes = [node(10, 0, 10, 10), node(11, 10, 11, 99), node(12, 11, 12, 98)];
-        assert_eq!(
-            plan(&nodes, OUTSIDE, |_| false).map(|steps| run(&nodes, &steps)).map(|_| ()),
-            Ok(())
-        );
+        assert_eq!(plan_of(&nodes).map(|steps| run(&nodes, &steps)).map(|_| ()), Ok(()));
         let nodes = [node(10, 0, 10, 10), node(11, 10, 10, 11)];
-        assert!(plan(&nodes, OUTSIDE, |_| false).is_err());
+        assert!(plan_of(&nodes).is_err());
+        // In two sessions that are elsewhere in the tree: their parent may
+        // have been in one of them.
+        let nodes = [
+            node(10, 0, 10, 10),
+            node(11, 10, 11, 11),
+            node(12, 10, 12, 12),
+            node(15, 10, 15, 15),
+            node(13, 11, 13, 12),
+            node(14, 11, 14, 15),
+        ];
+        assert_eq!(plan_of(&nodes), Err(Impossible::Session { pid: 14, sid: 15 }));
     }
 }
