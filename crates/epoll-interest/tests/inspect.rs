@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use epoll_interest::{BusyPoll, Events, FdNumber, Insertion, InspectError, Inspector, insert};
@@ -11,6 +11,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use rustix::io::{dup, read, write};
+use rustix::process::{PidfdFlags, getpid, getppid, pidfd_open};
 
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
@@ -45,6 +46,38 @@ fn edges_that_look_alike_are_told_apart() {
         assert!(found.items.iter().all(|item| item.events == mask && item.data == 7));
     }
     assert_eq!(wait(&epoll, 4), 1, "reading took nothing out");
+}
+
+/// A signalfd for `SIGUSR1`.
+#[allow(unsafe_code, reason = "there is no safe way to make one")]
+fn signals() -> OwnedFd {
+    let mask = 1_u64 << (libc::SIGUSR1 - 1);
+    // SAFETY: the mask is there for as long as the call, and has eight bytes.
+    let fd = unsafe { libc::syscall(libc::SYS_signalfd4, -1, &raw const mask, 8_usize, 0) };
+    let fd = i32::try_from(fd).unwrap();
+    assert!(fd >= 0);
+    // SAFETY: the kernel has just given it, to nobody else.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+#[test]
+fn an_item_on_a_signalfd_waits_for_the_signals_of_who_added_it() {
+    let mut inspector = Inspector::new().unwrap();
+    let (epoll, signals, event) = (new_epoll(), signals(), event(0));
+    for file in [&signals, &event] {
+        epoll::add(&epoll, file, EventData::new_u64(0), EventFlags::IN).unwrap();
+    }
+    let found = inspector.get_events(epoll.as_fd()).unwrap();
+    let key = inspector.file_keys(&[signals.as_fd()]).unwrap()[0];
+    let item = found.interest.items.iter().position(|item| item.file == key).unwrap();
+    let awaited = inspector.signals_awaited(epoll.as_fd(), &found, &[item]).unwrap();
+    let processes = [getpid(), getppid().unwrap()];
+    let [own, parents] = processes.map(|process| {
+        let pidfd = pidfd_open(process, PidfdFlags::empty()).unwrap();
+        inspector.signals_of(pidfd.as_fd()).unwrap()
+    });
+    assert_eq!(awaited, [Some(own)]);
+    assert_ne!(own, parents);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Epolls: every item with its key and its state, and those who wait.
 
 mod target;
-mod watch;
+pub(crate) mod watch;
 
 pub(crate) mod busy_poll;
 pub(crate) mod close_on_exec;
@@ -41,6 +41,7 @@ pub(crate) mod oneshot_armed;
 pub(crate) mod oneshot_fired;
 pub(crate) mod oneshot_fired_hangup;
 pub(crate) mod oneshot_fired_inotify;
+pub(crate) mod oneshot_fired_pidfd;
 pub(crate) mod oneshot_fired_ready;
 pub(crate) mod oneshot_pending;
 pub(crate) mod order;
@@ -53,6 +54,7 @@ pub(crate) mod shared;
 pub(crate) mod shared_tables;
 pub(crate) mod signals;
 pub(crate) mod signals_fired;
+pub(crate) mod signals_forked;
 pub(crate) mod stale_changed;
 pub(crate) mod stale_states;
 pub(crate) mod wait_masked;

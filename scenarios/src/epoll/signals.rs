@@ -4,28 +4,10 @@
 //! Verified: what waits is reported, and what is sent later, by each item.
 //! CRIU: the live ones work.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-
-use super::watch::{EDGE, Epoll, IN, NOTHING, at, plant};
+use super::watch::{EDGE, Epoll, IN, NOTHING, at, plant, signalfd, take_signal};
 use crate::{Context, Scenario, sys};
 
 pub(crate) const SCENARIO: Scenario = Scenario::new(module_path!(), run).dump_faults();
-
-fn signalfd(signal: i32) -> OwnedFd {
-    let mask = sys::sigset(&[signal]);
-    sys::block(mask);
-    let flags = libc::SFD_NONBLOCK | libc::SFD_CLOEXEC;
-    // SAFETY: the mask lives over the call and has the eight bytes stated; the result is nobody else's.
-    unsafe {
-        let fd = libc::syscall(libc::SYS_signalfd4, -1, &raw const mask, 8usize, flags);
-        OwnedFd::from_raw_fd(i32::try_from(fd).expect("a descriptor"))
-    }
-}
-
-fn take(file: BorrowedFd<'_>) {
-    let mut info = [0; 128];
-    check_eq!(rustix::io::read(file, &mut info), Ok(128), "reading from {}", file.as_raw_fd());
-}
 
 fn run(cx: &mut Context) {
     let epoll = Epoll::new();
@@ -41,12 +23,12 @@ fn run(cx: &mut Context) {
     cx.ready_and_wait();
 
     check_eq!(epoll.take(), [(3, IN)], "what waits");
-    take(waiting.as_fd());
+    take_signal(&waiting);
     check_eq!(epoll.take(), NOTHING, "when nothing does");
     for (signal, file, data) in [(libc::SIGUSR2, &stale, 2), (libc::SIGUSR1, &live, 1)] {
         sys::kill(own, signal);
         check_eq!(epoll.take(), [(data, IN)], "signal {signal}");
-        take(file.as_fd());
+        take_signal(file);
         check_eq!(epoll.take(), NOTHING, "signal {signal}, taken");
     }
     check_eq!(epoll.delete(&live), Ok(()), "deleting by the number");

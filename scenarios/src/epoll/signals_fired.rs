@@ -4,28 +4,10 @@
 //! Verified: the fired ones report nothing, whatever is sent, until they are armed.
 //! CRIU: arms them for hang-ups and errors.
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-
-use super::watch::{EDGE, Epoll, IN, NOTHING, ONCE, at, plant};
+use super::watch::{EDGE, Epoll, IN, NOTHING, ONCE, at, plant, signalfd, take_signal};
 use crate::{Context, Scenario, sys};
 
 pub(crate) const SCENARIO: Scenario = Scenario::new(module_path!(), run).dump_faults();
-
-fn signalfd(signal: i32) -> OwnedFd {
-    let mask = sys::sigset(&[signal]);
-    sys::block(mask);
-    let flags = libc::SFD_NONBLOCK | libc::SFD_CLOEXEC;
-    // SAFETY: the mask lives over the call and has the eight bytes stated; the result is nobody else's.
-    unsafe {
-        let fd = libc::syscall(libc::SYS_signalfd4, -1, &raw const mask, 8usize, flags);
-        OwnedFd::from_raw_fd(i32::try_from(fd).expect("a descriptor"))
-    }
-}
-
-fn take(file: &OwnedFd) {
-    let mut info = [0; 128];
-    check_eq!(rustix::io::read(file, &mut info), Ok(128), "reading from {}", file.as_raw_fd());
-}
 
 fn run(cx: &mut Context) {
     let epoll = Epoll::new();
@@ -41,8 +23,8 @@ fn run(cx: &mut Context) {
         sys::kill(own, signal);
         check_eq!(epoll.take(), [(data, IN)], "signal {signal} before");
     }
-    take(&live);
-    take(&stale);
+    take_signal(&live);
+    take_signal(&stale);
     epoll.add(&armed, IN | ONCE, 3);
 
     cx.ready_and_wait();
@@ -54,7 +36,7 @@ fn run(cx: &mut Context) {
     check_eq!(epoll.take(), NOTHING, "signals of those that have fired");
     sys::kill(own, libc::SIGHUP);
     check_eq!(epoll.take(), [(3, IN)], "the one that has not");
-    take(&armed);
+    take_signal(&armed);
     check_eq!(epoll.modify(&live, IN | ONCE, 11), Ok(()), "arming");
     check_eq!(epoll.take(), [(11, IN)], "armed");
     check_eq!(epoll.modify(&waiting, IN | ONCE, 14), Ok(()), "arming what waits");
@@ -63,5 +45,5 @@ fn run(cx: &mut Context) {
     check_eq!(epoll.modify(at(50), IN | ONCE, 12), Ok(()), "arming by a stale key");
     check_eq!(epoll.take(), [(12, IN)], "armed by a stale key");
     sys::close(50);
-    [&live, &stale, &waiting].into_iter().for_each(take);
+    [&live, &stale, &waiting].into_iter().for_each(take_signal);
 }

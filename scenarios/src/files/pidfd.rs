@@ -21,7 +21,7 @@ pub(crate) const SCENARIO: Scenario =
 /// Of a thread, and not of a process.
 const THREAD: u32 = libc::O_EXCL as u32;
 
-pub(super) fn pidfd_open(pid: i32, flags: u32) -> OwnedFd {
+pub(crate) fn pidfd_open(pid: i32, flags: u32) -> OwnedFd {
     // SAFETY: no memory is involved.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, flags) };
     assert!(fd >= 0, "pidfd_open: {}", std::io::Error::last_os_error());

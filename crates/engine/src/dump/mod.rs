@@ -195,9 +195,11 @@ fn collect_files(
         network_lock: options.network_lock,
         skip_in_flight: options.skip_in_flight,
     };
+    let living = frozen.processes.iter().filter(|process| !process.is_zombie());
     let cx = CollectCx::new(choices, (&census.probes, &census.tables), index, &ns_pid, &shared)
         .with_controlled(terminals::controlled(frozen))
-        .with_external(options.external.iter().cloned());
+        .with_external(options.external.iter().cloned())
+        .with_processes(living.map(|process| process.pid));
     cx.note(std::mem::take(&mut census.in_flight));
     let mut files = BTreeMap::new();
     for (&id, probe) in &census.probes {

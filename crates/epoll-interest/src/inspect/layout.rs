@@ -5,11 +5,13 @@
 
 use super::btf::{Btf, BtfError};
 use super::open_files::OpenFiles;
+use super::signals::Signals;
 
 /// Offsets and sizes in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
     pub(super) files: OpenFiles,
+    pub(super) signals: Signals,
     pub(super) file_operations: usize,
     pub(super) epoll_root: usize,
     pub(super) epoll_ready: usize,
@@ -22,6 +24,7 @@ pub(super) struct Layout {
     pub(super) item_epoll: usize,
     pub(super) item_of_file: usize,
     pub(super) item_event: usize,
+    pub(super) item_hook: usize,
     pub(super) node_left: usize,
     pub(super) node_right: usize,
 }
@@ -34,6 +37,7 @@ impl Layout {
         let node = btf.structure("rb_node")?;
         Ok(Self {
             files: OpenFiles::new(btf)?,
+            signals: Signals::new(btf)?,
             file_operations: btf.structure("file")?.offset("f_op")?,
             epoll_root: epoll.offset("rbr")?,
             epoll_ready: epoll.offset("rdllist")?,
@@ -46,6 +50,7 @@ impl Layout {
             item_epoll: item.offset("ep")?,
             item_of_file: item.offset("fllink")?,
             item_event: item.offset("event")?,
+            item_hook: item.offset("pwqlist")?,
             node_left: node.offset("rb_left")?,
             node_right: node.offset("rb_right")?,
         })

@@ -13,6 +13,7 @@ mod btf;
 mod layout;
 mod memory;
 mod open_files;
+mod signals;
 mod type_information;
 mod walk;
 
@@ -26,6 +27,7 @@ use thiserror::Error;
 pub use btf::{Btf, BtfError, Struct};
 pub use memory::{Address, KernelMemory, OpenError, ReadError};
 pub use open_files::OpenFiles;
+pub use signals::SignalsKey;
 pub use type_information::TypeInformation;
 
 use crate::event::FdNumber;
@@ -57,6 +59,7 @@ pub struct Inspection {
     pub interest: Interest<FileKey>,
     /// The same items in the same order, as fdinfo lists them.
     pub listed: Vec<Entry>,
+    hooks: Vec<Address>,
 }
 
 /// Why an [`Inspector`] cannot work on this system.
@@ -164,13 +167,42 @@ impl Inspector {
             let listed = listed(epoll)?;
             match walk::read(&mut self.memory, &layout, file) {
                 Ok(Some(reading)) if reading.agrees(&listed) => {
-                    return Ok(Inspection { interest: reading.into_interest(), listed });
+                    let hooks = reading.hooks();
+                    return Ok(Inspection { interest: reading.into_interest(), listed, hooks });
                 }
                 Ok(_) | Err(ReadError::Fault) => {}
                 Err(ReadError::Run(source)) => return Err(InspectError::Read(source)),
             }
         }
         Err(InspectError::Restless(number(epoll)))
+    }
+
+    /// Whose signals those items wait for which have these indices, and watch
+    /// signalfds: those of the process that added each, whoever has the epoll;
+    /// nobody's if that process is gone. [`signals_of`](Self::signals_of) tells
+    /// which process that is.
+    ///
+    /// # Errors
+    /// [`InspectError`], also if an item has gone since it was found.
+    pub fn signals_awaited(
+        &mut self,
+        epoll: BorrowedFd<'_>,
+        found: &Inspection,
+        items: &[usize],
+    ) -> Result<Vec<Option<SignalsKey>>, InspectError> {
+        let hooks: Vec<_> = items.iter().map(|&item| found.hooks[item]).collect();
+        self.retry(epoll, |this| this.layout.signals.awaited(&mut this.memory, &hooks))
+    }
+
+    /// The signals of the process behind a pidfd.
+    ///
+    /// # Errors
+    /// [`InspectError`], also if the process has been reaped.
+    pub fn signals_of(&mut self, pidfd: BorrowedFd<'_>) -> Result<SignalsKey, InspectError> {
+        let [FileKey(file)] = self.file_keys(&[pidfd])?[..] else {
+            return Err(InspectError::Restless(number(pidfd)));
+        };
+        self.retry(pidfd, |this| this.layout.signals.of(&mut this.memory, file))
     }
 
     fn retry<T>(

@@ -24,6 +24,8 @@ struct Node {
     next_ready: Address,
     /// `fllink.next`: the item of the same file that was added before.
     older: Address,
+    /// `pwqlist`: how it hangs on its file.
+    hook: Address,
     epoll: Address,
     file: FileKey,
     fd: FdNumber,
@@ -61,6 +63,11 @@ impl Reading {
             (node.fd, node.events, node.data) == (entry.fd, entry.events, entry.data)
         };
         self.nodes.len() == listed.len() && self.nodes.iter().zip(listed).all(same)
+    }
+
+    /// How each item hangs on its file.
+    pub(super) fn hooks(&self) -> Vec<Address> {
+        self.nodes.iter().map(|node| node.hook).collect()
     }
 
     pub(super) fn into_interest(self) -> Interest<FileKey> {
@@ -216,6 +223,7 @@ impl Node {
             right: u64_at(bytes, layout.item_node + layout.node_right),
             next_ready: u64_at(bytes, layout.item_ready),
             older: u64_at(bytes, layout.item_of_file),
+            hook: u64_at(bytes, layout.item_hook),
             epoll: u64_at(bytes, layout.item_epoll),
             file: FileKey(u64_at(bytes, layout.item_file)),
             fd: FdNumber::from_raw(half(layout.item_fd)),
@@ -241,6 +249,7 @@ mod tests {
             right,
             next_ready: 0,
             older: 0,
+            hook: 0,
             epoll: 0,
             file: FileKey(0),
             fd: FdNumber::from_raw(0),

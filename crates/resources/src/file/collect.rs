@@ -112,6 +112,7 @@ pub struct CollectCx<'a> {
     inodes: Cell<u32>,
     controlled: Controlled,
     external: BTreeSet<String>,
+    processes: Vec<HostPid>,
 }
 
 impl<'a> CollectCx<'a> {
@@ -138,6 +139,7 @@ impl<'a> CollectCx<'a> {
             inodes: Cell::new(1),
             controlled: Controlled::new(),
             external: BTreeSet::new(),
+            processes: Vec::new(),
         }
     }
 
@@ -152,6 +154,17 @@ impl<'a> CollectCx<'a> {
     #[must_use]
     pub fn with_external(self, external: impl IntoIterator<Item = String>) -> Self {
         Self { external: external.into_iter().collect(), ..self }
+    }
+
+    /// With the processes of the tree that are no zombies.
+    #[must_use]
+    pub fn with_processes(self, processes: impl IntoIterator<Item = HostPid>) -> Self {
+        Self { processes: processes.into_iter().collect(), ..self }
+    }
+
+    /// The processes of the tree that are no zombies.
+    pub(crate) fn processes(&self) -> &[HostPid] {
+        &self.processes
     }
 
     /// Whether whoever restores will hand the file over that has this name.

@@ -5,13 +5,14 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use dormouse_image::proto::files::eventpoll::EventpollTfdEntry;
 use dormouse_kernel::NsPid;
-use dormouse_kernel::proc::ProcDir;
+use dormouse_kernel::pidfd::PidFd;
+use dormouse_kernel::proc::{Extra, PidfdTarget};
 use epoll_interest::fdinfo::Entry;
-use epoll_interest::{FdNumber, FileKey, Inspection, Inspector, Interest, Item};
+use epoll_interest::{FdNumber, FileKey, Inspection, Inspector, Interest, Item, SignalsKey};
 
 use super::problem::ItemProblem;
 use super::{Watches, outside};
-use crate::file::{CollectCx, FdTable, FileId, Holder, Probe};
+use crate::file::{CollectCx, FdTable, FileId, Probe};
 use crate::{Error, Result};
 
 /// An item, and what CRIU's image says of it.
@@ -39,6 +40,8 @@ const NO_NUMBER: u32 = i32::MAX as u32;
 struct Reader {
     inspector: Option<Inspector>,
     files: HashMap<FileKey, FileId>,
+    /// Whose signals are whose, once that is asked for.
+    signals: Option<HashMap<SignalsKey, NsPid>>,
 }
 
 impl Reader {
@@ -64,7 +67,7 @@ impl Reader {
 
     /// Puts our numbers of files in the place of their keys.
     fn name(&mut self, interest: Interest<FileKey>, listed: &[Entry]) -> Result<Interest<FileId>> {
-        let Self { inspector, files } = self;
+        let Self { inspector, files, signals: _ } = self;
         let mut entries = listed.iter();
         interest.try_map(|item| {
             let entry = entries.next();
@@ -77,26 +80,51 @@ impl Reader {
             })
         })
     }
+
+    /// By index, the processes that have added items on signalfds.
+    fn adders(
+        &mut self,
+        cx: &CollectCx<'_>,
+        epoll: &OwnedFd,
+        found: &Inspection,
+    ) -> Result<HashMap<usize, NsPid>> {
+        let Self { inspector, files, signals } = self;
+        let target = |item: &Item<FileKey>| files.get(&item.file).map(|file| &cx.probes[file]);
+        let items = found.interest.items.iter().enumerate();
+        let items = items.filter(|(_, item)| target(item).is_some_and(is_signalfd));
+        let items: Vec<_> = items.map(|(index, _)| index).collect();
+        let Some(inspector) = inspector.as_mut().filter(|_| !items.is_empty()) else {
+            return Ok(HashMap::new());
+        };
+        let signals = match signals {
+            Some(signals) => signals,
+            None => {
+                let mut found = HashMap::new();
+                for &process in cx.processes() {
+                    let key = inspector.signals_of(PidFd::open(process)?.as_fd())?;
+                    if let Some(pid) = cx.ns_pid(process) {
+                        found.entry(key).or_insert(pid);
+                    }
+                }
+                signals.insert(found)
+            }
+        };
+        let awaited = inspector.signals_awaited(epoll.as_fd(), found, &items)?;
+        let adder = |(index, key): (usize, Option<SignalsKey>)| {
+            let problem = match key.map(|key| signals.get(&key)) {
+                Some(Some(&pid)) => return Ok((index, pid)),
+                Some(None) => ItemProblem::OthersSignals,
+                None => ItemProblem::NobodysSignals,
+            };
+            let number = found.interest.items[index].fd.as_raw();
+            Err(Error::EpollItem { number, problem })
+        };
+        items.into_iter().zip(awaited).map(adder).collect()
+    }
 }
 
 fn is_signalfd(probe: &Probe) -> bool {
     probe.anonymous_inode() == Some("signalfd")
-}
-
-/// The process that has added items on signalfds to an epoll: they watch its
-/// signals (`signalfd_poll`), so it is the one that has the epoll.
-fn adder(cx: &CollectCx<'_>, epoll: &Probe, item: &Item<FileId>) -> Result<NsPid> {
-    let holds = |table: &&FdTable<FileId>| table.entries.iter().any(|own| own.file == epoll.id);
-    let shared = || {
-        let problem = ItemProblem::Signals(epoll.link.clone());
-        Error::EpollItem { number: item.fd.as_raw(), problem }
-    };
-    let Holder::Fd { task, .. } = epoll.holder else { return Err(shared()) };
-    if cx.tables.iter().filter(holds).count() != 1 {
-        return Err(shared());
-    }
-    let process = ProcDir::open(task)?.status()?.tgid;
-    cx.ns_pid(process).ok_or_else(shared)
 }
 
 /// Kinds of files that report nothing while they are new, and that nothing
@@ -105,7 +133,9 @@ const SILENT: [&str; 2] = ["fanotify", "pidfd"];
 
 /// A one-shot that has fired can only be made by being fired again.
 fn check_fired(item: &Item<FileId>, target: &Probe) -> Result<()> {
-    if !target.anonymous_inode().is_some_and(|kind| SILENT.contains(&kind)) {
+    // The task of such a pidfd is dead from the start.
+    let reaped = target.info.extra == Extra::Pidfd(PidfdTarget::Reaped);
+    if reaped || !target.anonymous_inode().is_some_and(|kind| SILENT.contains(&kind)) {
         return Ok(());
     }
     let problem = ItemProblem::Fired(target.link.clone());
@@ -123,23 +153,23 @@ fn numbers(table: Option<&FdTable<FileId>>) -> HashMap<FileId, Vec<u32>> {
 
 pub(super) fn watches(cx: &CollectCx<'_>, probe: &Probe, epoll: &OwnedFd) -> Result<Watches> {
     let mut reader = cx.part::<Reader>();
-    let Inspection { interest, listed } = reader.read(cx, epoll)?;
+    let found = reader.read(cx, epoll)?;
+    let adders = reader.adders(cx, epoll, &found)?;
+    let Inspection { interest, listed, .. } = found;
     let pending = interest.pending.clone();
     let interest = reader.name(interest, &listed)?;
     for item in interest.items.iter().filter(|item| item.fired()) {
         check_fired(item, &cx.probes[&item.file])?;
     }
-    let signals = interest.items.iter().find(|item| is_signalfd(&cx.probes[&item.file]));
-    let adder = signals.map(|item| adder(cx, probe, item)).transpose()?;
     let holds = |table: &&FdTable<FileId>| table.entries.iter().any(|own| own.file == probe.id);
     let numbers = numbers(cx.tables.iter().find(holds));
-    let found = |(item, entry): (Item<FileId>, Entry)| {
+    let found = |(index, (item, entry)): (usize, (Item<FileId>, Entry))| {
         let own = item.fd.as_raw();
         let there = numbers.get(&item.file);
         let same = there.and_then(|there| there.iter().find(|&&number| number == own));
         let number = same.or(there.and_then(|there| there.first()));
         Collected {
-            adder: adder.filter(|_| is_signalfd(&cx.probes[&item.file])),
+            adder: adders.get(&index).copied(),
             number: number.map(|&number| FdNumber::from_raw(number)),
             item,
             device: entry.dev,
@@ -147,7 +177,8 @@ pub(super) fn watches(cx: &CollectCx<'_>, probe: &Probe, epoll: &OwnedFd) -> Res
             offset: entry.pos,
         }
     };
-    let mut items: Vec<_> = interest.items.into_iter().zip(listed).map(found).enumerate().collect();
+    let items = interest.items.into_iter().zip(listed).enumerate();
+    let mut items: Vec<_> = items.map(found).enumerate().collect();
     // The kernel has them in an order that is another each time.
     items.sort_by_key(|(_, Collected { item, .. })| (item.fd, item.file));
     let mut place = vec![0; items.len()];

@@ -17,8 +17,8 @@
 //! as CRIU does it.
 //! Refused: an item on a file that nobody in the tree has, naming who has it;
 //! a fired one-shot on a file that cannot be made to report anything (fanotify,
-//! pidfd); an item on a signalfd, of an epoll that several processes have, as
-//! nothing tells whose signals it watches.
+//! a pidfd whose task is not reaped); an item on a signalfd that was added by a
+//! process which is not in the tree, or gone.
 //! Not preserved: see `epoll_interest::Rebuild`; that an edge of a signalfd was
 //! consumed whose signals still wait (it is reported again), and the place of
 //! its items among those that are pending.

@@ -14,9 +14,11 @@ pub enum ItemProblem {
     /// It is a one-shot that has fired, on a file of a kind that cannot be made
     /// to fire it again.
     Fired(PathBuf),
-    /// It watches signals, and several processes have the epoll, so it cannot be
-    /// told whose signals they are.
-    Signals(PathBuf),
+    /// It watches the signals of a process that is not in the tree, or is a
+    /// zombie.
+    OthersSignals,
+    /// It watches the signals of a process that is gone.
+    NobodysSignals,
 }
 
 /// Somebody who is not in the tree and has a file open.
@@ -38,7 +40,13 @@ impl ItemProblem {
             Self::Outside(Some(_)) => "checkpoint the tree together with that process",
             Self::Outside(None) => "checkpoint the tree together with whoever has the file open",
             Self::Fired(_) => "checkpoint the program after it has armed the item again",
-            Self::Signals(_) => "have all processes but one close the epoll",
+            Self::OthersSignals => {
+                "checkpoint the tree together with the process that added the item"
+            }
+            Self::NobodysSignals => {
+                "the item is of no use any more: have the program delete it, and add it in the process \
+                 whose signals it is to report"
+            }
         }
     }
 }
@@ -46,9 +54,10 @@ impl ItemProblem {
 impl fmt::Display for ItemProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Signals(epoll) => {
-                write!(f, "of {epoll:?} watches signals, and more than one process has the epoll")
+            Self::OthersSignals => {
+                f.write_str("watches the signals of a process that is not in the tree, or a zombie")
             }
+            Self::NobodysSignals => f.write_str("watches the signals of a process that has ended"),
             Self::Outside(holder) => {
                 f.write_str("watches a file that no process of the tree has open")?;
                 match holder {
