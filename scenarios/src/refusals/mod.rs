@@ -6,6 +6,7 @@ pub(crate) mod epoll_signals;
 pub(crate) mod fanotify_permission;
 pub(crate) mod io_uring;
 pub(crate) mod local_descriptors;
+pub(crate) mod namespace;
 pub(crate) mod syscall_dispatch;
 pub(crate) mod userfaultfd;
 pub(crate) mod vfork;

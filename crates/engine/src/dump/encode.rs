@@ -9,7 +9,7 @@ use dormouse_image::proto::inventory::InventoryEntry;
 use dormouse_image::proto::pstree::PstreeEntry;
 use dormouse_image::store::NewDump;
 use dormouse_kernel::{HostPid, NsPid};
-use dormouse_resources::file::FdTableId;
+use dormouse_resources::file::{FdTableId, NamespaceType};
 use dormouse_resources::memory::HOST_IPC;
 use dormouse_resources::task::{Filters, Life, TreeNode};
 
@@ -200,18 +200,17 @@ fn ids(task: HostPid, census: &Census) -> TaskKobjIdsEntry {
     }
 }
 
-/// The namespaces are those of dormouse itself, which a restore keeps. They
-/// are numbered as CRIU numbers them, whose own come first.
+/// The namespaces are those of dormouse itself, which a restore keeps.
 fn namespaces() -> TaskKobjIdsEntry {
     TaskKobjIdsEntry {
-        pid_ns_id: Some(1),
-        net_ns_id: Some(2),
-        ipc_ns_id: Some(HOST_IPC),
-        uts_ns_id: Some(4),
-        time_ns_id: Some(5),
-        mnt_ns_id: Some(6),
-        user_ns_id: Some(7),
-        cgroup_ns_id: Some(8),
+        pid_ns_id: Some(NamespaceType::PID.number),
+        net_ns_id: Some(NamespaceType::NET.number),
+        ipc_ns_id: Some(NamespaceType::IPC.number),
+        uts_ns_id: Some(NamespaceType::UTS.number),
+        time_ns_id: Some(NamespaceType::TIME.number),
+        mnt_ns_id: Some(NamespaceType::MOUNT.number),
+        user_ns_id: Some(NamespaceType::USER.number),
+        cgroup_ns_id: Some(NamespaceType::CGROUP.number),
         ..TaskKobjIdsEntry::default()
     }
 }

@@ -116,8 +116,6 @@ pub fn restore(
     for (_, body) in living(&checkpoint) {
         states(&mut world, body, &checkpoint, plan.numbering)?;
     }
-    fill(&created, FillRank::Arm)?;
-    let connections = created.into_connections();
 
     let mut ready = Vec::new();
     let last: BTreeMap<NsPid, NsPid> =
@@ -127,6 +125,9 @@ pub fn restore(
         registers(&mut world, body, last[&body.space] == pid, &mut ready)
             .of(Phase::Threads, host(pid))?;
     }
+    // Nothing of a puppet is left that `/proc` could show.
+    fill(&created, FillRank::Arm)?;
+    let connections = created.into_connections();
     if let Some(path) = &options.pidfile {
         std::fs::write(path, root.to_string())
             .map_err(|error| Cause::Own {

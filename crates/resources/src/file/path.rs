@@ -7,12 +7,12 @@
 //! Truth from: `/proc/PID/fd` and `fdinfo`, and the file system.
 //! Image: `reg_file_entry` in `files.img`, see `location`.
 //! Create: open, seek.
-//! Fill: nothing.
+//! Fill: the offset of a file about a task, when the task is complete.
 //! Not preserved: `O_LARGEFILE` missing (32-bit programs), `O_TMPFILE` of a
 //! file that has got a name since; hints of `posix_fadvise(2)`, `F_NOTIFY`;
 //! who opened it, as far as the file system remembers that for later checks
 //! (files of `/proc`).
-//! Scenarios: `crates/resources/tests`.
+//! Scenarios: `files::proc*`; `crates/resources/tests`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -70,7 +70,7 @@ const OTHER_ROOMS: [FsMagic; 7] = [
 impl FileKind for PathFile {
     const NAME: &'static str = "file";
     const TYPE: FdType = FdType::Reg;
-    const RANKS: &'static [FillRank] = &[];
+    const RANKS: &'static [FillRank] = &[FillRank::Arm];
 
     fn claims(probe: &Probe) -> bool {
         if !probe.mounted || OTHER_ROOMS.contains(&probe.file_system) {
@@ -111,14 +111,16 @@ impl FileKind for PathFile {
     }
 
     fn stage(&self) -> Stage {
-        Stage::Early
+        if self.location.is_about_task() { Stage::Living } else { Stage::Early }
     }
 
     fn create(&self, id: FileId, cx: &mut CreateCx<'_>) -> Result<OwnedFd> {
         let Self { location, status, offset: _ } = self;
         let file = location.open(id, status.open_flags(), cx)?;
         status.apply(Self::NAME, file.as_fd())?;
-        self.seek(file.as_fd())?;
+        if !location.is_about_task() {
+            self.seek(file.as_fd())?;
+        }
         Ok(file)
     }
 
@@ -126,7 +128,17 @@ impl FileKind for PathFile {
         Some(self)
     }
 
-    fn fill(_: FillRank, _: &[Created<'_, Self>], _: &FillCx<'_>) -> Result<()> {
+    fn fill(_: FillRank, files: &[Created<'_, Self>], _: &FillCx<'_>) -> Result<()> {
+        for Created { id: _, kind, file } in files {
+            if kind.location.is_about_task() {
+                // The kernel finds the place by what it gives up to there.
+                kind.seek(*file)?;
+            } else if kind.location.is_about_dead() && kind.status.reads() {
+                // What it kept to give next was of the task that stood for it.
+                // Looking in vain elsewhere has it forget that.
+                let _ = rustix::io::pread(file, &mut [0; 1], 0);
+            }
+        }
         Ok(())
     }
 }

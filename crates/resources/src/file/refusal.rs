@@ -74,9 +74,6 @@ refusals! {
     /// `pidfd_open(2)`, opened again by its link.
     Pidfd: "a pidfd opened with O_PATH", "the kernel gives no way to open one again",
         "have the program duplicate the descriptor instead (dup)";
-    /// An open file of `/proc/PID/ns`.
-    Namespace: "a namespace", "open namespaces are not saved yet",
-        "checkpoint the program while it has none open";
     /// `mq_overview(7)`.
     MessageQueue: "a POSIX message queue", "message queues are not saved yet",
         "checkpoint the program while it has none open";
@@ -128,7 +125,6 @@ impl Refusal {
     pub fn of(probe: &Probe) -> Self {
         match probe.file_system {
             FsMagic::SOCKET => return Self::socket(probe),
-            FsMagic::NS => return Self::Namespace,
             FsMagic::PID => return Self::Pidfd,
             FsMagic::MQUEUE => return Self::MessageQueue,
             FsMagic::SECRET_MEMORY => return Self::SecretMemory,

@@ -151,6 +151,8 @@ registry! {
         Inet(super::inet::Inet),
         /// An epoll.
         Epoll(super::epoll::Epoll),
+        /// A namespace.
+        Namespace(super::namespace::Namespace),
         /// A pidfd.
         Pidfd(super::pidfd::Pidfd),
         /// A terminal.
@@ -164,7 +166,6 @@ registry! {
     }
     refused {
         Undefined => Undefined,
-        Ns => Namespace,
         Tun => Tun,
         Ext => External,
         BpfMap => Bpf,

@@ -44,13 +44,25 @@ impl StandIn {
     /// One with these credentials, and this pid unless somebody else has it
     /// meanwhile. It may still do all that this process may.
     pub(crate) fn new(identity: Option<&Identity>) -> Result<Self> {
-        let pid = match identity {
-            None => spawn_bare(&[], CloneFlags::empty())?,
-            Some(identity) => match spawn_bare(&[identity.pid], CloneFlags::empty()) {
-                Err(clone::Error::PidTaken { .. }) => spawn_bare(&[], CloneFlags::empty())?,
-                spawned => spawned?,
-            },
+        let Some(identity) = identity else {
+            return Self::take_over(spawn_bare(&[], CloneFlags::empty())?);
         };
+        let mut own = Self::with_pid(identity.pid)?;
+        own.run(become_like(identity))?;
+        Ok(own)
+    }
+
+    /// One that is like this process, but has this pid unless somebody else has
+    /// it meanwhile.
+    pub(crate) fn with_pid(pid: NsPid) -> Result<Self> {
+        let pid = match spawn_bare(&[pid], CloneFlags::empty()) {
+            Err(clone::Error::PidTaken { .. }) => spawn_bare(&[], CloneFlags::empty())?,
+            spawned => spawned?,
+        };
+        Self::take_over(pid)
+    }
+
+    fn take_over(pid: HostPid) -> Result<Self> {
         // From here on its end is seen to.
         let mut own = Self { bare: None, pid };
         let task = match Running::seize(pid, Options::EXITKILL | Options::TRACESYSGOOD)?.halt()? {
@@ -61,9 +73,6 @@ impl StandIn {
         };
         let number = NsPid::from_raw(pid.as_raw()).expect("a pid is positive");
         own.bare = Some(Bare::take_over(task, number, room()?)?);
-        if let Some(identity) = identity {
-            own.run(become_like(identity))?;
-        }
         Ok(own)
     }
 

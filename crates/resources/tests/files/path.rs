@@ -149,13 +149,8 @@ fn executable_and_directories_in_use_are_opened() {
 fn what_cannot_be_saved_is_named() {
     let terminal = rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR).unwrap();
     let (socket, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
-    let namespace = open("/proc/self/ns/mnt", OFlags::RDONLY, Mode::empty()).unwrap();
     let device = open("/dev/mem", OFlags::RDONLY, Mode::empty());
-    let cases = [
-        (terminal.as_fd(), "a terminal"),
-        (socket.as_fd(), "a unix socket"),
-        (namespace.as_fd(), "a namespace"),
-    ];
+    let cases = [(terminal.as_fd(), "a terminal"), (socket.as_fd(), "a unix socket")];
     for (file, message) in cases {
         let error = round_trip(&[file]).map(drop).unwrap_err().to_string();
         assert!(error.starts_with(message), "{error}");

@@ -158,7 +158,7 @@ pub(crate) fn zoo() -> Zoo {
         ),
         ("a socket's place", again(&place, OFlags::PATH), Refused(Refusal::Socket)),
         ("a pidfd", pidfd_open(getpid(), PidfdFlags::empty()).unwrap(), Claimed(FdType::PidFd)),
-        ("a namespace", opened("/proc/self/ns/mnt", OFlags::RDONLY), Refused(Refusal::Namespace)),
+        ("a namespace", opened("/proc/self/ns/mnt", OFlags::RDONLY), Claimed(FdType::Ns)),
     ];
     if let Ok(fuse) = open("/dev/fuse", OFlags::RDWR, Mode::empty()) {
         files.push(("a device with state", fuse, Refused(Refusal::CharacterDevice)));

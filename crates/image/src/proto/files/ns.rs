@@ -1,5 +1,7 @@
 //! Namespace files (`/proc/PID/ns/*`).
 
+use crate::proto::files::FownEntry;
+
 /// `ns_file_entry`.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct NsFileEntry {
@@ -14,4 +16,7 @@ pub struct NsFileEntry {
     pub ns_cflag: u32,
     #[prost(uint32, required, tag = "4")]
     pub flags: u32,
+    /// Dormouse: who gets the signal when I/O is possible.
+    #[prost(message, optional, tag = "20000")]
+    pub fown: Option<FownEntry>,
 }

@@ -5,10 +5,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use dormouse_kernel::HostPid;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, statat};
 use rustix::io::Errno;
 
 use super::ghost::{Ghost, Ghosts};
+use super::task::{PROC, TaskFile};
 use super::{Link, Reach};
 use crate::file::{CollectCx, FsMagic, Probe};
 use crate::{Error, Result};
@@ -51,7 +53,21 @@ pub(super) fn find(cx: &CollectCx<'_>, probe: &Probe) -> Result<(PathBuf, Reach)
                 )
             });
         }
-        return Ok((link.clone(), Reach::Name));
+        let Some(file) = TaskFile::of(probe, link) else {
+            return Ok((link.clone(), Reach::Name));
+        };
+        let task = HostPid::from_raw(file.task().as_raw()).expect("a pid is positive");
+        if file.is_about_part() && cx.ns_pid(task).is_some() {
+            return Err(unsupported(
+                "it is about a descriptor or mapping of a task, which a restore makes later",
+                "checkpoint the program when it has closed the file",
+            ));
+        }
+        return Ok((link.clone(), Reach::Task { proc: file.mount }));
+    }
+    let dead = TaskFile::of(probe, without_suffix(link));
+    if let Some(file) = dead.filter(|file| file.mount == Path::new(PROC) && !file.is_about_part()) {
+        return Ok((without_suffix(link).to_owned(), Reach::DeadTask(file)));
     }
     if PSEUDO.contains(&probe.file_system) {
         return Err(unsupported(

@@ -9,9 +9,12 @@
 //! its contents, under the name it had, and loses that at once; a file that
 //! has other names is given one beside the lost one by the dump, if the user
 //! allows.
+//! What `/proc` has of a task is opened when the task lives; if it is dead, of a
+//! process that stands for it and ends.
 //! Not preserved, of a ghost: its inode number, change time, extended
 //! attributes and inode flags; its name in `/proc/PID/fd`, if another file
-//! has that now. A restore that is killed in the few microseconds during which
+//! has that now. Of a dead task: its number in the name, if that is another's now,
+//! or that it was a thread of a process; what the kernel had read already to give next. A restore that is killed in the few microseconds during which
 //! a ghost has its name leaves an empty file there.
 
 mod contents;
@@ -21,6 +24,7 @@ mod make;
 mod names;
 mod open;
 mod remap;
+mod task;
 
 use std::ffi::OsString;
 use std::os::fd::AsFd;
@@ -39,6 +43,7 @@ use crate::corrupt::corrupt;
 use crate::{Error, Result};
 use ghost::Ghost;
 use remap::{Remap, RemapSink, RemapSource};
+use task::{PROC, TaskFile};
 
 /// Where a file is, and how it is known to be the same one.
 #[derive(Debug)]
@@ -63,6 +68,13 @@ enum Reach {
         /// The one it has lost.
         lost: PathBuf,
     },
+    /// By its name, when the task lives that it is about.
+    Task {
+        /// Where the `/proc` is that it is in.
+        proc: PathBuf,
+    },
+    /// It is about a task that is dead.
+    DeadTask(TaskFile),
     /// It is handed over by whoever restores, under its name.
     External,
     /// It has no name at all.
@@ -136,6 +148,16 @@ impl Location {
         self.mode
     }
 
+    /// Whether the file is about a task, which has to live to open it.
+    pub(crate) fn is_about_task(&self) -> bool {
+        matches!(self.reach, Reach::Task { .. })
+    }
+
+    /// Whether it is about a task that is dead.
+    pub(crate) fn is_about_dead(&self) -> bool {
+        matches!(self.reach, Reach::DeadTask(_))
+    }
+
     /// Writes the entry of the file, opened as `status` and at offset `pos`.
     pub(crate) fn encode(
         &self,
@@ -145,11 +167,20 @@ impl Location {
         images: &mut ImageSink<'_>,
     ) -> Result<()> {
         let Self { name, reach, mode, size } = self;
-        let mut lost_name = None;
+        let (mut lost_name, mut proc_mount) = (None, None);
         let ghost = match reach {
             Reach::Name | Reach::External => None,
             Reach::OtherName { lost } => {
                 lost_name = Some(lost.as_os_str().as_bytes().to_vec());
+                None
+            }
+            Reach::Task { proc } => {
+                let elsewhere = proc != Path::new(PROC);
+                proc_mount = elsewhere.then(|| proc.as_os_str().as_bytes().to_vec());
+                None
+            }
+            Reach::DeadTask(file) => {
+                images.part::<RemapSink>().add(id, Remap::DeadProcess(file.task()));
                 None
             }
             Reach::Ghost(ghost) => Some(ghost),
@@ -169,7 +200,7 @@ impl Location {
         }
         let entry = reg_entry(id, status, pos, name);
         let ext = matches!(reach, Reach::External).then_some(true);
-        let entry = RegFileEntry { size: *size, mode: *mode, lost_name, ext, ..entry };
+        let entry = RegFileEntry { size: *size, mode: *mode, lost_name, proc_mount, ext, ..entry };
         put(images, id, entry);
         Ok(())
     }
@@ -194,6 +225,8 @@ impl Location {
         if *own_id != id.as_raw() {
             return Err(wrong("its two numbers differ"));
         }
+        let proc = reg.proc_mount.as_deref().map_or_else(|| Some(PROC.into()), path);
+        let proc = proc.ok_or_else(|| wrong("where its proc is mounted is no absolute path"))?;
         let external = ext.unwrap_or(false);
         let name = match external {
             true => PathBuf::from(OsString::from_vec(name.clone())),
@@ -214,7 +247,11 @@ impl Location {
         let status = Status::decode("file", id, *flags, fown)?;
         let reach = match images.part::<RemapSource>()?.take(id) {
             None if external => Reach::External,
-            None => lost.map_or(Reach::Name, |lost| Reach::OtherName { lost }),
+            None => match (lost, TaskFile::parse(&proc, &name)) {
+                (Some(lost), _) => Reach::OtherName { lost },
+                (None, Some(_)) => Reach::Task { proc },
+                (None, None) => Reach::Name,
+            },
             Some(Remap::Ghost(ghost)) => {
                 let dir = images.dir();
                 let ghost = images.part::<RemapSource>()?.ghost(ghost, dir)?;
@@ -234,11 +271,12 @@ impl Location {
                 images.removes(path.clone());
                 Reach::Link(Link { path, entry, origin: None, otherwise: None })
             }
-            Some(Remap::DeadProcess(_)) => {
-                return Err(unsupported(
-                    "it belongs to a dead process, and such files are not restored yet",
-                    "restore it with CRIU",
-                ));
+            Some(Remap::DeadProcess(pid)) => {
+                let file = TaskFile::parse(Path::new(PROC), &name);
+                // CRIU names the process, even if the file is about a thread.
+                let of = |file: &TaskFile| [file.task(), file.process].contains(&pid);
+                let file = file.filter(of);
+                Reach::DeadTask(file.ok_or_else(|| wrong("it is not about the task that is dead"))?)
             }
         };
         Ok((Self { name, reach, mode: *mode, size: *size }, status, *pos))

@@ -7,6 +7,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstat, linkat, open};
 use rustix::io::Errno;
 
 use super::names::MomentaryName;
+use super::task::stand_in;
 use super::{Location, Reach};
 use crate::error::Change;
 use crate::file::probe::reopen;
@@ -27,7 +28,11 @@ impl Location {
     pub(crate) fn open(&self, id: FileId, flags: OFlags, cx: &mut CreateCx<'_>) -> Result<OwnedFd> {
         match &self.reach {
             Reach::Ghost(ghost) => ghost.open(id, &self.name, flags, cx),
-            Reach::Name => self.open_as(&self.name, flags),
+            Reach::Name | Reach::Task { .. } => self.open_as(&self.name, flags),
+            Reach::DeadTask(file) => {
+                let task = stand_in(file.task(), cx)?;
+                self.open_as(&file.about(task), flags)
+            }
             Reach::External => self.open_given(flags, cx),
             Reach::Link(link) => self.open_linked(&link.path, &self.name, flags),
             Reach::OtherName { lost } => self.open_linked(&self.name, lost, flags),

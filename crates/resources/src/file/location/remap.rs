@@ -6,6 +6,7 @@ use std::rc::Rc;
 use dormouse_image::proto::files::reg::{RemapFilePathEntry, RemapType};
 use dormouse_image::store::NewPart;
 use dormouse_image::{ImageDir, ImageName};
+use dormouse_kernel::NsPid;
 
 use super::ghost::Ghost;
 use crate::Result;
@@ -25,9 +26,9 @@ pub(super) enum Remap {
     Ghost(InodeId),
     /// The entry of a hard link.
     Link(FileId),
-    /// The pid of a process that is dead; the file is below its directory in
+    /// The pid of a task that is dead; the file is below its directory in
     /// `/proc`.
-    DeadProcess(u32),
+    DeadProcess(NsPid),
 }
 
 impl Remap {
@@ -35,7 +36,7 @@ impl Remap {
         let (kind, id) = match self {
             Self::Ghost(ghost) => (RemapType::Ghost, ghost.as_raw()),
             Self::Link(link) => (RemapType::Linked, link.as_raw()),
-            Self::DeadProcess(pid) => (RemapType::Procfs, pid),
+            Self::DeadProcess(pid) => (RemapType::Procfs, pid.as_raw().unsigned_abs()),
         };
         RemapFilePathEntry { orig_id: file.as_raw(), remap_id: id, remap_type: Some(kind.into()) }
     }
@@ -47,7 +48,9 @@ impl Remap {
             Some(Ok(RemapType::Ghost)) => ghost(id),
             None if id & OLD_GHOST != 0 => ghost(id & !OLD_GHOST),
             None | Some(Ok(RemapType::Linked)) => Some(Self::Link(FileId::from_raw(id))),
-            Some(Ok(RemapType::Procfs)) => Some(Self::DeadProcess(id)),
+            Some(Ok(RemapType::Procfs)) => {
+                Some(Self::DeadProcess(NsPid::from_raw(id.try_into().ok()?)?))
+            }
             Some(Err(_)) => None,
         }
     }
