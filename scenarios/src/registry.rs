@@ -153,6 +153,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::memory::places::SCENARIO,
     &crate::memory::protections::SCENARIO,
     &crate::memory::shared_anonymous::SCENARIO,
+    &crate::memory::shared_anonymous_open::SCENARIO,
     &crate::memory::sparse::SCENARIO,
     &crate::memory::stack::SCENARIO,
     &crate::memory::vdso::SCENARIO,

@@ -2,7 +2,7 @@
 //! ended. A subreaper above has adopted them, as an init does.
 //!
 //! Verified: parents, sessions and groups of all; who is a subreaper.
-//! CRIU: fails to restore them.
+//! CRIU: works.
 
 use super::session_leader_gone::{place, stay};
 use crate::context::until;

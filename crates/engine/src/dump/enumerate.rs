@@ -9,7 +9,7 @@ use std::rc::Rc;
 use dormouse_kernel::kcmp::Shared;
 use dormouse_kernel::pidfd::PidFd;
 use dormouse_kernel::proc::{Entry, ProcDir, Status};
-use dormouse_kernel::{Errno, FdNum, HostPid};
+use dormouse_kernel::{DeviceId, Errno, FdNum, HostPid};
 use dormouse_resources::file::{
     self, Descriptor, FdTable, FileId, FileIndex, Holder, Identity, Locks, Mounts, Probe, Sighting,
     UnixSurvey,
@@ -113,7 +113,12 @@ pub(crate) fn enumerate(frozen: &Frozen, external: &[String]) -> Result<Census, 
         directories.push(FsState { cwd, root, umask });
     }
     let objects = SharedObjects::new().at(PHASE)?;
-    let mut mappings = Mappings::new(objects, Uprobes::Refuse);
+    let inode = |probe: &Probe| {
+        let stat = &probe.sighting.stat;
+        (DeviceId::from_stat(stat.st_dev), stat.st_ino)
+    };
+    let mut mappings = Mappings::new(objects, Uprobes::Refuse)
+        .with_open(lister.probes.values().map(inode).collect::<Vec<_>>());
     let (mut spaces, mut executables) = (BTreeMap::new(), BTreeMap::new());
     for process in living().filter(|process| memory.owner(process.first()) == process.first()) {
         let pid = process.first();

@@ -144,8 +144,12 @@ pub enum Obstacle {
     #[error("a uprobe is set in the program")]
     Uprobes,
     /// A private mapping of shared anonymous memory, made through `map_files`.
-    #[error("it is a private mapping of shared anonymous memory")]
+    #[error("it is a private mapping of shared anonymous memory that is not open any more")]
     PrivateShared,
+    /// Shared anonymous memory with a name (`PR_SET_VMA_ANON_NAME`) that is
+    /// open through `map_files`.
+    #[error("it is shared anonymous memory with a name, and open as a file, which has none")]
+    NamedOpen,
     /// `mseal(2)` for vDSO and vvar, a kernel option.
     #[error("the kernel has sealed it, so it cannot be moved where it was")]
     SealedSpecial,
@@ -169,7 +173,11 @@ impl Obstacle {
             Self::ForeignSegment => Some("run dormouse inside of the namespace"),
             Self::BeyondSegment | Self::Userfault | Self::Secret | Self::ProtectionKey => None,
             Self::Device | Self::Socket | Self::Sync | Self::ShadowStack => None,
-            Self::PrivateShared | Self::SealedSpecial | Self::Unknown | Self::UnknownFlag => None,
+            Self::PrivateShared
+            | Self::NamedOpen
+            | Self::SealedSpecial
+            | Self::Unknown
+            | Self::UnknownFlag => None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Recognising mappings: from the lines of smaps to [`Vma`]s.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -25,6 +25,7 @@ use crate::file::FileId;
 pub struct Mappings {
     uprobes: Uprobes,
     files: HashMap<FileKey, FileId>,
+    open: HashSet<(DeviceId, u64)>,
     objects: SharedObjects,
     /// The IPC namespace whose segments this process sees.
     ipc: OsString,
@@ -60,7 +61,15 @@ impl Mappings {
     pub fn new(objects: SharedObjects, uprobes: Uprobes) -> Self {
         // Without it, segments cannot be looked up.
         let ipc = ProcDir::of_self().and_then(|own| own.link(IPC)).unwrap_or_default();
-        Self { uprobes, files: HashMap::new(), objects, ipc }
+        Self { uprobes, files: HashMap::new(), open: HashSet::new(), objects, ipc }
+    }
+
+    /// Names the inodes that tasks have open. Shared anonymous memory that is
+    /// open, through `map_files`, is one file with what is open.
+    #[must_use]
+    pub fn with_open(mut self, inodes: impl IntoIterator<Item = (DeviceId, u64)>) -> Self {
+        self.open.extend(inodes.into_iter().filter(|(device, _)| *device == self.objects.device()));
+        self
     }
 
     /// Looks at the address space of a stopped process. `resolve` is asked for
@@ -81,7 +90,8 @@ impl Mappings {
         let mut vmas: Vec<Vma> = Vec::with_capacity(smaps.len());
         let mut populations = Vec::with_capacity(smaps.len());
         for smap in &smaps {
-            let kind = Kind::of(smap, self.objects.device())
+            let is_open = self.open.contains(&(smap.vma.device, smap.vma.inode));
+            let kind = Kind::of(smap, self.objects.device(), is_open)
                 .and_then(|kind| check(kind, smap).map(|()| kind))
                 .map_err(|obstacle| unsupported(pid, smap, obstacle))?;
             let backing = match kind {
@@ -197,7 +207,7 @@ impl<'a> Kind<'a> {
     /// `shmem` is the device of the kernel's own tmpfs, in which shared
     /// anonymous memory, memfds and System V segments are unlinked files.
     /// Names of files elsewhere cannot be taken for theirs.
-    fn of(smap: &'a Smap, shmem: DeviceId) -> Result<Self, Obstacle> {
+    fn of(smap: &'a Smap, shmem: DeviceId, is_open: bool) -> Result<Self, Obstacle> {
         let shared = smap.vma.perms.contains(Perms::SHARED);
         Ok(match &smap.vma.name {
             VmaName::Path(path) if smap.flags.contains(VmFlags::HUGETLB) => {
@@ -220,6 +230,7 @@ impl<'a> Kind<'a> {
             VmaName::Vvar | VmaName::VvarVclock => Self::Vvar,
             VmaName::Vsyscall => Self::Vsyscall,
             VmaName::Uprobes => Self::Uprobes,
+            VmaName::AnonShmem(_) if is_open => return Err(Obstacle::NamedOpen),
             VmaName::AnonShmem(_) if shared => Self::SharedMemory,
             VmaName::AnonShmem(_) => return Err(Obstacle::PrivateShared),
             VmaName::Path(path) if smap.vma.device == shmem => {
@@ -231,6 +242,8 @@ impl<'a> Kind<'a> {
                     Self::Segment { id: id.ok_or(Obstacle::Unknown)?, path }
                 } else if name != b"/dev/zero (deleted)" {
                     return Err(Obstacle::Device);
+                } else if is_open {
+                    Self::File { path, memfd: true }
                 } else if shared {
                     Self::SharedMemory
                 } else {

@@ -6,11 +6,16 @@ const SHMEM: DeviceId = DeviceId { major: 0, minor: 1 };
 
 /// What comes of a mapping whose maps line ends in `line` and that has `flags`.
 fn kind(line: &str, flags: &str) -> Result<String, Obstacle> {
+    kind_if(line, flags, false)
+}
+
+/// The same, of an inode that may be open.
+fn kind_if(line: &str, flags: &str, is_open: bool) -> Result<String, Obstacle> {
     let text = format!(
         "7f0000000000-7f0000002000 {line}\nSize: 8 kB\nKernelPageSize: 4 kB\nVmFlags: {flags}\n"
     );
     let smaps = parse_smaps(text.as_bytes()).unwrap();
-    let kind = Kind::of(&smaps[0], SHMEM)?;
+    let kind = Kind::of(&smaps[0], SHMEM, is_open)?;
     check(kind, &smaps[0])?;
     Ok(format!("{kind:?}"))
 }
@@ -58,6 +63,18 @@ fn kinds_are_told_apart() {
     ] {
         assert_eq!(kind(line, flags), expected, "{line}");
     }
+}
+
+#[test]
+fn shared_memory_that_is_open_is_a_file() {
+    let file = "File { path: \"/dev/zero (deleted)\", memfd: true }".to_owned();
+    for line in
+        ["rw-s 00000000 00:01 7 /dev/zero (deleted)", "rw-p 00000000 00:01 7 /dev/zero (deleted)"]
+    {
+        assert_eq!(kind_if(line, "rd wr", true), Ok(file.clone()), "{line}");
+    }
+    let named = kind_if("rw-s 00000000 00:01 7 [anon_shmem:x]", "rd wr", true);
+    assert_eq!(named, Err(Obstacle::NamedOpen));
 }
 
 #[test]
