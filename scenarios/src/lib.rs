@@ -27,6 +27,7 @@ mod sys;
 mod cpu;
 mod creds;
 mod epoll;
+pub mod fd_worlds;
 mod files;
 mod fs;
 mod inet;

@@ -1,5 +1,5 @@
 //! `dormouse-scenario NAME STATE_DIR [ordinary]`, `--list`, `--probe PID...`, `--exec PROGRAM ARG...`,
-//! `--worlds DIR`, `--workload NAME SIZE STATE_DIR`, `--limit NAME SIZE STATE_DIR`.
+//! `--worlds DIR`, `--fd-worlds DIR`, `--workload NAME SIZE STATE_DIR`, `--limit NAME SIZE STATE_DIR`.
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -25,6 +25,10 @@ fn main() -> ExitCode {
         },
         ["--worlds", dir] => {
             dormouse_scenarios::worlds::run(Path::new(dir));
+            ExitCode::SUCCESS
+        }
+        ["--fd-worlds", dir] => {
+            dormouse_scenarios::fd_worlds::run(Path::new(dir));
             ExitCode::SUCCESS
         }
         ["--exec", program, ref args @ ..] => {

@@ -4,22 +4,19 @@
 //! The kernel itself is the model: it plays the same histories twice. `EPOLL_WORLDS=5000` tries that
 //! many instead of 300. A failure is shrunk to a world that still fails.
 
+mod worlds;
+
 use std::cell::Cell;
 use std::fmt;
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
 
 use dormouse_scenarios::worlds::{FILES, History, NUMBERS, Op, PLAIN, Verb};
-use dormouse_testkit::binaries::Binaries;
-use dormouse_testkit::cases::{self, Case};
 use dormouse_testkit::checkpointer::Checkpointer;
-use dormouse_testkit::failure::{Failure, io_failure};
+use dormouse_testkit::failure::Failure;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
 /// How many worlds share one program, on average.
 const TOGETHER: usize = 100;
@@ -31,26 +28,8 @@ const WORLDS: usize = 300;
 const A_TEST: usize = 300;
 
 fn main() -> ExitCode {
-    let scenario = Path::new(env!("CARGO_BIN_EXE_dormouse-scenario"));
-    let binaries = Binaries::find(scenario);
     let cannot_read = || epoll_interest::Inspector::new().err().map(|error| error.to_string());
-    let skip = cases::skip_all()
-        .or_else(|| cases::skip("epoll_worlds", &[] as &[&str], &binaries, &[]))
-        .or_else(cannot_read);
-    let asked = std::env::var("EPOLL_WORLDS").ok().and_then(|number| number.parse().ok());
-    let worlds = asked.unwrap_or(WORLDS);
-    let case = |number: usize| {
-        let binaries = &binaries;
-        let some = A_TEST.min(worlds - number * A_TEST);
-        let run = move |dir: &Path| match &binaries.under_test {
-            Ok(checkpointer) => all(scenario, checkpointer, dir, some),
-            Err(missing) => Err(Failure::Verdict(missing.to_string())),
-        };
-        let name = format!("epoll_worlds::{number}");
-        Case { name, skip: skip.clone(), run: Box::new(run) }
-    };
-    let cases: Vec<_> = (0..worlds.div_ceil(A_TEST)).map(case).collect();
-    cases::main(&cases)
+    worlds::main("epoll_worlds", ("EPOLL_WORLDS", WORLDS), A_TEST, cannot_read, all)
 }
 
 fn all(
@@ -74,7 +53,7 @@ fn all(
         round.set(round.get() + 1);
         let dir = dir.join(format!("round-{}", round.get()));
         let outcome = compare(scenario, checkpointer, &dir, &histories);
-        end_all();
+        worlds::end_all();
         outcome.map_err(|failure| TestCaseError::fail(failure.to_string()))?;
         // Hundreds of images would fill the disk.
         let _ = fs::remove_dir_all(&dir);
@@ -155,39 +134,13 @@ fn compare(
     dir: &Path,
     histories: &[History],
 ) -> Result<(), Failure> {
-    fs::create_dir(dir).map_err(io_failure("create", dir))?;
-    let expected = Run::start(scenario, &dir.join("undisturbed"), histories)?.finish()?;
-    let mut run = Run::start(scenario, &dir.join("frozen"), histories)?;
-    let (images, logs) = (dir.join("images"), dir.join("logs"));
-    for dir in [&images, &logs] {
-        fs::create_dir(dir).map_err(io_failure("create", dir))?;
-    }
-    checkpointer.dump(run.child.id() as i32, &images, &logs, &[]).succeed()?;
-    run.child.wait().map_err(io_failure("wait for", "a program of worlds"))?;
-    reap();
-    checkpointer.restore(&images, &dir.join("pidfile"), &logs, &[]).succeed()?;
-    let found = run.finish()?;
+    let text: Vec<String> = histories.iter().map(ToString::to_string).collect();
+    let (expected, found) =
+        worlds::outcomes((scenario, "--worlds"), checkpointer, dir, &text.join("\n"))?;
     if found == expected {
         return Ok(());
     }
     Err(Failure::Verdict(Difference { expected, found, histories }.to_string()))
-}
-
-/// Ends what a failed round has left. The pen has nothing else in it.
-fn end_all() {
-    let names =
-        fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.file_name());
-    let pids = names.filter_map(|name| Pid::from_raw(name.to_str()?.parse().ok()?));
-    for pid in pids.filter(|pid| !pid.is_init()) {
-        // It may have ended by itself.
-        let _ = kill_process(pid, Signal::KILL);
-    }
-    reap();
-}
-
-/// Frees the numbers of all tasks: the first process of a pen inherits those that nobody waits for.
-fn reap() {
-    while wait(WaitOptions::empty()).is_ok() {}
 }
 
 /// The first operation whose outcome is another.
@@ -212,57 +165,5 @@ impl fmt::Display for Difference<'_> {
             }
         }
         f.write_str("the outcomes are of different lengths")
-    }
-}
-
-/// The program, under way.
-struct Run {
-    /// What is restored has the same number.
-    child: Child,
-    dir: PathBuf,
-}
-
-const PATIENCE: Duration = Duration::from_secs(60);
-
-impl Run {
-    fn start(scenario: &Path, dir: &Path, histories: &[History]) -> Result<Self, Failure> {
-        fs::create_dir(dir).map_err(io_failure("create", dir))?;
-        let text: Vec<String> = histories.iter().map(ToString::to_string).collect();
-        let worlds = dir.join("worlds");
-        fs::write(&worlds, text.join("\n")).map_err(io_failure("write", &worlds))?;
-        let err = dir.join("err");
-        let err = File::create(&err).map_err(io_failure("create", &err))?;
-        let mut command = Command::new(scenario);
-        command.arg("--worlds").arg(dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(err);
-        let child = command.spawn().map_err(io_failure("run", scenario))?;
-        let run = Self { child, dir: dir.to_owned() };
-        run.until("ready")?;
-        Ok(run)
-    }
-
-    fn until(&self, name: &str) -> Result<(), Failure> {
-        let began = Instant::now();
-        while !self.dir.join(name).exists() {
-            let status = format!("/proc/{}/stat", self.child.id());
-            let status = fs::read_to_string(&status).unwrap_or_default();
-            if status.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X'])) {
-                let said = fs::read_to_string(self.dir.join("err")).unwrap_or_default();
-                return Err(Failure::Verdict(format!("a program of worlds ended: {said}")));
-            }
-            if began.elapsed() > PATIENCE {
-                return Err(Failure::Late { step: "a program of worlds", limit: PATIENCE });
-            }
-            thread::sleep(Duration::from_millis(2));
-        }
-        Ok(())
-    }
-
-    fn finish(self) -> Result<String, Failure> {
-        let go = self.dir.join("go");
-        fs::write(&go, "0").map_err(io_failure("write", &go))?;
-        self.until("outcomes")?;
-        reap();
-        let outcomes = self.dir.join("outcomes");
-        fs::read_to_string(&outcomes).map_err(io_failure("read", outcomes))
     }
 }

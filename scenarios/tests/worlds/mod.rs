@@ -1,0 +1,134 @@
+//! Programs of random worlds, run twice: undisturbed, and with a checkpoint.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use dormouse_testkit::binaries::Binaries;
+use dormouse_testkit::cases::{self, Case};
+use dormouse_testkit::checkpointer::Checkpointer;
+use dormouse_testkit::failure::{Failure, io_failure};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
+
+/// Tries so many worlds with the program of the scenarios and a checkpointer, in a directory.
+type Try = fn(&Path, &Checkpointer, &Path, usize) -> Result<(), Failure>;
+
+/// Runs as many tests as it takes for the number of worlds that the variable asks for.
+pub(crate) fn main(
+    name: &'static str,
+    (variable, usual): (&str, usize),
+    a_test: usize,
+    missing: impl FnOnce() -> Option<String>,
+    all: Try,
+) -> ExitCode {
+    let scenario = Path::new(env!("CARGO_BIN_EXE_dormouse-scenario"));
+    let binaries = Binaries::find(scenario);
+    let skip = cases::skip_all()
+        .or_else(|| cases::skip(name, &[] as &[&str], &binaries, &[]))
+        .or_else(missing);
+    let asked = std::env::var(variable).ok().and_then(|number| number.parse().ok());
+    let worlds = asked.unwrap_or(usual);
+    let case = |number: usize| {
+        let binaries = &binaries;
+        let some = a_test.min(worlds - number * a_test);
+        let run = move |dir: &Path| match &binaries.under_test {
+            Ok(checkpointer) => all(scenario, checkpointer, dir, some),
+            Err(missing) => Err(Failure::Verdict(missing.to_string())),
+        };
+        let name = format!("{name}::{number}");
+        Case { name, skip: skip.clone(), run: Box::new(run) }
+    };
+    let cases: Vec<_> = (0..worlds.div_ceil(a_test)).map(case).collect();
+    cases::main(&cases)
+}
+
+/// What a program says of the worlds it is given, undisturbed and with a checkpoint.
+pub(crate) fn outcomes(
+    program: (&Path, &str),
+    checkpointer: &Checkpointer,
+    dir: &Path,
+    text: &str,
+) -> Result<(String, String), Failure> {
+    fs::create_dir(dir).map_err(io_failure("create", dir))?;
+    let expected = Run::start(program, &dir.join("undisturbed"), text)?.finish()?;
+    let mut run = Run::start(program, &dir.join("frozen"), text)?;
+    let (images, logs) = (dir.join("images"), dir.join("logs"));
+    for dir in [&images, &logs] {
+        fs::create_dir(dir).map_err(io_failure("create", dir))?;
+    }
+    checkpointer.dump(run.child.id() as i32, &images, &logs, &[]).succeed()?;
+    run.child.wait().map_err(io_failure("wait for", "a program of worlds"))?;
+    reap();
+    checkpointer.restore(&images, &dir.join("pidfile"), &logs, &[]).succeed()?;
+    Ok((expected, run.finish()?))
+}
+
+/// Ends what a failed round has left. The pen has nothing else in it.
+pub(crate) fn end_all() {
+    let names =
+        fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let pids = names.filter_map(|name| Pid::from_raw(name.to_str()?.parse().ok()?));
+    for pid in pids.filter(|pid| !pid.is_init()) {
+        // It may have ended by itself.
+        let _ = kill_process(pid, Signal::KILL);
+    }
+    reap();
+}
+
+/// Frees the numbers of all tasks: the first process of a pen inherits those that nobody waits for.
+fn reap() {
+    while wait(WaitOptions::empty()).is_ok() {}
+}
+
+/// The program, under way.
+struct Run {
+    /// What is restored has the same number.
+    child: Child,
+    dir: PathBuf,
+}
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl Run {
+    fn start((scenario, mode): (&Path, &str), dir: &Path, text: &str) -> Result<Self, Failure> {
+        fs::create_dir(dir).map_err(io_failure("create", dir))?;
+        let worlds = dir.join("worlds");
+        fs::write(&worlds, text).map_err(io_failure("write", &worlds))?;
+        let err = dir.join("err");
+        let err = File::create(&err).map_err(io_failure("create", &err))?;
+        let mut command = Command::new(scenario);
+        command.arg(mode).arg(dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(err);
+        let child = command.spawn().map_err(io_failure("run", scenario))?;
+        let run = Self { child, dir: dir.to_owned() };
+        run.until("ready")?;
+        Ok(run)
+    }
+
+    fn until(&self, name: &str) -> Result<(), Failure> {
+        let began = Instant::now();
+        while !self.dir.join(name).exists() {
+            let status = format!("/proc/{}/stat", self.child.id());
+            let status = fs::read_to_string(&status).unwrap_or_default();
+            if status.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X'])) {
+                let said = fs::read_to_string(self.dir.join("err")).unwrap_or_default();
+                return Err(Failure::Verdict(format!("a program of worlds ended: {said}")));
+            }
+            if began.elapsed() > PATIENCE {
+                return Err(Failure::Late { step: "a program of worlds", limit: PATIENCE });
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<String, Failure> {
+        let go = self.dir.join("go");
+        fs::write(&go, "0").map_err(io_failure("write", &go))?;
+        self.until("outcomes")?;
+        reap();
+        let outcomes = self.dir.join("outcomes");
+        fs::read_to_string(&outcomes).map_err(io_failure("read", outcomes))
+    }
+}
