@@ -36,6 +36,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::epoll::key_in_thread::SCENARIO,
     &crate::epoll::key_of_tables::SCENARIO,
     &crate::epoll::level::SCENARIO,
+    &crate::epoll::listeners::SCENARIO,
     &crate::epoll::many::SCENARIO,
     &crate::epoll::many_epolls::SCENARIO,
     &crate::epoll::mask_bits::SCENARIO,

@@ -3,11 +3,12 @@
 //! Verified: only those not yet reported are reported.
 //! CRIU: reports all.
 
-use super::target::Target;
+use super::target::{OPTIONS, Target};
 use super::watch::{EDGE, Epoll, NOTHING};
 use crate::{Context, Scenario};
 
-pub(crate) const SCENARIO: Scenario = Scenario::new(module_path!(), run).dump_faults();
+pub(crate) const SCENARIO: Scenario =
+    Scenario::new(module_path!(), run).options(OPTIONS).dump_faults();
 
 fn run(cx: &mut Context) {
     let reported = Epoll::new();

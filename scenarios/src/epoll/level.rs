@@ -3,11 +3,12 @@
 //! Verified: those that are ready are reported each time, and those that are not after their events.
 //! CRIU: reports them in the order it adds them.
 
-use super::target::Target;
+use super::target::{OPTIONS, Target};
 use super::watch::{Epoll, NOTHING};
 use crate::{Context, Scenario};
 
-pub(crate) const SCENARIO: Scenario = Scenario::new(module_path!(), run).dump_faults();
+pub(crate) const SCENARIO: Scenario =
+    Scenario::new(module_path!(), run).options(OPTIONS).dump_faults();
 
 fn run(cx: &mut Context) {
     let (epoll, targets) = (Epoll::new(), Target::all(cx));

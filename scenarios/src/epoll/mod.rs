@@ -22,6 +22,7 @@ pub(crate) mod key_in_sibling;
 pub(crate) mod key_in_thread;
 pub(crate) mod key_of_tables;
 pub(crate) mod level;
+pub(crate) mod listeners;
 pub(crate) mod many;
 pub(crate) mod many_epolls;
 pub(crate) mod mask_bits;

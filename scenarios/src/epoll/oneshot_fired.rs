@@ -3,11 +3,12 @@
 //! Verified: events of all are not reported; armed again, all are, in the order they are armed.
 //! CRIU: arms them for hang-ups and errors, as the kernel does with what is added.
 
-use super::target::Target;
+use super::target::{OPTIONS, Target};
 use super::watch::{Epoll, NOTHING, ONCE};
 use crate::{Context, Scenario};
 
-pub(crate) const SCENARIO: Scenario = Scenario::new(module_path!(), run).dump_faults();
+pub(crate) const SCENARIO: Scenario =
+    Scenario::new(module_path!(), run).options(OPTIONS).dump_faults();
 
 fn run(cx: &mut Context) {
     let epoll = Epoll::new();

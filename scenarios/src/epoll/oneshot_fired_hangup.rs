@@ -3,11 +3,12 @@
 //! Verified: hang-ups and errors are not reported until the items are armed again.
 //! CRIU: reports them, as the kernel arms what is added for both.
 
-use super::target::Target;
+use super::target::{OPTIONS, Target};
 use super::watch::{Epoll, NOTHING, ONCE};
 use crate::{Context, Scenario};
 
-pub(crate) const SCENARIO: Scenario = Scenario::new(module_path!(), run).dump_faults();
+pub(crate) const SCENARIO: Scenario =
+    Scenario::new(module_path!(), run).options(OPTIONS).dump_faults();
 
 fn run(cx: &mut Context) {
     let epoll = Epoll::new();

@@ -3,11 +3,12 @@
 //! Verified: each is reported once, in the order in which they first became pending.
 //! CRIU: reports them in the order it adds them.
 
-use super::target::Target;
+use super::target::{OPTIONS, Target};
 use super::watch::{EDGE, Epoll, NOTHING};
 use crate::{Context, Scenario};
 
-pub(crate) const SCENARIO: Scenario = Scenario::new(module_path!(), run).dump_faults();
+pub(crate) const SCENARIO: Scenario =
+    Scenario::new(module_path!(), run).options(OPTIONS).dump_faults();
 
 fn run(cx: &mut Context) {
     let epoll = Epoll::new();

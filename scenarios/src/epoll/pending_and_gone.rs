@@ -4,11 +4,12 @@
 //! Verified: nothing is reported before the next events, and those are.
 //! CRIU: works, as it forgets what was pending.
 
-use super::target::Target;
+use super::target::{OPTIONS, Target};
 use super::watch::{EDGE, Epoll, NOTHING};
 use crate::{Context, Scenario};
 
-pub(crate) const SCENARIO: Scenario = Scenario::new(module_path!(), run).dump_faults();
+pub(crate) const SCENARIO: Scenario =
+    Scenario::new(module_path!(), run).options(OPTIONS).dump_faults();
 
 fn run(cx: &mut Context) {
     let epoll = Epoll::new();

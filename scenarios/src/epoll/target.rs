@@ -1,13 +1,16 @@
 //! One file of every kind that can be watched, and how to make it ready or not.
 
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{CWD, Mode, OFlags, mkfifoat, open};
-use rustix::io::{Errno, ioctl_fionread, read, write};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::fs::inotify::{self, WatchFlags};
+use rustix::fs::{CWD, Mode, OFlags, mkdir, mkfifoat, open};
+use rustix::io::{Errno, ioctl_fionbio, ioctl_fionread, read, write};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, accept, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
@@ -17,7 +20,11 @@ use rustix::time::{
 
 use super::watch::{ERR, Epoll, HUP, IN, OUT, calm, event, rouse};
 use crate::context::until;
+use crate::inet::place::v4;
 use crate::{Context, sys};
+
+/// What the checkpointer is told.
+pub(super) use crate::tcp::pair::OPTIONS;
 
 /// A file to watch.
 pub(super) struct Target {
@@ -38,6 +45,12 @@ enum What {
     Terminal(OwnedFd, OwnedFd),
     /// An epoll, and the eventfd it watches.
     Epoll(Epoll, OwnedFd),
+    /// Bytes come from the other one through the network, which takes a moment.
+    Distant(OwnedFd, OwnedFd),
+    /// A listener, and where it listens.
+    Listener(OwnedFd, PathBuf),
+    /// An inotify, and the directory it watches.
+    Directory(OwnedFd, PathBuf),
 }
 
 impl AsFd for Target {
@@ -46,6 +59,9 @@ impl AsFd for Target {
             What::Event(file) | What::Timer(file) => file.as_fd(),
             What::Reader(file, _) | What::Writer(file, _) | What::Terminal(file, _) => file.as_fd(),
             What::Epoll(file, _) => file.as_fd(),
+            What::Distant(file, _) | What::Listener(file, _) | What::Directory(file, _) => {
+                file.as_fd()
+            }
         }
     }
 }
@@ -64,6 +80,27 @@ impl Target {
         let (terminal, other) = terminal();
         all.push(Self::new("terminal", What::Terminal(terminal, other)));
         all.push(Self::new("epoll", What::Epoll(nested.0, nested.1)));
+        for (name, kind) in [
+            ("socket of datagrams", SocketType::DGRAM),
+            ("socket of packets", SocketType::SEQPACKET),
+        ] {
+            let (reader, writer) =
+                socketpair(AddressFamily::UNIX, kind, FLAGS, None).expect("pair");
+            all.push(Self::new(name, What::Reader(reader, writer)));
+        }
+        let (reader, writer) = datagrams(cx);
+        all.push(Self::new("socket of UDP", What::Distant(reader, writer)));
+        let (reader, writer) = connection(cx);
+        all.push(Self::new("socket of TCP", What::Distant(reader, writer)));
+        let path = free(cx, "listener");
+        let listener = UnixListener::bind(&path).expect("bind");
+        listener.set_nonblocking(true).expect("FIONBIO");
+        all.push(Self::new("socket, listening", What::Listener(listener.into(), path)));
+        let path = free(cx, "directory");
+        mkdir(&path, Mode::RWXU).expect("mkdir");
+        let watch = inotify::init(inotify::CreateFlags::NONBLOCK).expect("inotify_init1");
+        inotify::add_watch(&watch, &path, WatchFlags::CREATE).expect("inotify_add_watch");
+        all.push(Self::new("inotify", What::Directory(watch, path)));
         all
     }
 
@@ -97,6 +134,20 @@ impl Target {
                 check_eq!(write(writer, b"x"), Ok(1), "writing for {}", self.name);
             }
             What::Writer(_, reader) => drain(reader),
+            What::Distant(reader, writer) => {
+                check_eq!(write(writer, b"x"), Ok(1), "writing for {}", self.name);
+                let come = poll(&mut [PollFd::new(reader, PollFlags::IN)], None);
+                check_eq!(come, Ok(1), "waiting for {}", self.name);
+                // Those who watch are told just after.
+                sys::nap(Duration::from_millis(2));
+            }
+            // It stays open as long as the process.
+            What::Listener(_, path) => std::mem::forget(UnixStream::connect(path)),
+            What::Directory(_, path) => {
+                let path = path.join("file");
+                std::fs::write(&path, "").expect("create");
+                std::fs::remove_file(&path).expect("unlink");
+            }
         }
     }
 
@@ -105,7 +156,11 @@ impl Target {
     pub(super) fn calm(&self) {
         match &self.what {
             What::Event(file) | What::Timer(file) | What::Epoll(_, file) => calm(file),
-            What::Reader(reader, _) | What::Terminal(reader, _) => drain(reader),
+            What::Reader(reader, _)
+            | What::Terminal(reader, _)
+            | What::Distant(reader, _)
+            | What::Directory(reader, _) => drain(reader),
+            What::Listener(file, _) => while accept(file).is_ok() {},
             What::Writer(writer, _) => while write(writer, &[7; 4096]).is_ok() {},
         }
     }
@@ -117,7 +172,7 @@ impl Target {
             _ if self.name.starts_with("socket") => None,
             What::Reader(file, _) => Some((file, HUP)),
             What::Writer(file, _) => Some((file, ERR)),
-            What::Event(_) | What::Timer(_) | What::Terminal(..) | What::Epoll(..) => None,
+            _ => None,
         }
     }
 }
@@ -134,11 +189,37 @@ fn drain(reader: &OwnedFd) {
     check_eq!(end, Err(Errno::AGAIN), "reading all there is");
 }
 
+/// What is watched does not block.
+const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
+
+/// A path where nothing is yet.
+fn free(cx: &Context, name: &str) -> PathBuf {
+    let mut names = (0..).map(|number| cx.path(&format!("{name}.{number}")));
+    names.find(|path| !path.exists()).expect("there is no last number")
+}
+
+/// Two sockets that are connected to each other.
+fn datagrams(cx: &Context) -> (OwnedFd, OwnedFd) {
+    let own = || UdpSocket::bind((v4(cx, 0).ip(), 0)).expect("bind");
+    let (one, other) = (own(), own());
+    one.connect(other.local_addr().expect("an address")).expect("connect");
+    other.connect(one.local_addr().expect("an address")).expect("connect");
+    ioctl_fionbio(&one, true).expect("FIONBIO");
+    (one.into(), other.into())
+}
+
+/// Both ends of a connection; the port is one the kernel chooses, at an address of our own.
+fn connection(cx: &Context) -> (OwnedFd, OwnedFd) {
+    let listener = TcpListener::bind((v4(cx, 0).ip(), 0)).expect("bind");
+    let one = TcpStream::connect(listener.local_addr().expect("an address")).expect("connect");
+    let (other, _) = listener.accept().expect("accept");
+    ioctl_fionbio(&one, true).expect("FIONBIO");
+    (one.into(), other.into())
+}
+
 /// Both ends of a new fifo.
 fn fifo(cx: &Context) -> (OwnedFd, OwnedFd) {
-    let free = |path: &PathBuf| !path.exists();
-    let names = (0..).map(|number| cx.path(&format!("fifo.{number}")));
-    let path = names.into_iter().find(free).expect("there is no last number");
+    let path = free(cx, "fifo");
     mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).expect("mkfifo");
     let end = |flags| open(&path, flags | OFlags::NONBLOCK, Mode::empty()).expect("open");
     let reader = end(OFlags::RDONLY);
@@ -147,8 +228,7 @@ fn fifo(cx: &Context) -> (OwnedFd, OwnedFd) {
 
 /// Two ends of which one can be shut for writing by closing the other.
 fn sockets() -> (OwnedFd, OwnedFd) {
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None).expect("socketpair")
+    socketpair(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None).expect("socketpair")
 }
 
 fn timer() -> OwnedFd {

@@ -3,4 +3,4 @@
 pub(crate) mod both_ends;
 pub(crate) mod half_shut;
 pub(crate) mod options;
-mod pair;
+pub(crate) mod pair;

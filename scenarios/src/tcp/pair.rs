@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::Context;
 
 /// What the checkpointer is told.
-pub(super) const OPTIONS: &[&str] = &["--tcp-established", "--network-lock=nftables"];
+pub(crate) const OPTIONS: &[&str] = &["--tcp-established", "--network-lock=nftables"];
 
 /// How two ends can be told from others.
 #[derive(Clone, Copy, Debug)]

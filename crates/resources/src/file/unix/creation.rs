@@ -475,8 +475,19 @@ impl<'a> Maker<'a> {
                 }
             }
             stand_in.run(listen(&|id| family.get(id).spec.backlog.cast_signed()))?;
+            let idle = same.iter().filter(|(_, _, waiting)| waiting.is_empty());
+            idle.copied().try_for_each(|(_, id, _)| self.call_on(id))?;
         }
         Ok(())
+    }
+
+    /// Has somebody wait, who is sent away when queues are filled. A listener
+    /// on whom nobody calls reports nothing, and an epoll that has reported it
+    /// can only be made as long as it does.
+    fn call_on(&self, listener: FileId) -> Result<()> {
+        let caller = socket(self.family.get(listener).spec.kind)?;
+        dormouse_kernel::socket::connect(caller.as_fd(), &reach_of(self, listener))
+            .map_err(Error::kernel("connect", "a unix socket"))
     }
 
     /// Connects streams to others that are not of the checkpoint, without

@@ -7,12 +7,12 @@ use dormouse_kernel::socket::{
     Credentials, Outgoing, SocketOption, UnixAddress, connect, disconnect,
 };
 use dormouse_kernel::{Errno, NsPid};
-use rustix::net::shutdown;
+use rustix::net::{accept, shutdown};
 
 use super::address::{Address, Binding, Publish, bind_all, reach};
 use super::creation::{Made, socket, widen};
 use super::queue::Packet;
-use super::set::{Family, Link};
+use super::set::{Family, Link, Member};
 use super::socket::Kind;
 use crate::file::stand_in::{Identity, StandIn};
 use crate::file::{FileId, FileRef, FillCx};
@@ -64,7 +64,11 @@ pub(super) fn fill_all(
     made.ghosts.clear();
     made.inodes.clear();
     for (id, &file) in sockets {
-        let spec = &family.get(*id).spec;
+        let Member { spec, link } = family.get(*id);
+        if matches!(link, Link::Listening(waiting) if waiting.is_empty()) {
+            // Who has called on it (`Maker::call_on`).
+            accept(file).map_err(Error::kernel("accept", "a unix socket"))?;
+        }
         if let Some(how) = spec.shutdown {
             match shutdown(file, how) {
                 // Nobody is there any more.
