@@ -77,6 +77,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::epoll::wait_processes::SCENARIO,
     &crate::epoll::wait_several::SCENARIO,
     &crate::epoll::wakeup::SCENARIO,
+    &crate::files::bpf_map::SCENARIO,
     &crate::files::devices::SCENARIO,
     &crate::files::directory::SCENARIO,
     &crate::files::eventfd::SCENARIO,

@@ -9,6 +9,7 @@
 #![deny(unsafe_code)]
 
 pub mod addr;
+pub mod bpf;
 pub mod clone;
 pub mod close_on_exec;
 pub mod device;

@@ -1,5 +1,6 @@
 //! Open files: where they stand, who shares them, what became of their names.
 
+pub(crate) mod bpf_map;
 pub(crate) mod devices;
 pub(crate) mod directory;
 pub(crate) mod eventfd;

@@ -1,4 +1,5 @@
-//! A BPF map.
+//! A BPF map that is neither a hash nor an array: a hash that forgets what is
+//! not used.
 //!
 //! Verified: the dump is refused, naming process, descriptor and kind; the target goes on and the
 //! object works.
@@ -23,8 +24,8 @@ fn bpf(command: i32, attributes: &[u64; 4]) -> std::io::Result<i64> {
 }
 
 fn create() -> std::io::Result<i32> {
-    // BPF_MAP_CREATE: an array (2) with keys of 4 bytes, values of 8, 16 entries.
-    bpf(0, &[2 | 4 << 32, 8 | 16 << 32, 0, 0]).map(|fd| fd as i32)
+    // BPF_MAP_CREATE: such a hash (9) with keys of 4 bytes, values of 8, 16 entries.
+    bpf(0, &[9 | 4 << 32, 8 | 16 << 32, 0, 0]).map(|fd| fd as i32)
 }
 
 fn run(cx: &mut Context) {

@@ -23,6 +23,7 @@
 //!    mappings and directories, before or after.
 //! 3. When they are in all fd tables, [`CreatedFiles::fill`], rank by rank.
 
+mod bpf_map;
 mod collect;
 mod epoll;
 mod eventfd;

@@ -83,8 +83,8 @@ refusals! {
     /// `userfaultfd(2)`.
     Userfaultfd: "a userfaultfd", "userfaultfds are not saved yet",
         "checkpoint the program while it has none open";
-    /// Maps, programs and links of `bpf(2)`.
-    Bpf: "a BPF object", "BPF objects are not saved yet",
+    /// Programs, links and types of `bpf(2)`.
+    Bpf: "a BPF object", "of BPF only maps are saved",
         "checkpoint the program while it has none open";
     /// `perf_event_open(2)`.
     PerfEvent: "a perf event", "the kernel does not tell how it was set up",

@@ -153,6 +153,8 @@ registry! {
         Epoll(super::epoll::Epoll),
         /// A namespace.
         Namespace(super::namespace::Namespace),
+        /// A BPF map.
+        BpfMap(super::bpf_map::BpfMap),
         /// A pidfd.
         Pidfd(super::pidfd::Pidfd),
         /// A terminal.
@@ -168,7 +170,6 @@ registry! {
         Undefined => Undefined,
         Tun => Tun,
         Ext => External,
-        BpfMap => Bpf,
     }
 }
 

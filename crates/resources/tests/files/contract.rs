@@ -100,6 +100,9 @@ fn forget_numbers(entry: &mut FileEntry) {
             peer.pid = 0;
         }
     }
+    if let Some(map) = &mut entry.bpf {
+        map.map_id = 0;
+    }
     if let Some(pipe) = &mut entry.pipe {
         pipe.pipe_id = 0;
     }

@@ -1,11 +1,12 @@
 //! A file of every kind.
 
 use std::fs;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 
 use dormouse_image::proto::files::FdType;
+use dormouse_kernel::bpf::{MAP_TYPE_ARRAY, Map, MapInfo, create_map};
 use dormouse_kernel::fanotify;
 use dormouse_kernel::signal::{SigSet, Signal};
 use dormouse_kernel::signalfd::signalfd;
@@ -60,6 +61,15 @@ pub(crate) const ABSENT: &[Refusal] = &[
     Refusal::External,
     Refusal::Undefined,
 ];
+
+/// An array with one value that is not zero.
+fn bpf_map() -> OwnedFd {
+    let (kind, max_entries) = (MAP_TYPE_ARRAY, 3);
+    let info = MapInfo { kind, key_size: 4, value_size: 8, max_entries, ..MapInfo::default() };
+    let file = create_map(&info).unwrap();
+    Map::of(file.as_fd()).unwrap().set(&1_u32.to_ne_bytes(), &[7; 8]).unwrap();
+    file
+}
 
 /// One of each, at least.
 pub(crate) fn zoo() -> Zoo {
@@ -158,6 +168,7 @@ pub(crate) fn zoo() -> Zoo {
         ),
         ("a socket's place", again(&place, OFlags::PATH), Refused(Refusal::Socket)),
         ("a pidfd", pidfd_open(getpid(), PidfdFlags::empty()).unwrap(), Claimed(FdType::PidFd)),
+        ("a BPF map", bpf_map(), Claimed(FdType::BpfMap)),
         ("a namespace", opened("/proc/self/ns/mnt", OFlags::RDONLY), Claimed(FdType::Ns)),
     ];
     if let Ok(fuse) = open("/dev/fuse", OFlags::RDWR, Mode::empty()) {

@@ -197,7 +197,7 @@ pub(super) fn descriptors(
             let (name, value) = line.split_once(':').unwrap_or((line, ""));
             match name.trim() {
                 // Chosen by the kernel: the identity of the object is compared by kcmp.
-                "ino" | "eventfd-id" => {}
+                "ino" | "eventfd-id" | "map_id" => {}
                 // Time goes on.
                 "it_value" => {}
                 name @ ("pos" | "flags" | "mnt_id") => {
