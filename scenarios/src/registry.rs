@@ -8,6 +8,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::cpu::avx::SCENARIO,
     &crate::cpu::avx512::SCENARIO,
     &crate::cpu::bases::SCENARIO,
+    &crate::cpu::cpuid::SCENARIO,
     &crate::cpu::registers::SCENARIO,
     &crate::cpu::x87_sse::SCENARIO,
     &crate::creds::capabilities::SCENARIO,

@@ -6,5 +6,6 @@ pub(crate) mod alignment_check;
 pub(crate) mod avx;
 pub(crate) mod avx512;
 pub(crate) mod bases;
+pub(crate) mod cpuid;
 pub(crate) mod registers;
 pub(crate) mod x87_sse;

@@ -5,6 +5,7 @@ mod alt_stack;
 mod autogroup;
 mod core_dump_filter;
 mod core_scheduling;
+mod cpuid;
 mod credentials;
 mod extended_features;
 mod fs;

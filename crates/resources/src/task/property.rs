@@ -133,6 +133,7 @@ properties! {
         login_uid: super::login_uid::LoginUid,
         io_priority: super::io_priority::IoPriority,
         time_stamp: super::time_stamp::TimeStamp,
+        cpuid: super::cpuid::Cpuid,
         machine_check: super::machine_check::MachineCheck,
         speculation: super::speculation::Speculation,
         pending: super::pending::ThreadPending,

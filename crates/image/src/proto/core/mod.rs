@@ -230,6 +230,9 @@ pub struct ThreadCoreEntry {
     /// Dormouse: syscall user dispatch; absent means that it is off.
     #[prost(message, optional, tag = "20018")]
     pub dispatch: Option<SyscallDispatchEntry>,
+    /// Dormouse: whether `cpuid` raises a signal (`ARCH_SET_CPUID`); absent means that it does not.
+    #[prost(bool, optional, tag = "20032")]
+    pub cpuid_faults: Option<bool>,
     /// Dormouse: what is undone of operations on semaphores when the thread ends.
     #[prost(message, repeated, tag = "20030")]
     pub semaphore_undo: Vec<SemaphoreUndoEntry>,
