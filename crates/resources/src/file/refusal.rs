@@ -78,8 +78,8 @@ refusals! {
     MessageQueue: "a POSIX message queue", "message queues are not saved yet",
         "checkpoint the program while it has none open";
     /// `io_uring(7)`.
-    IoUring: "an io_uring", "io_uring rings are not saved yet",
-        "many programs have a setting to do without io_uring";
+    IoUring: "an io_uring", "its rings can be mapped only where the kernel chooses",
+        "many programs have a setting to do without it (MariaDB: innodb_use_native_aio=OFF)";
     /// `userfaultfd(2)`.
     Userfaultfd: "a userfaultfd", "userfaultfds are not saved yet",
         "checkpoint the program while it has none open";
