@@ -2,7 +2,7 @@
 //! task.
 //!
 //! Verified: that they tell nothing, and are about nobody who lives; names and places.
-//! CRIU: refuses what is about dead threads.
+//! CRIU: notes a dead process once, however many files are about it.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};

@@ -46,7 +46,7 @@ pub struct RegFileEntry {
     /// Dormouse: the path it was opened by, which it has lost; `name` is another of its names.
     #[prost(bytes = "vec", optional, tag = "20000")]
     pub lost_name: Option<Vec<u8>>,
-    /// Dormouse: where the proc is mounted in which the file is about a task, if not at `/proc`.
+    /// Dormouse: where the proc is mounted in which the file is about a task that lives.
     #[prost(bytes = "vec", optional, tag = "20001")]
     pub proc_mount: Option<Vec<u8>>,
 }

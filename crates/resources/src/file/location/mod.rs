@@ -175,8 +175,7 @@ impl Location {
                 None
             }
             Reach::Task { proc } => {
-                let elsewhere = proc != Path::new(PROC);
-                proc_mount = elsewhere.then(|| proc.as_os_str().as_bytes().to_vec());
+                proc_mount = Some(proc.as_os_str().as_bytes().to_vec());
                 None
             }
             Reach::DeadTask(file) => {
@@ -249,6 +248,13 @@ impl Location {
             None if external => Reach::External,
             None => match (lost, TaskFile::parse(&proc, &name)) {
                 (Some(lost), _) => Reach::OtherName { lost },
+                // CRIU says of one file about a dead process that it is dead.
+                (None, Some(file))
+                    if reg.proc_mount.is_none()
+                        && images.part::<RemapSource>()?.is_dead(file.process) =>
+                {
+                    Reach::DeadTask(file)
+                }
                 (None, Some(_)) => Reach::Task { proc },
                 (None, None) => Reach::Name,
             },

@@ -85,6 +85,7 @@ impl SinkPart for RemapSink {
 /// The remaps of a checkpoint.
 pub(super) struct RemapSource {
     by_file: BTreeMap<FileId, Remap>,
+    dead: BTreeSet<NsPid>,
     ghosts: BTreeMap<InodeId, Rc<Ghost>>,
 }
 
@@ -92,6 +93,11 @@ impl RemapSource {
     /// The remap of a file. It has one at most.
     pub(super) fn take(&mut self, file: FileId) -> Option<Remap> {
         self.by_file.remove(&file)
+    }
+
+    /// Whether some file is about this task, which is dead.
+    pub(super) fn is_dead(&self, task: NsPid) -> bool {
+        self.dead.contains(&task)
     }
 
     /// A ghost, decoded when it is first asked for.
@@ -107,15 +113,18 @@ impl RemapSource {
 
 impl SourcePart for RemapSource {
     fn open(dir: &ImageDir) -> Result<Self> {
-        let mut by_file = BTreeMap::new();
+        let (mut by_file, mut dead) = (BTreeMap::new(), BTreeSet::new());
         for entry in dir.get_all::<RemapFilePathEntry>(ImageName::RemapFpath)? {
             let wrong = |reason| corrupt(ImageName::RemapFpath, "file", entry.orig_id, reason);
             let remap = Remap::of(&entry).ok_or_else(|| wrong("its remap is of no known kind"))?;
+            if let Remap::DeadProcess(task) = remap {
+                dead.insert(task);
+            }
             if by_file.insert(FileId::from_raw(entry.orig_id), remap).is_some() {
                 return Err(wrong("it is remapped twice"));
             }
         }
-        Ok(Self { by_file, ghosts: BTreeMap::new() })
+        Ok(Self { by_file, dead, ghosts: BTreeMap::new() })
     }
 
     fn end(self) -> Result<()> {
