@@ -21,7 +21,7 @@ use rustix::fs::OFlags;
 
 use super::freeze::Frozen;
 use super::semaphores::Undo;
-use super::sharing::Sharing;
+use super::sharing::{Hint, Sharing};
 use crate::cause::{At, Cause};
 use crate::{Error, Phase};
 
@@ -91,7 +91,8 @@ pub(crate) fn enumerate(frozen: &Frozen, external: &[String]) -> Result<Census, 
             let parent = process.parent.and_then(|parent| firsts.get(&parent)).copied();
             process.threads.iter().map(move |task| {
                 let (tid, first) = (task.tid(), process.first());
-                (tid, if tid == first { parent } else { Some(first) })
+                let parent = parent.map_or(Hint::None, Hint::Child);
+                (tid, if tid == first { parent } else { Hint::Thread(first) })
             })
         });
         Sharing::find(tasks, object).at(PHASE)

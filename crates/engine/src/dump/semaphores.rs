@@ -74,11 +74,14 @@ impl Undo {
 
     fn try_read(frozen: &Frozen) -> Result<Self, Unreadable> {
         let (mut memory, layout) = KernelMemory::open(Layout::new)?;
-        let mut lists: BTreeMap<HostPid, Address> = BTreeMap::new();
-        layout.traced.each(&mut memory, |memory, tid, task| {
-            lists.insert(tid, memory.word(task + layout.list as u64)?);
+        let (mut tids, mut places) = (Vec::new(), Vec::new());
+        layout.traced.each(&mut memory, |_, tid, task| {
+            tids.push(tid);
+            places.push(task + layout.list as u64);
             Ok(true)
         })?;
+        let lists: BTreeMap<HostPid, Address> =
+            tids.into_iter().zip(memory.words(&places)?).collect();
         let mut undo = Self::default();
         let mut first: BTreeMap<Address, HostPid> = BTreeMap::new();
         for task in frozen.processes.iter().flat_map(|process| &process.threads) {

@@ -15,20 +15,41 @@ pub(crate) struct Sharing {
     owners: Vec<HostPid>,
 }
 
+/// A task, listed before, that most probably has the same object.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Hint {
+    /// None is known.
+    None,
+    /// The first thread of the same process.
+    Thread(HostPid),
+    /// The first thread of the parent.
+    Child(HostPid),
+}
+
+/// Whether all threads of a process have the same, for the kernel lets none of
+/// them have another: `copy_process` and `check_unshare_flags` in
+/// `kernel/fork.c`.
+fn always_of_process(object: Shared) -> bool {
+    matches!(object, Shared::Memory | Shared::SignalHandlers)
+}
+
 impl Sharing {
     /// Compares the objects of all tasks, each against those known already,
-    /// which are kept in the kernel's order: n log n calls. `hint` names
-    /// another task that most probably has the same object, such as the
-    /// leader for a thread.
+    /// which are kept in the kernel's order: n log n calls.
     pub(crate) fn find(
-        tasks: impl IntoIterator<Item = (HostPid, Option<HostPid>)>,
+        tasks: impl IntoIterator<Item = (HostPid, Hint)>,
         object: Shared,
     ) -> Result<Self, kcmp::Error> {
         let mut sharing = Self { numbers: BTreeMap::new(), owners: Vec::new() };
         let mut sorted: Vec<HostPid> = Vec::new();
         for (task, hint) in tasks {
             let number = match hint {
-                Some(hint) if kcmp::shared(hint, task, object)?.is_same() => sharing.numbers[&hint],
+                Hint::Thread(first) if always_of_process(object) => sharing.numbers[&first],
+                Hint::Thread(like) | Hint::Child(like)
+                    if kcmp::shared(like, task, object)?.is_same() =>
+                {
+                    sharing.numbers[&like]
+                }
                 _ => match sharing.search(&sorted, task, object)? {
                     Ok(number) => number,
                     Err(at) => {

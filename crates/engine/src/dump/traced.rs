@@ -74,14 +74,17 @@ impl Traced {
         let mut node = memory.word(head)?;
         while node != head {
             let task = node - self.entry as u64;
-            let pid = memory.word(task + self.pid as u64)?;
+            // What one run of the reading program can tell is asked for at once.
+            let [next, pid] = memory.words(&[node, task + self.pid as u64])?[..] else {
+                unreachable!("two words were read")
+            };
             let pid = memory.word(pid + number as u64)? as u32;
             if let Some(pid) = HostPid::from_raw(pid.cast_signed())
                 && !visit(memory, pid, task)?
             {
                 break;
             }
-            node = memory.word(node)?;
+            node = next;
         }
         Ok(())
     }

@@ -16,6 +16,9 @@ use super::type_information::{self, TypeInformation};
 /// each time, so single reads are made with a small one.
 const FEW: usize = 4;
 const MANY: usize = 512;
+/// Up to so many addresses, runs for a few take less time than to have the
+/// program for many verified.
+const SOME: usize = 128;
 /// The most that is read at one address, in bytes.
 const MAX_LEN: usize = 256;
 /// A slot holds its address (afterwards: the helper's result), then the bytes.
@@ -101,6 +104,7 @@ impl KernelMemory {
         let reader = match many {
             _ if addresses.len() <= FEW => few,
             Some(many) => many,
+            None if addresses.len() <= SOME => few,
             None => many.insert(Reader::open(MANY).map_err(ReadError::Run)?),
         };
         for some in addresses.chunks(reader.slots) {
