@@ -15,8 +15,10 @@
 //!    program, and a stop to the tracer.
 //! 4. It is given back the other way round: mask, registers, code.
 //!
-//! One context is enough for a whole process, as its tasks are borrowed one
-//! after the other.
+//! The first task of a process that is borrowed maps memory for batches, and unmaps
+//! it when it is given back. Meanwhile it can lend that to others ([`Borrowed::lend`]),
+//! each of which has a context of its own, as many as fit behind the code. If the
+//! tracer dies, whoever of them is last to be done unmaps the memory.
 
 use dormouse_kernel::proc::{ProcDir, Status};
 use dormouse_kernel::ptrace::{Registers, Stopped};
@@ -25,7 +27,7 @@ use dormouse_kernel::signal::{SigSet, Signal};
 use dormouse_kernel::{Addr, AddrRange, HostPid};
 use tracing::trace;
 
-use crate::arch::{self, CODE, Context, Place, SCRATCH};
+use crate::arch::{self, BATCHES, CODE, Context, Place, SCRATCH};
 use crate::resumption::interruption;
 use crate::session::{self, HeldOff};
 use crate::{Batch, Error, Replies, rseq, scratch};
@@ -35,11 +37,16 @@ use crate::{Batch, Error, Replies, rseq, scratch};
 pub struct Host {
     process: HostPid,
     mem: Mem,
-    /// Where the code is; the context follows it.
+    /// Where the code is; contexts follow it.
     code: Addr,
+    /// How many of them fit.
+    contexts: u64,
     /// What was there before.
     original: Vec<u8>,
 }
+
+/// More tasks than this at once are not done sooner.
+const MOST_CONTEXTS: usize = 6;
 
 /// The signal by which a borrowed task reports. It must do nothing to a
 /// program that is not traced any more.
@@ -61,12 +68,13 @@ impl TrapSignal {
     }
 }
 
-/// The place behind the ELF image of a vDSO, if `needed` bytes are free there.
-fn behind_image(mem: &Mem, vdso: AddrRange, needed: u64) -> Result<Option<Addr>, Error> {
+/// The place behind the ELF image of a vDSO, and how many bytes are free there.
+fn behind_image(mem: &Mem, vdso: AddrRange) -> Result<Option<(Addr, usize)>, Error> {
     let mut header = [0; 64];
     mem.read_exact(vdso.start(), &mut header)?;
     let used = image_size(&header).next_multiple_of(16);
-    Ok((used + needed <= vdso.len()).then(|| vdso.start().checked_add(used)).flatten())
+    let free = vdso.len().saturating_sub(used) as usize;
+    Ok(vdso.start().checked_add(used).map(|start| (start, free)))
 }
 
 /// The last `needed` bytes of a mapping, if they are the zeros that fill the
@@ -95,28 +103,35 @@ impl Host {
         others: impl IntoIterator<Item = AddrRange>,
     ) -> Result<Self, Error> {
         let process = proc.pid();
-        let needed = CODE.bytes().len().next_multiple_of(16) + Context::SIZE;
+        let size = |contexts| CODE.bytes().len().next_multiple_of(16) + contexts * Context::SIZE;
         let mem = Mem::open(proc)?;
-        let mut place = match vdso {
-            Some(vdso) => behind_image(&mem, vdso, needed as u64)?,
+        let vdso = match vdso {
+            Some(vdso) => behind_image(&mem, vdso)?,
             None => None,
         };
-        for mapping in others {
-            if place.is_some() {
-                break;
+        let most = |&(_, free): &(Addr, usize)| {
+            (1..=MOST_CONTEXTS).rev().find(|&contexts| size(contexts) <= free)
+        };
+        let place = match vdso.and_then(|place| most(&place).map(|contexts| (place.0, contexts))) {
+            Some(place) => Some(place),
+            None => {
+                let needed = size(1) as u64;
+                others.into_iter().find_map(|one| at_the_end(&mem, one, needed)).map(|at| (at, 1))
             }
-            place = at_the_end(&mem, mapping, needed as u64);
-        }
-        let Some(code) = place else { return Err(Error::NoRoom { task: process, needed }) };
-        let mut original = vec![0; needed];
+        };
+        let Some((code, contexts)) = place else {
+            return Err(Error::NoRoom { task: process, needed: size(1) });
+        };
+        let mut original = vec![0; size(contexts)];
         mem.read_exact(code, &mut original)?;
         mem.write_exact(code, CODE.bytes())?;
-        Ok(Self { process, mem, code, original })
+        Ok(Self { process, mem, code, contexts: contexts as u64, original })
     }
 
-    fn context(&self) -> Addr {
-        let after = CODE.bytes().len().next_multiple_of(16) as u64;
-        self.code.checked_add(after).expect("within the vDSO")
+    /// Where a context is.
+    fn context(&self, index: u64) -> Addr {
+        let after = CODE.bytes().len().next_multiple_of(16) + index as usize * Context::SIZE;
+        self.code.checked_add(after as u64).expect("within the vDSO")
     }
 
     /// Takes the code away again.
@@ -140,7 +155,7 @@ impl Host {
         status: &Status,
         work: impl FnOnce(&mut Borrowed<'_>) -> Result<R, E>,
     ) -> Result<(Stopped, Result<R, E>), Error> {
-        let mut borrowed = self.take(task, status)?;
+        let mut borrowed = self.take(task, status, 0, None)?;
         let result = match borrowed.map() {
             Ok(()) => work(&mut borrowed),
             Err(error) => Err(error.into()),
@@ -148,7 +163,15 @@ impl Host {
         Ok((borrowed.give_back()?, result))
     }
 
-    fn take(&self, mut task: Stopped, status: &Status) -> Result<Borrowed<'_>, Error> {
+    /// Borrows a task, with the context of this number, to use part of the
+    /// memory of another or to map its own.
+    fn take(
+        &self,
+        mut task: Stopped,
+        status: &Status,
+        index: u64,
+        lent: Option<Lent>,
+    ) -> Result<Borrowed<'_>, Error> {
         let mut registers = task.registers()?;
         let rseq = task.rseq().ok().flatten();
         if let Some(abort) = rseq.and_then(|rseq| rseq::abort(&self.mem, &rseq, registers.rip)) {
@@ -161,16 +184,16 @@ impl Host {
             Some(interruption) => interruption.go_on(&registers),
             None => registers,
         };
-        self.mem.write_exact(self.context(), &Context::new(mask, &on_death).to_bytes())?;
+        self.mem.write_exact(self.context(index), &Context::new(mask, &on_death).to_bytes())?;
         let TrapSignal(signal) = TrapSignal::choose(status);
         let raw = |pid: Option<dormouse_kernel::NsPid>| pid.map_or(0, |pid| pid.as_raw());
         let place = Place {
             code: self.code,
-            context: self.context(),
+            context: self.context(index),
             tgid: raw(status.innermost_tgid()),
             tid: raw(status.innermost_pid()),
             signal,
-            scratch: Addr::NULL,
+            scratch: lent.map_or(Addr::NULL, |lent| lent.memory),
         };
         // Registers that are safe to run first, the mask next.
         let idle = arch::walk(&place, &registers, Addr::NULL, 0);
@@ -182,6 +205,7 @@ impl Host {
             registers,
             mask,
             room: None,
+            batches: lent.map(|lent| lent.batches),
             held: HeldOff::default(),
             host: self,
         })
@@ -197,6 +221,13 @@ fn image_size(header: &[u8; 64]) -> u64 {
     shoff.saturating_add(u64::from(size) * u64::from(count))
 }
 
+/// A part of the memory that another task has mapped.
+#[derive(Clone, Copy)]
+struct Lent {
+    memory: Addr,
+    batches: AddrRange,
+}
+
 /// A borrowed task.
 #[derive(Debug)]
 pub struct Borrowed<'a> {
@@ -205,7 +236,10 @@ pub struct Borrowed<'a> {
     place: Place,
     registers: Registers,
     mask: SigSet,
+    /// Memory that it has mapped.
     room: Option<AddrRange>,
+    /// Where its batches go: in that, or in what another has mapped.
+    batches: Option<AddrRange>,
     held: HeldOff,
     host: &'a Host,
 }
@@ -265,7 +299,56 @@ impl Borrowed<'_> {
         let start = self.boot(&arch::map_scratch(&self.place, &self.registers))?;
         self.place.scratch = Addr::from_raw(start);
         self.room = AddrRange::with_len(self.place.scratch, SCRATCH);
+        self.batches = part(self.place.scratch, 0, 1);
         Ok(())
+    }
+
+    /// How many tasks can be lent to at once.
+    #[must_use]
+    pub fn lends_to(&self) -> usize {
+        self.host.contexts as usize - 1
+    }
+
+    /// Borrows other tasks of the process, no more than [`Self::lends_to`], for as
+    /// long as `work` runs, which can have all of them make calls at once
+    /// ([`run_all`]). They come back stopped, as they were, whatever became of the
+    /// work. Their batches must be small: they share the memory of this one.
+    ///
+    /// # Errors
+    ///
+    /// One of them has died, or could not be given back.
+    ///
+    /// # Panics
+    ///
+    /// If there are too many.
+    pub fn lend<'s, R, E: From<Error>>(
+        &mut self,
+        tasks: impl IntoIterator<Item = (Stopped, &'s Status)>,
+        work: impl FnOnce(&mut [Self]) -> Result<R, E>,
+    ) -> Result<(Vec<Stopped>, Result<R, E>), Error> {
+        let tasks: Vec<_> = tasks.into_iter().collect();
+        assert!(tasks.len() <= self.lends_to(), "there is a context for each");
+        let memory = self.place.scratch;
+        let others = tasks.len() as u64;
+        // Should this process die between this and the next, it is left mapped.
+        self.host.mem.write_exact(memory, &others.to_ne_bytes())?;
+        let mut lent = Vec::with_capacity(tasks.len());
+        let mut failure = None;
+        for ((task, status), index) in tasks.into_iter().zip(0..) {
+            let batches = part(memory, index, others).expect("the memory is large enough");
+            match self.host.take(task, status, index + 1, Some(Lent { memory, batches })) {
+                Ok(one) => lent.push(one),
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
+            }
+        }
+        let result = failure.map_or_else(|| Ok(work(&mut lent)), Err);
+        // Each of them, whatever became of the others.
+        let tasks: Vec<_> = lent.into_iter().map(Self::give_back).collect();
+        self.host.mem.write_exact(memory, &0_u64.to_ne_bytes())?;
+        Ok((tasks.into_iter().collect::<Result<_, _>>()?, result?))
     }
 
     /// Has the task make the calls of a batch.
@@ -274,14 +357,27 @@ impl Borrowed<'_> {
     ///
     /// [`Error::Call`] names the first call that failed and must not.
     pub fn run(&mut self, batch: Batch) -> Result<Replies, Error> {
-        let tid = self.task().tid();
-        let room = self.room.expect("mapped when it was borrowed");
-        scratch::put(tid, room, &batch)?;
-        let count = batch.len() as u64;
-        let registers = arch::walk(&self.place, &self.registers, room.start(), count);
+        let registers = self.prepare(&batch)?;
         let after = self.run_to_end(&registers)?;
-        trace!(%tid, calls = count, left = arch::left(&after), "batch");
-        scratch::take(tid, room.start(), &batch, arch::left(&after))
+        self.replies(&batch, &after)
+    }
+
+    /// Where its batches go.
+    fn batches(&self) -> AddrRange {
+        self.batches.expect("mapped when it was borrowed")
+    }
+
+    /// Puts a batch into its place; gives the registers that run it.
+    fn prepare(&self, batch: &Batch) -> Result<Registers, Error> {
+        let place = self.batches();
+        scratch::put(self.task().tid(), place, batch)?;
+        Ok(arch::walk(&self.place, &self.registers, place.start(), batch.len() as u64))
+    }
+
+    fn replies(&self, batch: &Batch, after: &Registers) -> Result<Replies, Error> {
+        let tid = self.task().tid();
+        trace!(%tid, calls = batch.len(), left = arch::left(after), "batch");
+        scratch::take(tid, self.batches().start(), batch, arch::left(after))
     }
 
     fn give_back(mut self) -> Result<Stopped, Error> {
@@ -299,6 +395,48 @@ impl Borrowed<'_> {
         }
         Ok(task)
     }
+}
+
+/// Has each of the tasks make the calls of its batch, all of them at once.
+///
+/// # Errors
+///
+/// As [`Borrowed::run`]. All have stopped again.
+pub fn run_all(tasks: &mut [Borrowed<'_>], batches: Vec<Batch>) -> Result<Vec<Replies>, Error> {
+    let mut running = Vec::with_capacity(tasks.len());
+    let mut failure = None;
+    for (borrowed, batch) in tasks.iter_mut().zip(&batches) {
+        let started = borrowed.prepare(batch).and_then(|registers| {
+            let task = borrowed.task.take().ok_or(Error::Died(borrowed.host.process))?;
+            session::start(task, &registers)
+        });
+        match started {
+            Ok(task) => running.push(task),
+            Err(error) => {
+                failure = Some(error);
+                break;
+            }
+        }
+    }
+    let mut replies = Vec::with_capacity(tasks.len());
+    for ((borrowed, batch), task) in tasks.iter_mut().zip(&batches).zip(running) {
+        let finished = session::finish(task, &borrowed.place, &mut borrowed.held);
+        let read = finished.and_then(|(task, after)| {
+            borrowed.task = Some(task);
+            borrowed.replies(batch, &after)
+        });
+        match read {
+            Ok(read) => replies.push(read),
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    failure.map_or(Ok(replies), Err)
+}
+
+/// One of so many equal parts of the memory for batches.
+fn part(memory: Addr, index: u64, parts: u64) -> Option<AddrRange> {
+    let len = (SCRATCH - BATCHES) / parts & !(BATCHES - 1);
+    AddrRange::with_len(memory.checked_add(BATCHES + index * len)?, len)
 }
 
 /// Sends the SIGSTOP that came while the task was borrowed.

@@ -27,7 +27,7 @@ mod session;
 
 pub use bare::{Bare, Ending};
 pub use batch::{Arg, Batch, Data, OutSlot, Replies, Slot};
-pub use borrowed::{Borrowed, Host, TrapSignal};
+pub use borrowed::{Borrowed, Host, TrapSignal, run_all};
 pub use error::{Args, Error, Syscall};
 pub use resume::call_with;
 pub use resumption::{

@@ -1,7 +1,7 @@
 //! Runs the code in a task, up to its end.
 
 use dormouse_kernel::Addr;
-use dormouse_kernel::ptrace::{Event, Outcome, Registers, Stop, Stopped};
+use dormouse_kernel::ptrace::{Event, Outcome, Registers, Running, Stop, Stopped};
 use dormouse_kernel::signal::Signal;
 
 use crate::Error;
@@ -16,15 +16,29 @@ pub(crate) struct HeldOff {
 
 /// Sets the task going at `registers` and waits for its signal to itself.
 pub(crate) fn run(
-    mut task: Stopped,
+    task: Stopped,
     place: &Place,
     registers: &Registers,
     held: &mut HeldOff,
 ) -> Result<(Stopped, Registers), Error> {
-    let tid = task.tid();
+    finish(start(task, registers)?, place, held)
+}
+
+/// Sets the task going at `registers`.
+pub(crate) fn start(mut task: Stopped, registers: &Registers) -> Result<Running, Error> {
     task.set_registers(registers)?;
+    Ok(task.resume(None)?)
+}
+
+/// Waits for the signal to itself of a task that was set going.
+pub(crate) fn finish(
+    mut running: Running,
+    place: &Place,
+    held: &mut HeldOff,
+) -> Result<(Stopped, Registers), Error> {
+    let tid = running.tid();
     loop {
-        task = match task.resume(None)?.wait()? {
+        let task = match running.wait()? {
             Outcome::Exited(_) => return Err(Error::Died(tid)),
             Outcome::Stopped(task) => task,
         };
@@ -47,6 +61,7 @@ pub(crate) fn run(
                 return Err(Error::Astray { task: tid, stop, at });
             }
         }
+        running = task.resume(None)?;
     }
 }
 

@@ -2,15 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+use std::io::BufRead as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use dormouse_kernel::clone::{CloneFlags, spawn_bare};
-use dormouse_kernel::proc::{ProcDir, VmaName};
+use dormouse_kernel::proc::{Perms, ProcDir, VmaName};
 use dormouse_kernel::ptrace::{Halt, Options, Running, Stopped};
 use dormouse_kernel::signal::{SigSet, Signal};
 use dormouse_kernel::{Addr, AddrRange, HostPid, NsPid};
-use dormouse_puppet::{Bare, Batch, Ending, Error, Host};
+use dormouse_puppet::{Bare, Batch, Borrowed, Ending, Error, Host, run_all};
 
 struct Sleeper(Child);
 
@@ -165,4 +166,136 @@ fn a_bare_child_is_stripped_and_multiplies() {
 fn xstate() -> Vec<u8> {
     let sleeper = Sleeper::start("5");
     halt(sleeper.pid(), Options::empty()).xstate().unwrap()
+}
+
+/// A program of several threads, each of which counts its naps and must get all of them.
+const NAPPERS: &str = "
+import threading, time
+def nap():
+    for _ in range(60):
+        time.sleep(0.02)
+threads = [threading.Thread(target=nap) for _ in range(3)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+";
+
+struct Nappers(Sleeper);
+
+/// Stops all threads of a process, has the first lend its memory to the others, and `work` do
+/// something with those; then lets them go.
+fn lend(proc: &ProcDir, work: impl FnOnce(&mut [Borrowed<'_>]) -> Result<(), Error>) {
+    let tids = proc.tasks().unwrap();
+    let mut tasks: Vec<_> = tids.iter().map(|&tid| halt(tid, Options::empty())).collect();
+    let host = Host::prepare(proc, vdso(proc), []).unwrap();
+    let status = |tid| proc.task(tid).unwrap().status().unwrap();
+    let statuses: Vec<_> = tids.iter().map(|&tid| status(tid)).collect();
+    let others = tasks.split_off(1);
+    let first = tasks.remove(0);
+    let (first, others) = host
+        .borrow(first, &statuses[0], |puppet| {
+            assert!(puppet.lends_to() >= others.len());
+            let (others, result) = puppet.lend(others.into_iter().zip(&statuses[1..]), work)?;
+            result.map(|()| others)
+        })
+        .unwrap();
+    host.leave().unwrap();
+    for task in std::iter::once(first).chain(others.unwrap()) {
+        task.detach(None).unwrap();
+    }
+}
+
+impl Nappers {
+    fn start() -> Self {
+        let mut python = Command::new("python3");
+        let child = python.args(["-c", NAPPERS]).stdin(Stdio::null()).spawn().unwrap();
+        let nappers = Self(Sleeper(child));
+        while nappers.proc().tasks().unwrap().len() < 4 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        nappers
+    }
+
+    /// Its shared mappings, as memory for batches is one.
+    fn shared(&self) -> Vec<AddrRange> {
+        let maps = self.proc().maps().unwrap();
+        let shared = maps.iter().filter(|vma| vma.perms.contains(Perms::SHARED));
+        shared.map(|vma| vma.range).collect()
+    }
+
+    fn proc(&self) -> ProcDir {
+        ProcDir::open(self.0.pid()).unwrap()
+    }
+}
+
+#[test]
+fn threads_answer_at_once_in_the_memory_of_one() {
+    let mut nappers = Nappers::start();
+    let before = nappers.shared();
+    let tids = nappers.proc().tasks().unwrap();
+    lend(&nappers.proc(), |lent| {
+        let mut asked = Vec::new();
+        let batches = lent.iter().map(|_| {
+            let mut batch = Batch::new();
+            asked.push(batch.call(libc::SYS_gettid, []));
+            batch
+        });
+        let batches = batches.collect();
+        let replies = run_all(lent, batches)?;
+        for ((replies, asked), tid) in replies.iter().zip(&asked).zip(&tids[1..]) {
+            assert_eq!(replies.value(asked), tid.as_raw() as u64);
+        }
+        Ok(())
+    });
+    assert_eq!(nappers.shared(), before);
+    assert!(nappers.0.0.wait().unwrap().success());
+}
+
+/// Tells this program, run again, whom it is to trace.
+const TRACEE: &str = "DORMOUSE_TRACEE";
+
+/// The tracer dies in the middle of calls of some, while the first waits and others have done theirs.
+#[test]
+fn threads_that_share_memory_survive_their_tracer() {
+    if let Ok(tracee) = std::env::var(TRACEE) {
+        return trace(&tracee);
+    }
+    for naps in ["0 0 0", "0 100 200", "150 150 0"] {
+        let mut nappers = Nappers::start();
+        let before = nappers.shared();
+        let mut tracer = Command::new(std::env::current_exe().unwrap());
+        tracer.args(["--exact", "threads_that_share_memory_survive_their_tracer", "--nocapture"]);
+        tracer.env(TRACEE, format!("{} {naps}", nappers.0.pid())).stdout(Stdio::piped());
+        let mut tracer = tracer.spawn().unwrap();
+        let said = std::io::BufReader::new(tracer.stdout.take().unwrap());
+        assert!(said.lines().any(|line| line.unwrap().contains("lent")), "it came to nothing");
+        std::thread::sleep(Duration::from_millis(50));
+        tracer.kill().unwrap();
+        tracer.wait().unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(nappers.shared(), before, "after {naps:?}");
+        assert!(nappers.0.0.wait().unwrap().success(), "after {naps:?}");
+    }
+}
+
+/// Has threads nap as it is told, and waits to be killed.
+fn trace(tracee: &str) {
+    let words: Vec<i32> = tracee.split(' ').map(|word| word.parse().unwrap()).collect();
+    let proc = ProcDir::open(HostPid::from_raw(words[0]).unwrap()).unwrap();
+    lend(&proc, |lent| {
+        println!("lent");
+        let batches = words[1..].iter().map(|&millis| {
+            let mut batch = Batch::new();
+            let nap = batch.data(&timespec(millis as u64));
+            batch.call(libc::SYS_nanosleep, [nap.into(), 0.into()]);
+            batch
+        });
+        run_all(lent, batches.collect())?;
+        std::thread::sleep(Duration::from_secs(60));
+        Ok(())
+    });
+}
+
+fn timespec(millis: u64) -> [u8; 16] {
+    let words = [millis / 1000, millis % 1000 * 1_000_000];
+    words.map(u64::to_ne_bytes).concat().try_into().unwrap()
 }

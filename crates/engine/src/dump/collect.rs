@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use dormouse_kernel::proc::{Entry, Status};
+use dormouse_kernel::proc::{Entry, PosixTimer, ProcDir, Status};
 use dormouse_kernel::ptrace::{Registers, Stopped};
 use dormouse_kernel::{Addr, HostPid, remote_memory};
-use dormouse_puppet::{Batch, Host, Interruption, Slot, interruption, remainder};
+use dormouse_puppet::{
+    Batch, Borrowed, Host, Interruption, Replies, Slot, interruption, remainder, run_all,
+};
 use dormouse_resources::memory::{Backing, Dumpable, Mm, Outlook, OutlookAsked, ProtFlags, Vma};
 use dormouse_resources::task::{
     Cpu, ExtendedFeatures, Filters, IntervalTimers, Outside, PosixTimers, ProcessPending,
-    ProcessState, Property, Seccomp, SyscallDispatch, TaskProbe, ThreadClocks, ThreadPending,
-    ThreadState,
+    ProcessState, Property, Seccomp, SyscallDispatch, TaskProbe, ThreadAsked, ThreadClocks,
+    ThreadPending, ThreadState,
 };
 
 use super::enumerate::Census;
@@ -154,6 +156,17 @@ struct MmAnswers {
     outlook: Outlook,
 }
 
+/// What threads of a process are read with.
+struct Reader<'a> {
+    pid: HostPid,
+    proc: &'a ProcDir,
+    census: &'a Census,
+    seccomp: &'a BTreeMap<HostPid, Seccomp>,
+    timers: &'a [PosixTimer],
+    clocks: &'a mut ThreadClocks,
+    calls: &'a mut Calls,
+}
+
 fn collect_threads(
     process: &mut Process,
     census: &Census,
@@ -161,91 +174,135 @@ fn collect_threads(
     calls: &mut Calls,
 ) -> Result<(ProcessState, MmAnswers, Vec<Thread>), Cause> {
     let timers = process.proc.timers()?;
-    let mut of_process = None;
-    let mut threads = Vec::new();
-    let first = process.first();
-    let tasks = std::mem::take(&mut process.threads);
-    let mut failure = None;
-    for task in tasks {
-        if failure.is_some() {
-            process.threads.push(task);
-            continue;
-        }
-        let tid = task.tid();
-        let status = &census.status[&tid];
-        let dir = process.proc.task(tid)?;
-        let (task, result) = host.borrow(task, status, |puppet| {
-            let mut batch = Batch::new();
-            let fresh = puppet.room();
-            let before = clocks.look(&timers, &mut batch);
-            let asked = ThreadState::ask(&mut batch);
-            let whole = (tid == first).then(|| {
-                let mm = MmAsked {
-                    brk: batch.call(libc::SYS_brk, [0.into()]),
-                    dumpable: batch.call(libc::SYS_prctl, [libc::PR_GET_DUMPABLE.into()]),
-                    thp: batch.call(
-                        libc::SYS_prctl,
-                        [libc::PR_GET_THP_DISABLE.into(), 0.into(), 0.into(), 0.into(), 0.into()],
-                    ),
-                    outlook: fresh.map(|fresh| Outlook::ask(&mut batch, fresh)),
-                };
-                (ProcessState::ask(&mut batch), mm)
+    let (pid, proc, timers) = (process.pid, &process.proc, &timers[..]);
+    let mut reader = Reader { pid, proc, census, seccomp, timers, clocks, calls };
+    let mut tasks = std::mem::take(&mut process.threads).into_iter();
+    let status = |task: &Stopped| &census.status[&task.tid()];
+    let first = tasks.next().expect("what has no thread left is not read");
+    let of_first = status(&first);
+    let mut back = Vec::new();
+    // The first has the memory for the calls of all.
+    let (first, result) = host.borrow(first, of_first, |puppet| {
+        let (thread, state, mm) = reader.first(puppet)?;
+        let mut threads = vec![thread];
+        while puppet.lends_to() > 0 && !tasks.as_slice().is_empty() {
+            let some = if reader.clocks.are_open(timers) { 1 } else { puppet.lends_to() };
+            let some = tasks.by_ref().take(some).map(|task| {
+                let status = status(&task);
+                (task, status)
             });
-            let after = clocks.look(&timers, &mut batch);
-            let replies = puppet.run(batch)?;
-            clocks.note(tid, &replies, (&before, &after));
-            let probe = TaskProbe {
-                tid,
-                process: process.pid,
-                proc: &dir,
-                status,
-                mask: puppet.mask(),
-                stopped: puppet.task(),
-            };
-            let state = ThreadState::collect(&probe, &replies, asked)?;
-            let registers = *puppet.registers();
-            let xstate = puppet.task().xstate()?;
-            ExtendedFeatures::check(tid, &xstate)?;
-            let whole = match whole {
-                None => None,
-                Some((asked, mm)) => Some((
-                    ProcessState::collect(
-                        &TaskProbe { proc: &process.proc, ..probe },
-                        &replies,
-                        asked,
-                    )?,
-                    MmAnswers {
-                        brk: replies.value(&mm.brk),
-                        dumpable: replies.value(&mm.dumpable) as i32,
-                        thp_disabled: replies.value(&mm.thp) != 0,
-                        outlook: mm
-                            .outlook
-                            .map(|asked| Outlook::collect(&replies, &asked))
-                            .unwrap_or_default(),
-                    },
-                )),
-            };
-            Ok::<_, Cause>((state, registers, xstate, whole))
-        })?;
-        process.threads.push(task);
-        match result {
-            Err(error) => failure = Some(error),
-            Ok((state, registers, xstate, whole)) => {
-                let (interrupted, time_left, registers) =
-                    interrupted_call(tid, registers, status, calls);
-                of_process = of_process.or(whole);
-                let cpu = Cpu { registers, xstate };
-                let seccomp = seccomp[&tid];
-                let dispatch = census.dispatch[&tid];
-                threads.push(Thread { tid, cpu, interrupted, time_left, seccomp, dispatch, state });
-            }
+            let (some, read) = puppet.lend(some, |lent| reader.others(lent))?;
+            back.extend(some);
+            threads.extend(read?);
+        }
+        Ok::<_, Cause>((state, mm, threads))
+    })?;
+    let mut result = result;
+    // There was no place for more than one at a time; or something failed.
+    for task in tasks {
+        let Ok((_, _, threads)) = &mut result else {
+            back.push(task);
+            continue;
+        };
+        let of_task = status(&task);
+        let (task, read) =
+            host.borrow(task, of_task, |puppet| reader.others(std::slice::from_mut(puppet)))?;
+        back.push(task);
+        match read {
+            Ok(read) => threads.extend(read),
+            Err(error) => result = Err(error),
         }
     }
-    if let Some(error) = failure {
-        return Err(error);
+    process.threads = std::iter::once(first).chain(back).collect();
+    result
+}
+
+impl Reader<'_> {
+    /// Reads the first thread, and what the process has as a whole.
+    fn first(
+        &mut self,
+        puppet: &mut Borrowed<'_>,
+    ) -> Result<(Thread, ProcessState, MmAnswers), Cause> {
+        let mut batch = Batch::new();
+        let fresh = puppet.room();
+        let before = self.clocks.look(self.timers, &mut batch);
+        let asked = ThreadState::ask(&mut batch);
+        let mm = MmAsked {
+            brk: batch.call(libc::SYS_brk, [0.into()]),
+            dumpable: batch.call(libc::SYS_prctl, [libc::PR_GET_DUMPABLE.into()]),
+            thp: batch.call(
+                libc::SYS_prctl,
+                [libc::PR_GET_THP_DISABLE.into(), 0.into(), 0.into(), 0.into(), 0.into()],
+            ),
+            outlook: fresh.map(|fresh| Outlook::ask(&mut batch, fresh)),
+        };
+        let whole = ProcessState::ask(&mut batch);
+        let after = self.clocks.look(self.timers, &mut batch);
+        let replies = puppet.run(batch)?;
+        self.clocks.note(puppet.task().tid(), &replies, (&before, &after));
+        let thread = self.thread(puppet, &replies, asked)?;
+        let probe = self.probe(puppet, self.proc);
+        let state = ProcessState::collect(&probe, &replies, whole)?;
+        let mm = MmAnswers {
+            brk: replies.value(&mm.brk),
+            dumpable: replies.value(&mm.dumpable) as i32,
+            thp_disabled: replies.value(&mm.thp) != 0,
+            outlook: mm.outlook.map(|asked| Outlook::collect(&replies, &asked)).unwrap_or_default(),
+        };
+        Ok((thread, state, mm))
     }
-    let (state, mm) = of_process.expect("one of the threads is the first");
-    Ok((state, mm, threads))
+
+    /// Reads other threads, at the same time.
+    fn others(&mut self, puppets: &mut [Borrowed<'_>]) -> Result<Vec<Thread>, Cause> {
+        let (mut batches, mut asked) = (Vec::new(), Vec::new());
+        for _ in &*puppets {
+            let mut batch = Batch::new();
+            let before = self.clocks.look(self.timers, &mut batch);
+            let state = ThreadState::ask(&mut batch);
+            let after = self.clocks.look(self.timers, &mut batch);
+            batches.push(batch);
+            asked.push((before, state, after));
+        }
+        let replies = run_all(puppets, batches)?;
+        let mut threads = Vec::with_capacity(puppets.len());
+        for ((puppet, replies), (before, state, after)) in puppets.iter().zip(&replies).zip(asked) {
+            self.clocks.note(puppet.task().tid(), replies, (&before, &after));
+            threads.push(self.thread(puppet, replies, state)?);
+        }
+        Ok(threads)
+    }
+
+    fn thread(
+        &mut self,
+        puppet: &Borrowed<'_>,
+        replies: &Replies,
+        asked: ThreadAsked,
+    ) -> Result<Thread, Cause> {
+        let tid = puppet.task().tid();
+        let dir = self.proc.task(tid)?;
+        let state = ThreadState::collect(&self.probe(puppet, &dir), replies, asked)?;
+        let xstate = puppet.task().xstate()?;
+        ExtendedFeatures::check(tid, &xstate)?;
+        let status = &self.census.status[&tid];
+        let (interrupted, time_left, registers) =
+            interrupted_call(tid, *puppet.registers(), status, self.calls);
+        let cpu = Cpu { registers, xstate };
+        let seccomp = self.seccomp[&tid];
+        let dispatch = self.census.dispatch[&tid];
+        Ok(Thread { tid, cpu, interrupted, time_left, seccomp, dispatch, state })
+    }
+
+    fn probe<'p>(&'p self, puppet: &'p Borrowed<'_>, proc: &'p ProcDir) -> TaskProbe<'p> {
+        let tid = puppet.task().tid();
+        TaskProbe {
+            tid,
+            process: self.pid,
+            proc,
+            status: &self.census.status[&tid],
+            mask: puppet.mask(),
+            stopped: puppet.task(),
+        }
+    }
 }
 
 /// Reads timers, and once more the signals that wait: so that a timer which

@@ -337,7 +337,7 @@ impl Freezer {
             self.sleepers = Sleepers::open();
         }
         if let Some(sleepers) = &mut self.sleepers {
-            self.deadlines.extend(sleepers.deadlines(wanted));
+            self.deadlines.extend(sleepers.deadlines(&wanted, running.len()));
         }
     }
 

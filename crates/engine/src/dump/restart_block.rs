@@ -95,22 +95,21 @@ impl RestartBlocks {
 
     fn try_read() -> Result<Self, Unreadable> {
         let (mut memory, layout) = KernelMemory::open(Layout::new)?;
-        let mut blocks = BTreeMap::new();
-        layout.traced.each(&mut memory, |memory, tid, task| {
-            let bytes = memory.read(&[task + layout.block as u64], BLOCK)?;
-            let poll = word(&bytes, layout.poll).saturating_mul(1_000_000_000);
-            blocks.insert(
-                tid,
-                RestartBlock {
-                    resumes: word(&bytes, layout.resumes),
-                    nanosleep: word(&bytes, layout.nanosleep),
-                    nanosleep_clock: word(&bytes, layout.nanosleep_clock) as u32,
-                    poll: poll.saturating_add(word(&bytes, layout.poll + 8)),
-                    futex: word(&bytes, layout.futex),
-                },
-            );
-            Ok(true)
-        })?;
+        let tasks = layout.traced.newest(&mut memory, usize::MAX)?;
+        let at: Vec<_> = tasks.iter().map(|(_, task)| task + layout.block as u64).collect();
+        let bytes = memory.read(&at, BLOCK)?;
+        let block = |bytes: &[u8]| {
+            let poll = word(bytes, layout.poll).saturating_mul(1_000_000_000);
+            RestartBlock {
+                resumes: word(bytes, layout.resumes),
+                nanosleep: word(bytes, layout.nanosleep),
+                nanosleep_clock: word(bytes, layout.nanosleep_clock) as u32,
+                poll: poll.saturating_add(word(bytes, layout.poll + 8)),
+                futex: word(bytes, layout.futex),
+            }
+        };
+        let tids = tasks.iter().map(|&(tid, _)| tid);
+        let blocks = tids.zip(bytes.chunks_exact(BLOCK).map(block)).collect();
         Ok(Self(blocks))
     }
 

@@ -74,14 +74,10 @@ impl Undo {
 
     fn try_read(frozen: &Frozen) -> Result<Self, Unreadable> {
         let (mut memory, layout) = KernelMemory::open(Layout::new)?;
-        let (mut tids, mut places) = (Vec::new(), Vec::new());
-        layout.traced.each(&mut memory, |_, tid, task| {
-            tids.push(tid);
-            places.push(task + layout.list as u64);
-            Ok(true)
-        })?;
-        let lists: BTreeMap<HostPid, Address> =
-            tids.into_iter().zip(memory.words(&places)?).collect();
+        let (tids, tasks): (Vec<_>, Vec<_>) =
+            layout.traced.newest(&mut memory, usize::MAX)?.into_iter().unzip();
+        let lists = layout.traced.words(&mut memory, &tasks, layout.list)?;
+        let lists: BTreeMap<HostPid, Address> = tids.into_iter().zip(lists).collect();
         let mut undo = Self::default();
         let mut first: BTreeMap<Address, HostPid> = BTreeMap::new();
         for task in frozen.processes.iter().flat_map(|process| &process.threads) {

@@ -115,27 +115,30 @@ impl Sleepers {
         }
     }
 
-    /// Until when each of `wanted` waits, as far as that can be told.
+    /// Until when each of `wanted` waits, as far as that can be told. All of
+    /// them are among the `newest` tasks that are traced.
     pub(super) fn deadlines(
         &mut self,
-        mut wanted: BTreeSet<HostPid>,
+        wanted: &BTreeSet<HostPid>,
+        newest: usize,
     ) -> BTreeMap<HostPid, Deadline> {
-        let mut found = BTreeMap::new();
         let Self { memory, layout } = self;
         let now = monotonic();
-        let walked = layout.traced.each(memory, |memory, tid, task| {
-            if wanted.remove(&tid) {
-                // One that has gone on meanwhile has another stack by now.
-                if let Ok(stack) = live_stack(memory, layout, task)
-                    && let Some(moment) = layout.moment(&stack, task, now)
-                {
-                    found.insert(tid, Deadline(moment));
-                }
+        let tasks = match layout.traced.newest(memory, newest) {
+            Ok(tasks) => tasks,
+            Err(error) => {
+                Unreadable::from(error).tell(LOST);
+                return BTreeMap::new();
             }
-            Ok(!wanted.is_empty())
-        });
-        if let Err(error) = walked {
-            Unreadable::from(error).tell(LOST);
+        };
+        let mut found = BTreeMap::new();
+        for (tid, task) in tasks.into_iter().filter(|(tid, _)| wanted.contains(tid)) {
+            // One that has gone on meanwhile has another stack by now.
+            if let Ok(stack) = live_stack(memory, layout, task)
+                && let Some(moment) = layout.moment(&stack, task, now)
+            {
+                found.insert(tid, Deadline(moment));
+            }
         }
         found
     }

@@ -58,35 +58,41 @@ impl Traced {
         })
     }
 
-    /// Calls `visit` for each task, with its number and address, until it
-    /// gives `false`. Nobody else changes the list.
-    pub(super) fn each(
+    /// The tasks with their numbers, those first that were traced last, up to
+    /// so many. Nobody else changes the list.
+    pub(super) fn newest(
         &self,
         memory: &mut KernelMemory,
-        mut visit: impl FnMut(&mut KernelMemory, HostPid, Address) -> Result<bool, ReadError>,
-    ) -> Result<(), ReadError> {
+        most: usize,
+    ) -> Result<Vec<(HostPid, Address)>, ReadError> {
         let own = memory.current_task()?;
         // Numbers are those of this thread's own pid namespace.
         let own_pid = memory.word(own + self.pid as u64)?;
         let level = memory.word(own_pid + self.pid_level as u64)? as u32 as usize;
         let number = self.pid_numbers + level * self.number_size + self.number;
         let head = own + self.ptraced as u64;
+        let mut tasks = Vec::new();
         let mut node = memory.word(head)?;
-        while node != head {
-            let task = node - self.entry as u64;
-            // What one run of the reading program can tell is asked for at once.
-            let [next, pid] = memory.words(&[node, task + self.pid as u64])?[..] else {
-                unreachable!("two words were read")
-            };
-            let pid = memory.word(pid + number as u64)? as u32;
-            if let Some(pid) = HostPid::from_raw(pid.cast_signed())
-                && !visit(memory, pid, task)?
-            {
-                break;
-            }
-            node = next;
+        while node != head && tasks.len() < most {
+            tasks.push(node - self.entry as u64);
+            node = memory.word(node)?;
         }
-        Ok(())
+        let pids = self.words(memory, &tasks, self.pid)?;
+        let numbers = self.words(memory, &pids, number)?;
+        let numbers = numbers.into_iter().map(|word| (word as u32).cast_signed());
+        let named =
+            numbers.zip(tasks).filter_map(|(pid, task)| Some((HostPid::from_raw(pid)?, task)));
+        Ok(named.collect())
+    }
+
+    /// The words at an offset of each of the addresses.
+    pub(super) fn words(
+        &self,
+        memory: &mut KernelMemory,
+        at: &[Address],
+        offset: usize,
+    ) -> Result<Vec<u64>, ReadError> {
+        memory.words(&at.iter().map(|at| at + offset as u64).collect::<Vec<_>>())
     }
 }
 

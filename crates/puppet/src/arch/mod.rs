@@ -3,7 +3,7 @@
 
 mod x86_64;
 
-pub use x86_64::{CODE, Code, Context, Place, boot, walk};
 pub(crate) use x86_64::{
-    ENTRY, INDIRECT, MAY_FAIL, RESULT, SCRATCH, boot_result, left, map_scratch,
+    BATCHES, ENTRY, INDIRECT, MAY_FAIL, RESULT, SCRATCH, boot_result, left, map_scratch,
 };
+pub use x86_64::{CODE, Code, Context, Place, boot, walk};

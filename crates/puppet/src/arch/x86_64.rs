@@ -5,8 +5,8 @@
 //! through an array of calls in memory. Both end with `tgkill` of a harmless
 //! signal to the task itself: to a tracer that is a stop. If nobody traces
 //! the task any more, it goes on into the *escape*, which gives the task its
-//! own signal mask and registers back from a [`Context`], after unmapping the
-//! memory for batches.
+//! own signal mask and registers back from a [`Context`]. The memory for batches
+//! is unmapped before that, by the last of the tasks that use it.
 
 #![allow(unsafe_code)]
 
@@ -18,6 +18,9 @@ use dormouse_kernel::signal::{SigSet, Signal};
 
 /// Memory for the batches of a borrowed task, in bytes.
 pub(crate) const SCRATCH: u64 = 256 << 10;
+/// Where batches begin in it. Before that is the number of tasks that use it
+/// beside the one that has mapped it.
+pub(crate) const BATCHES: u64 = 64;
 /// Bytes of one call in memory: number, six arguments, result, flags.
 pub(crate) const ENTRY: usize = 72;
 /// Where the result is in it.
@@ -87,11 +90,15 @@ global_asm!(
     // Nobody stopped us. Without a context there is nothing to go back to.
     "test r14, r14",
     "jz 40f",
-    // munmap(memory, SCRATCH). Of a failed mmap, there is nothing at this
-    // address, which the kernel refuses.
+    // munmap(memory, SCRATCH), unless others use it. Of a failed mmap, this is
+    // the last page there can be.
     "mov rdi, r15",
     "and rdi, -4096",
     "jz 35f",
+    "cmp rdi, -4096",
+    "je 35f",
+    "lock dec qword ptr [rdi]",
+    "jns 35f",
     "mov eax, 11",
     "mov esi, {scratch}",
     "syscall",

@@ -386,10 +386,20 @@ impl ThreadClocks {
 
     /// Looks at the timers in question.
     pub fn look(&self, timers: &[PosixTimer], batch: &mut Batch) -> Look {
-        let open = timers.iter().filter(|timer| {
+        Look(self.open(timers).map(|timer| (timer.id, ask_time(timer, batch))).collect())
+    }
+
+    /// Whether there are timers whose thread is not known: then only one
+    /// thread may run at a time.
+    #[must_use]
+    pub fn are_open(&self, timers: &[PosixTimer]) -> bool {
+        self.open(timers).next().is_some()
+    }
+
+    fn open<'t>(&self, timers: &'t [PosixTimer]) -> impl Iterator<Item = &'t PosixTimer> {
+        timers.iter().filter(|timer| {
             !self.single && timer.clock == OWN_THREAD_CLOCK && !self.owners.contains_key(&timer.id)
-        });
-        Look(open.map(|timer| (timer.id, ask_time(timer, batch))).collect())
+        })
     }
 
     /// Takes note of those that went on while `thread` ran between two looks.
