@@ -435,7 +435,7 @@ pub fn run_all(tasks: &mut [Borrowed<'_>], batches: Vec<Batch>) -> Result<Vec<Re
 
 /// One of so many equal parts of the memory for batches.
 fn part(memory: Addr, index: u64, parts: u64) -> Option<AddrRange> {
-    let len = (SCRATCH - BATCHES) / parts & !(BATCHES - 1);
+    let len = ((SCRATCH - BATCHES) / parts) & !(BATCHES - 1);
     AddrRange::with_len(memory.checked_add(BATCHES + index * len)?, len)
 }
 
