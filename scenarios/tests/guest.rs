@@ -78,12 +78,15 @@ fn smoke(kernel: &Path, tests: &[&str], dir: &Path) -> Result<(), Failure> {
         move |source| Failure::Io { operation, path: "qemu-system-x86_64".into(), source }
     };
     let suite = std::env::current_exe().map_err(io("find the tests beside"))?;
+    let beside = suite.parent().unwrap_or(Path::new("/"));
+    let target = beside.parent().unwrap_or(beside);
     let mut script = format!("export {INSIDE}=1\n");
     for test in tests {
         script.push_str(&format!("{} --color never --exact {test}\n", suite.display()));
     }
-    let mut guest =
-        Kernel::find(kernel).and_then(|kernel| kernel.boot(&script, dir)).map_err(broken)?;
+    let mut guest = Kernel::find(kernel)
+        .and_then(|kernel| kernel.boot(&script, target, dir))
+        .map_err(broken)?;
     let output = guest.output().map_err(io("run"))?;
     let said = String::from_utf8_lossy(&output.stdout);
     let passed = |test: &&&str| said.contains(&format!("test {test} ... ok"));

@@ -30,7 +30,8 @@ pub(crate) fn run(kernel: &str, filter: &str) -> Result<ExitCode, Error> {
     let dir = workspace().join("target/guest");
     // What is left of the last time.
     let _ = std::fs::remove_dir_all(&dir);
-    let status = kernel.boot(&script, &dir)?.status();
+    let target = suite.ancestors().nth(2).unwrap_or(&suite);
+    let status = kernel.boot(&script, target, &dir)?.status();
     status.map_err(|error| Error::Run("qemu-system-x86_64", error))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,8 @@
 //! Another kernel, booted in an emulated machine that sees this one's files.
 //!
 //! The guest's root directory is this machine's, read-only, by the 9p protocol; `/tmp`, `/run` and
-//! `/dev/shm` are its own. So whatever is built here runs there under the same path. It takes
+//! `/dev/shm` are its own, but for one directory that may be in there. So whatever is built here
+//! runs there under the same path. It takes
 //! `qemu-system-x86_64` and a static `busybox`, and no virtualization by the processor.
 
 use std::fs;
@@ -70,7 +71,13 @@ mount -t sysfs sysfs /host/sys
 mount -t devtmpfs devtmpfs /host/dev
 mkdir -p /host/dev/pts /host/dev/shm
 mount -t devpts devpts /host/dev/pts
+mkdir /bare
+mount -o bind /host /bare
 for own in /tmp /run /dev/shm; do mount -t tmpfs tmpfs /host$own; done
+if [ ! -d "/hostVISIBLE" ]; then
+    mkdir -p "/hostVISIBLE"
+    mount -o bind "/bareVISIBLE" "/hostVISIBLE"
+fi
 exec switch_root /host /bin/sh -c "$(cat /script)
 echo 1 > /proc/sys/kernel/sysrq
 echo o > /proc/sysrq-trigger
@@ -97,13 +104,13 @@ impl Kernel {
     }
 
     /// A command that boots it and runs `script`, a shell's, in it as root. What that prints goes
-    /// to its standard output, among what the machine prints itself. Files it needs are made in
-    /// `dir`.
+    /// to its standard output, among what the machine prints itself. It sees `visible`, wherever
+    /// that is. Files it needs are made in `dir`.
     ///
     /// # Errors
     /// The files cannot be made.
-    pub fn boot(&self, script: &str, dir: &Path) -> Result<Command, GuestError> {
-        let archive = self.first_files(script, dir)?;
+    pub fn boot(&self, script: &str, visible: &Path, dir: &Path) -> Result<Command, GuestError> {
+        let archive = self.first_files(script, visible, dir)?;
         let mut command = Command::new("qemu-system-x86_64");
         command
             .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2G"])
@@ -122,7 +129,7 @@ impl Kernel {
     }
 
     /// The archive the guest begins with.
-    fn first_files(&self, script: &str, dir: &Path) -> Result<PathBuf, GuestError> {
+    fn first_files(&self, script: &str, visible: &Path, dir: &Path) -> Result<PathBuf, GuestError> {
         let failed = |operation| move |source| GuestError::Io { operation, source };
         let root = dir.join("first");
         let version = self.modules.file_name().unwrap_or_default();
@@ -154,7 +161,9 @@ impl Kernel {
         )?;
         fs::write(root.join("script"), script).map_err(failed("write the script"))?;
         let init = root.join("init");
-        fs::write(&init, INIT.replace("LOADED", LOADED)).map_err(failed("write init"))?;
+        let visible = visible.display().to_string();
+        fs::write(&init, INIT.replace("LOADED", LOADED).replace("VISIBLE", &visible))
+            .map_err(failed("write init"))?;
         fs::set_permissions(&init, fs::Permissions::from_mode(0o755))
             .map_err(failed("write init"))?;
         let archive = dir.join("first.cpio");
