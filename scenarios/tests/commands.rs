@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dormouse_testkit::binaries::Binaries;
@@ -14,7 +15,7 @@ use dormouse_testkit::snapshot::Snapshot;
 use dormouse_testkit::subject::{Facts, Subject, User};
 use dormouse_testkit::target::{Target, none_left};
 
-use rustix::process::{Resource, Rlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process};
 
 mod lacks;
 
@@ -33,6 +34,7 @@ const TESTS: &[(&str, &str, Test)] = &[
     ("killed_restores", "tree::wide", killed_restores),
     ("other_kernel", "memory::vdso", other_kernel),
     ("sibling", "tree::sleeper", sibling),
+    ("signalled_meanwhile", "threads::two", signalled_meanwhile),
 ];
 
 /// How often a command is killed, unless the environment has more patience.
@@ -228,6 +230,39 @@ fn other_kernel(
         return Err(Failure::Verdict(format!("once:\n{once}twice:\n{twice}")));
     }
     target.judge(took)
+}
+
+/// A program that gets signals all the time while it is dumped, of those by which its own tasks report
+/// that they have made their calls.
+fn signalled_meanwhile(
+    target: &Target,
+    _: &Snapshot,
+    checkpointer: &Checkpointer,
+    dir: &Path,
+) -> Result<(), Failure> {
+    let pid = Pid::from_raw(target.root).expect("the target has a pid");
+    let done = AtomicBool::new(false);
+    let mut held = Duration::ZERO;
+    let dumped = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                for signal in [Signal::URG, Signal::WINCH, Signal::CHILD] {
+                    // The target is there: nobody kills it.
+                    let _ = kill_process(pid, signal);
+                    std::thread::sleep(Duration::from_micros(300));
+                }
+            }
+        });
+        let dumped = (0..kills() / 2).try_for_each(|number| {
+            let images = new_images(dir, &format!("signalled-{number}"))?;
+            held += checkpointer.dump(target.root, &images, dir, &["-R"]).succeed()?.took;
+            Ok(())
+        });
+        done.store(true, Ordering::Relaxed);
+        dumped
+    });
+    dumped?;
+    target.judge(held)
 }
 
 /// Programs may have more files open than the shell of whoever checkpoints them allows, and under

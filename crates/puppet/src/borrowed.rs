@@ -381,19 +381,23 @@ impl Borrowed<'_> {
     }
 
     fn give_back(mut self) -> Result<Stopped, Error> {
-        if let Some(room) = self.room.take() {
-            // Even if the tracer dies here, this call is made once.
-            self.place.scratch = Addr::NULL;
-            let args = [room.start().as_raw(), room.len(), 0, 0, 0, 0];
-            self.boot(&arch::boot(&self.place, &self.registers, libc::SYS_munmap, args))?;
-        }
+        let unmapped = match self.room.take() {
+            None => Ok(0),
+            Some(room) => {
+                // Even if the tracer dies here, this call is made once.
+                self.place.scratch = Addr::NULL;
+                let args = [room.start().as_raw(), room.len(), 0, 0, 0, 0];
+                self.boot(&arch::boot(&self.place, &self.registers, libc::SYS_munmap, args))
+            }
+        };
+        // Whatever became of that, it goes back to where it was.
         let mut task = self.task.take().ok_or(Error::Died(self.host.process))?;
         task.set_sigmask(self.mask)?;
         task.set_registers(&self.registers)?;
-        if self.held.stop {
-            send_stop(task.tid());
-        }
-        Ok(task)
+        let HeldOff { stop, trap } = self.held;
+        let held = [(stop, Signal::STOP), (trap, self.place.signal)];
+        held.into_iter().filter(|(came, _)| *came).for_each(|(_, signal)| send(task.tid(), signal));
+        unmapped.map(|_| task)
     }
 }
 
@@ -439,10 +443,11 @@ fn part(memory: Addr, index: u64, parts: u64) -> Option<AddrRange> {
     AddrRange::with_len(memory.checked_add(BATCHES + index * len)?, len)
 }
 
-/// Sends the SIGSTOP that came while the task was borrowed.
-fn send_stop(tid: HostPid) {
-    if let Some(pid) = rustix::process::Pid::from_raw(tid.as_raw()) {
+/// Sends a signal that came while the task was borrowed.
+fn send(tid: HostPid, signal: Signal) {
+    let known = rustix::process::Signal::from_named_raw(signal.as_raw());
+    if let Some((pid, signal)) = rustix::process::Pid::from_raw(tid.as_raw()).zip(known) {
         // The task is in a stop of ours, so the number is still its own.
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::STOP);
+        let _ = rustix::process::kill_process(pid, signal);
     }
 }

@@ -12,6 +12,8 @@ use crate::arch::{self, Place};
 pub(crate) struct HeldOff {
     /// SIGSTOP, which cannot be blocked.
     pub(crate) stop: bool,
+    /// The signal by which it reports, from somebody else.
+    pub(crate) trap: bool,
 }
 
 /// Sets the task going at `registers` and waits for its signal to itself.
@@ -45,14 +47,12 @@ pub(crate) fn finish(
         match task.stop() {
             Stop::Signal(signal) if signal == place.signal => {
                 let registers = task.registers()?;
-                if within(place, &registers) {
+                if registers.rip == place.code.as_raw() + arch::done() {
                     return Ok((task, registers));
                 }
-                return Err(Error::Astray {
-                    task: tid,
-                    stop: task.stop(),
-                    at: Addr::from_raw(registers.rip),
-                });
+                // Anybody may send it. That of the task itself comes first
+                // where it is due, being its own and not the process's.
+                held.trap = true;
             }
             Stop::Signal(Signal::STOP) => held.stop = true,
             Stop::Event(Event::Stop) | Stop::Group(_) => {}
@@ -63,9 +63,4 @@ pub(crate) fn finish(
         }
         running = task.resume(None)?;
     }
-}
-
-fn within(place: &Place, registers: &Registers) -> bool {
-    let start = place.code.as_raw();
-    (start..start + arch::CODE.bytes().len() as u64).contains(&registers.rip)
 }

@@ -87,6 +87,9 @@ global_asm!(
     "mov rdx, r15",
     "and edx, 0xfff",
     "syscall",
+    ".globl dormouse_puppet_done",
+    ".hidden dormouse_puppet_done",
+    "dormouse_puppet_done:",
     // Nobody stopped us. Without a context there is nothing to go back to.
     "test r14, r14",
     "jz 40f",
@@ -143,6 +146,7 @@ global_asm!(
 
 unsafe extern "C" {
     static dormouse_puppet_code: [u8; 0];
+    static dormouse_puppet_done: [u8; 0];
     static dormouse_puppet_end: [u8; 0];
 }
 
@@ -167,6 +171,16 @@ impl Code {
         // the second behind the first; nothing ever writes there.
         unsafe { std::slice::from_raw_parts(start, end.offset_from_unsigned(start)) }
     }
+}
+
+/// Where a task is, from the beginning of the code, when it has signalled itself.
+#[must_use]
+pub(crate) fn done() -> u64 {
+    let start = (&raw const dormouse_puppet_code).cast::<u8>();
+    let done = (&raw const dormouse_puppet_done).cast::<u8>();
+    // SAFETY: both symbols are in the one block of code above, the second
+    // behind the first.
+    unsafe { done.offset_from_unsigned(start) as u64 }
 }
 
 /// What a task was before it became a puppet, as the escape reads it.
@@ -293,6 +307,7 @@ mod tests {
         assert_eq!(code[..2], [0x0f, 0x05], "boot begins with its call");
         // test r13, r13
         assert_eq!(code[WALK as usize..][..3], [0x4d, 0x85, 0xed]);
+        assert_eq!(code[done() as usize - 2..][..2], [0x0f, 0x05], "a call before it is done");
         assert!(code.len() <= 512, "{} bytes", code.len());
     }
 }
