@@ -348,17 +348,19 @@ impl Freezer {
         let (alone, together): (Vec<_>, Vec<_>) = running.into_iter().partition(|(member, _)| {
             self.waits.get(&member.tid).is_some_and(Wait::may_answer_eintr)
         });
-        let mut halting = Vec::with_capacity(together.len());
-        for (member, task) in together {
-            halting.push((member, task.begin_halt()?));
-        }
+        let halting: Vec<_> =
+            together.into_iter().map(|(member, task)| (member, task.begin_halt())).collect();
+        // All of them, whatever becomes of some: those who are stopped are let go of in the end.
+        let mut result = Ok(());
         for (member, task) in halting {
-            self.finish_halt(member, task)?;
+            let halted = task.map_err(Error::from).and_then(|task| self.finish_halt(member, task));
+            result = result.and(halted);
         }
         for (member, task) in alone {
-            self.finish_halt(member, task.begin_halt()?)?;
+            let halting = task.begin_halt().map_err(Error::from);
+            result = result.and(halting.and_then(|task| self.finish_halt(member, task)));
         }
-        Ok(())
+        result
     }
 
     fn finish_halt(&mut self, member: Member, task: Halting) -> Result<(), Error> {
@@ -441,10 +443,12 @@ impl Freezer {
                 threads,
             });
         }
-        if frozen.processes[0].is_zombie() {
-            return Err(Error::RootIsZombie(root));
+        match frozen.processes.first() {
+            Some(first) if first.pid == root && !first.is_zombie() => Ok(frozen),
+            Some(first) if first.pid == root => Err(Error::RootIsZombie(root)),
+            // It has ended, and was reaped.
+            _ => Err(Error::NoSuchProcess(root)),
         }
-        Ok(frozen)
     }
 }
 
