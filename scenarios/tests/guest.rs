@@ -22,7 +22,6 @@ const TESTS: &[(&str, &[&str])] = &[
         &[
             "epoll::edge_consumed::root::dump_restore",
             "epoll::key_closed::root::dump_restore",
-            "epoll::nested_diamond::root::dump_restore",
             "epoll::oneshot_fired::root::dump_restore",
             "epoll::order::root::leave_running",
         ],
@@ -33,7 +32,6 @@ const TESTS: &[(&str, &[&str])] = &[
             "files::eventfd_semaphore::root::dump_restore",
             "inet::unconnected::root::dump_restore",
             "tcp::both_ends::root::dump_restore",
-            "tty::pair::root::dump_restore",
             "unix::rights_nested::root::dump_restore",
         ],
     ),
@@ -42,9 +40,8 @@ const TESTS: &[(&str, &[&str])] = &[
         &[
             "cpu::avx::root::dump_restore",
             "memory::locked::root::dump_restore",
-            "memory::vdso::root::dump_restore",
             "syscalls::nanosleep::root::leave_running",
-            "tree::wide::root::twice",
+            "sysv::undo::root::dump_restore",
         ],
     ),
 ];

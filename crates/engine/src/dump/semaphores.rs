@@ -42,13 +42,16 @@ impl Layout {
     fn new(btf: &Btf<'_>) -> Result<Self, BtfError> {
         let (semaphores, own) = btf.structure("task_struct")?.member("sysvsem")?;
         let undo = btf.structure("sem_undo")?;
+        let adjustments = undo.offset("semadj")?;
+        // Up to 6.5, the last member points to what follows the structure.
+        let is_pointer = adjustments + size_of::<Address>() == undo.size();
         Ok(Self {
             traced: Traced::new(btf)?,
             list: semaphores + own.offset("undo_list")?,
             undos: btf.structure("sem_undo_list")?.offset("list_proc")?,
             next: undo.offset("list_proc")?,
             set: undo.offset("semid")?,
-            adjustments: undo.offset("semadj")?,
+            adjustments: if is_pointer { undo.size() } else { adjustments },
         })
     }
 }
