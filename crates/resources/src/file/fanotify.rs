@@ -257,7 +257,9 @@ impl Mark {
             }
             // It has another number by now if it was mounted again.
             Object::Mount(path, _) => (opened(path, &is_mount_point)?, libc::FAN_MARK_MOUNT),
-            Object::FileSystem(path, _) => (opened(path, &|_| true)?, libc::FAN_MARK_FILESYSTEM),
+            Object::FileSystem(path, _) => {
+                (opened(path, &is_mount_point)?, libc::FAN_MARK_FILESYSTEM)
+            }
         };
         let path = own_path(target.as_fd());
         let call = |flags, mask: u32| {
