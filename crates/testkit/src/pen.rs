@@ -1,9 +1,10 @@
-//! A pid namespace for every test.
+//! Pid, mount and network namespaces for every test.
 //!
-//! The test's own executable is run again inside it, as its first process: it
-//! adopts every orphan, sees in `/proc` exactly what the test started, and when
-//! it ends the kernel kills what is left. So a test neither leaks processes nor
-//! takes the pids another one is about to restore.
+//! The test's own executable is run again inside them, as the pid namespace's
+//! first process: it adopts every orphan, sees in `/proc` exactly what the test
+//! started, and when it ends the kernel kills what is left. So a test neither
+//! leaks processes nor takes the pids, ports, addresses and terminals another one
+//! is about to restore.
 
 use std::env;
 use std::io::Read;
@@ -57,10 +58,11 @@ pub enum PenError {
     },
 }
 
-/// Pseudo terminals are numbered for each mount of their file system: a test that
-/// restores number 3 must not meet another that has it.
-const OWN_TERMINALS: &str =
-    "mount -t devpts -o newinstance,ptmxmode=0666,mode=0620 devpts /dev/pts && exec \"$0\"";
+/// Brings the loopback interface up, which a new network namespace has down, and mounts terminals:
+/// these are numbered for each mount of their file system, and a test that restores number 3 must
+/// not meet another that has it.
+const PREPARE: &str = "ip link set lo up && \
+    mount -t devpts -o newinstance,ptmxmode=0666,mode=0620 devpts /dev/pts && exec \"$0\"";
 
 /// Runs the named test in a pen of its own.
 ///
@@ -81,6 +83,7 @@ pub fn run(test: &str, limit: Duration) -> Result<(), PenError> {
             "--pid",
             "--fork",
             "--kill-child",
+            "--net",
             "--mount",
             "--mount-proc",
             "--propagation",
@@ -88,7 +91,7 @@ pub fn run(test: &str, limit: Duration) -> Result<(), PenError> {
             "--",
             "sh",
             "-c",
-            OWN_TERMINALS,
+            PREPARE,
         ])
         .arg(exe)
         .env(TEST, test)
