@@ -177,6 +177,7 @@ fn of_memory(error: &memory::Error) -> ErrorKind {
         E::Unsupported { .. } => ErrorKind::Unsupported,
         E::Corrupt { .. } => ErrorKind::CorruptImage,
         E::SegmentTaken { .. } => ErrorKind::Conflict,
+        E::AioRing { .. } => ErrorKind::Unsupported,
         E::Segment(error) => of_errno(error.source),
         E::Proc(error) => of_proc(error),
         E::Image(error) => of_image(error),

@@ -1,6 +1,7 @@
 //! Memory: every kind of mapping, and what pages hold and share.
 
 pub(crate) mod advice;
+pub(crate) mod aio;
 pub(crate) mod anonymous;
 pub(crate) mod brk;
 pub(crate) mod cow_chain;

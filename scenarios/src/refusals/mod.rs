@@ -1,5 +1,7 @@
 //! State that no checkpointer can carry over: it must say so and leave the target alone.
 
+pub(crate) mod aio_full;
+pub(crate) mod aio_poll;
 pub(crate) mod amx;
 pub(crate) mod bpf_map;
 pub(crate) mod epoll_signals;

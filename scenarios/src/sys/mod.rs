@@ -1,11 +1,13 @@
 //! Safe wrappers of the raw calls that several scenarios make.
 
+mod aio;
 mod memory;
 mod process;
 mod seccomp;
 mod signal;
 mod timer;
 
+pub(crate) use aio::Aio;
 pub(crate) use memory::{Area, PAGE, page_frames, present};
 pub(crate) use process::{
     CPath, Clone3, become_subreaper, begin, capture_status, clone_vm, clone3, close, credentials,

@@ -1,5 +1,6 @@
 //! The phases of a dump.
 
+mod aio;
 mod collect;
 mod encode;
 mod enumerate;
@@ -61,6 +62,11 @@ pub fn dump(options: &DumpOptions, progress: &mut dyn Progress) -> Result<DumpRe
 
     progress.phase(Phase::Enumerate, None);
     let mut census = enumerate::enumerate(&frozen, &options.external)?;
+    if aio::settle(&mut census, options.timeout, &|| progress.is_abandoned())? {
+        // Requests may have been at work beside the census.
+        census = enumerate::enumerate(&frozen, &options.external)?;
+        aio::settle(&mut census, Duration::ZERO, &|| false)?;
+    }
     check_tree(options, &frozen, &census)?;
     progress.phase(Phase::Collect, None);
     go_on(progress, Phase::Collect)?;

@@ -14,6 +14,9 @@ pub(super) enum Unreadable {
     /// The system does not let them be.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// It does not say where something is.
+    #[error("the kernel does not tell where {0} is")]
+    Hidden(&'static str),
     /// Memory is not as expected.
     #[error(transparent)]
     Read(#[from] ReadError),

@@ -17,6 +17,7 @@ const MAP_UPDATE_ELEM: libc::c_int = 2;
 const PROG_LOAD: libc::c_int = 5;
 const PROG_TEST_RUN: libc::c_int = 10;
 const MAP_TYPE_ARRAY: u32 = 2;
+const MAP_TYPE_PERCPU_ARRAY: u32 = 6;
 const PROG_TYPE_SYSCALL: u32 = 31;
 const F_SLEEPABLE: u32 = 1 << 4;
 
@@ -125,9 +126,18 @@ pub(super) struct Value {
 impl Value {
     /// `len` is in bytes, and a multiple of 8.
     pub(super) fn new(len: usize) -> io::Result<Self> {
+        Self::of_type(MAP_TYPE_ARRAY, len)
+    }
+
+    /// One word for each processor, for programs only.
+    pub(super) fn of_each_processor() -> io::Result<Self> {
+        Self::of_type(MAP_TYPE_PERCPU_ARRAY, 8)
+    }
+
+    fn of_type(map_type: u32, len: usize) -> io::Result<Self> {
         let value_size = u32::try_from(len).map_err(|_| io::ErrorKind::InvalidInput)?;
         let mut attr = Attr::zeroed();
-        attr.map = MapCreate { map_type: MAP_TYPE_ARRAY, key_size: 4, value_size, max_entries: 1 };
+        attr.map = MapCreate { map_type, key_size: 4, value_size, max_entries: 1 };
         // SAFETY: this command takes no pointers and gives a descriptor.
         let map = unsafe { bpf_fd(MAP_CREATE, &mut attr) }?;
         Ok(Self { map, len })

@@ -13,6 +13,7 @@ mod btf;
 mod layout;
 mod memory;
 mod open_files;
+mod processors;
 mod signals;
 mod type_information;
 mod walk;

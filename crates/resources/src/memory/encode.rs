@@ -16,6 +16,7 @@ use dormouse_kernel::{Addr, AddrRange, PAGE_SIZE};
 use rustix::fs::OFlags;
 use rustix::mm::MapFlags;
 
+use super::aio;
 use super::error::MappingProblem;
 use super::vma::{
     Access, Advice, Backing, FileRange, HugePages, Lock, ProtFlags, ShmemId, Traits, Vma,
@@ -59,6 +60,10 @@ impl Vma {
                 let status = vma_status::SYSVIPC | vma_status::ANON_SHARED;
                 (status, MapFlags::SHARED | MAP_ANONYMOUS, offset, segment.as_raw(), Some(access))
             }
+            // Their number of requests is in an entry of its own.
+            Backing::AioRing { requests: _ } => {
+                (vma_status::AIO_RING, MapFlags::SHARED, 0, 0, None)
+            }
             Backing::File { file: FileRange { file, access, offset, memfd }, private } => {
                 let memfd = if memfd { vma_status::MEMFD } else { 0 };
                 let (status, flags) = if private {
@@ -69,7 +74,10 @@ impl Vma {
                 (memfd | status, flags, offset, file.as_raw(), Some(access))
             }
         };
-        let regular = if *backing == Backing::Vsyscall { 0 } else { vma_status::REGULAR };
+        let regular = match backing {
+            Backing::Vsyscall | Backing::AioRing { .. } => 0,
+            _ => vma_status::REGULAR,
+        };
         let mut flags = sharing;
         flags.set(MapFlags::GROWSDOWN, traits.contains(Traits::GROWS_DOWN));
         flags.set(MapFlags::NORESERVE, traits.contains(Traits::NO_RESERVE));
@@ -151,6 +159,7 @@ impl Vma {
             backing,
             Backing::SharedMemory { .. }
                 | Backing::Segment { .. }
+                | Backing::AioRing { .. }
                 | Backing::File { private: false, .. }
         );
         let prot = ProtFlags::from_bits(prot)
@@ -202,7 +211,6 @@ fn backing(
 ) -> Result<Backing, MappingProblem> {
     const KNOWN: u32 = (1 << 18) - 1;
     const UNSUPPORTED: u32 = vma_status::SOCKET
-        | vma_status::AIO_RING
         | vma_status::SHADOW_STACK
         | vma_status::GUARD
         | vma_status::UPROBES
@@ -252,6 +260,7 @@ fn backing(
             let file = FileId::from_raw(number()?);
             Backing::File { file: FileRange { file, access, offset, memfd }, private }
         }
+        vma_status::AIO_RING if offset == 0 => Backing::AioRing { requests: aio::UNKNOWN },
         kind if kind & !vma_status::ANON_PRIVATE == vma_status::VDSO => Backing::Vdso,
         kind if kind & !vma_status::ANON_PRIVATE == vma_status::VVAR => Backing::Vvar,
         kind if kind & !vma_status::ANON_PRIVATE == vma_status::VSYSCALL => Backing::Vsyscall,
@@ -262,6 +271,7 @@ fn backing(
         Backing::SharedMemory { .. } | Backing::Segment { .. } => {
             sharing == MapFlags::SHARED && anonymous
         }
+        Backing::AioRing { .. } => sharing == MapFlags::SHARED && !anonymous,
         Backing::File { private, .. } => {
             let expected = if private { MapFlags::PRIVATE } else { MapFlags::SHARED };
             sharing == expected && !anonymous

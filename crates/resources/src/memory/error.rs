@@ -43,6 +43,12 @@ pub enum Error {
         /// Its number.
         id: SegmentId,
     },
+    /// The kernel makes another kind of ring than the tree needs.
+    #[error("the asynchronous I/O context at {at} cannot be made as it was")]
+    AioRing {
+        /// Where it is to be.
+        at: Addr,
+    },
     /// A call about a System V segment failed.
     #[error(transparent)]
     Segment(#[from] shm::Error),
@@ -110,9 +116,21 @@ pub enum Obstacle {
     /// `VM_IO` or `VM_PFNMAP`.
     #[error("it is memory of a device")]
     Device,
-    /// `io_setup(2)`.
-    #[error("it is the ring of an asynchronous I/O context")]
-    AioRing,
+    /// `io_submit(2)`, and not yet complete.
+    #[error("requests of its asynchronous I/O context are in flight")]
+    AioInFlight,
+    /// [`AioHeader::is_crowded`](super::AioHeader::is_crowded).
+    #[error("its asynchronous I/O context holds more unread completions than a new one may take")]
+    AioCrowded,
+    /// A ring that the process has from its parent, or a part of one.
+    #[error("it is no whole ring of an asynchronous I/O context of the process")]
+    AioForeign,
+    /// A ring that is not as the kernel writes it.
+    #[error("the program has written over the ring of its asynchronous I/O context")]
+    AioOverwritten,
+    /// A ring, where the kernel's memory cannot be read.
+    #[error("whether requests of its asynchronous I/O context are in flight cannot be seen")]
+    AioUnseen,
     /// `io_uring_setup(2)`.
     #[error("it is a ring of io_uring")]
     IoUring,
@@ -167,7 +185,11 @@ impl Obstacle {
     pub const fn hint(self) -> Option<&'static str> {
         match self {
             Self::HugeSegment => Some("have the program use shared memory without SHM_HUGETLB"),
-            Self::AioRing => Some("let the program destroy its AIO contexts first (io_destroy)"),
+            Self::AioInFlight => Some("dump again when its requests are done"),
+            Self::AioCrowded => Some("dump again when the program has read some (io_getevents)"),
+            Self::AioForeign => Some("let the program make its AIO contexts after it has forked"),
+            Self::AioUnseen => Some("run dormouse with CAP_BPF and CAP_PERFMON, or as root"),
+            Self::AioOverwritten => None,
             Self::IoUring => Some("run the program with its io_uring support switched off"),
             Self::Uprobes => Some("remove the probe (perf, bpftrace)"),
             Self::ForeignSegment => Some("run dormouse inside of the namespace"),
@@ -243,6 +265,9 @@ pub enum MappingProblem {
     /// `ipcns-shm-ID.img`.
     #[error("System V shared memory segment {0} makes no sense, or is not described")]
     Segment(SegmentId),
+    /// `aio_ring_entry`, or the header of a ring.
+    #[error("it is described wrongly as the ring of an asynchronous I/O context")]
+    AioRing,
     /// `PR_GET_DUMPABLE`.
     #[error("{0} is no answer of PR_GET_DUMPABLE")]
     Dumpable(i32),

@@ -16,6 +16,9 @@ pub(super) const ON_HUGE_PAGES: Advice = Advice::HUGE_PAGE.union(Advice::NO_HUGE
 impl Vma {
     /// The mapping while the process is built.
     pub(super) fn working(&self) -> Self {
+        if let Backing::AioRing { .. } = self.backing {
+            return self.in_place_of_ring();
+        }
         let mut prot = self.prot;
         let once_writable = self.traits.intersects(Traits::ACCOUNTED | Traits::NO_RESERVE);
         // Huge pages are reserved, so none of them counts.
@@ -29,6 +32,20 @@ impl Vma {
             lock: Lock::None,
             name: None,
             ..self.clone()
+        }
+    }
+
+    /// Private memory with the contents of a ring, until the context is made.
+    fn in_place_of_ring(&self) -> Self {
+        Self {
+            range: self.range,
+            prot: ProtFlags::READ | ProtFlags::WRITE,
+            backing: Backing::Anonymous { heap: false },
+            traits: Traits::empty(),
+            advice: Advice::empty(),
+            lock: Lock::None,
+            name: None,
+            huge: None,
         }
     }
 

@@ -6,6 +6,7 @@ use dormouse_kernel::proc::MemoryLayout;
 use dormouse_kernel::{Addr, AddrRange, FdNum};
 use dormouse_puppet::Batch;
 
+use super::aio;
 use super::encode;
 use super::error::{Error, MappingProblem, Result};
 use super::outlook::Outlook;
@@ -99,8 +100,7 @@ impl Mm {
                 .chain(guards.iter().copied().map(encode::encode_guard))
                 .collect(),
             dumpable: Some(dumpable.as_raw()),
-            // Rings are refused when mappings are recognised.
-            aios: Vec::new(),
+            aios: aio::encode(vmas),
             thp_disabled: Some(*thp_disabled),
             future_locks: None,
             merge: None,
@@ -143,11 +143,8 @@ impl Mm {
         let dumpable = entry.dumpable.unwrap_or(1);
         let dumpable = Dumpable::from_raw(dumpable)
             .ok_or_else(|| corrupt(0)(MappingProblem::Dumpable(dumpable)))?;
-        if let Some(ring) = entry.aios.first() {
-            let status = dormouse_image::proto::vma_status::AIO_RING;
-            return Err(corrupt(ring.id)(MappingProblem::Unsupported(status)));
-        }
-        let (vmas, guards) = mappings(&entry.vmas, |at, problem| corrupt(at)(problem))?;
+        let (mut vmas, guards) = mappings(&entry.vmas, |at, problem| corrupt(at)(problem))?;
+        aio::decode(&entry.aios, &mut vmas).map_err(|(at, problem)| corrupt(at)(problem))?;
         Ok(Self {
             layout,
             brk: Addr::from_raw(entry.mm_brk),

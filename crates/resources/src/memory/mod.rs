@@ -61,6 +61,7 @@
 //! Pages go in by threads that need nobody's help. Pages in common are told by their place in the
 //! pages files, or in an image of CRIU's by their contents.
 
+mod aio;
 mod compare;
 mod contents;
 mod copy;
@@ -87,6 +88,7 @@ mod vdso;
 mod vma;
 mod workers;
 
+pub use aio::AioHeader;
 pub use error::{Error, MappingProblem, Obstacle, Result};
 pub use fill::Filling;
 pub use mm::{Dumpable, Mm};

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use dormouse_kernel::shm::SegmentId;
 use dormouse_kernel::{Addr, AddrRange};
 
+use super::aio::AioContext;
 use super::compare::{self, Pair, inheritable};
 use super::contents::Contents;
 use super::error::Result;
@@ -57,6 +58,7 @@ pub(super) fn unify(
 pub(super) struct Own<'a> {
     pub(super) mm: &'a Mm,
     pub(super) segments: &'a BTreeMap<SegmentId, u64>,
+    pub(super) contexts: &'a [AioContext],
     pub(super) contents: Contents,
 }
 
@@ -171,6 +173,7 @@ impl<'a> Planner<'_, 'a> {
             common,
             settle,
             rest,
+            contexts: own.contexts,
             finish: layout::finish(&own.mm.vmas, &own.mm.guards, has_pages),
         };
         (process, State { layout, contents }, already.pages())

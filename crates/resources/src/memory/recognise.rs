@@ -11,6 +11,7 @@ use dormouse_kernel::proc::{Entry, Perms, ProcDir, Smap, VmFlags, VmaName};
 use dormouse_kernel::shm::SegmentId;
 use dormouse_kernel::{AddrRange, DeviceId, HostPid, PAGE_SIZE};
 
+use super::aio;
 use super::error::{Error, Obstacle, Result};
 use super::shared::SharedObjects;
 use super::survey::{Population, StoredPages, survey};
@@ -102,6 +103,10 @@ impl Mappings {
                 Kind::Vdso => Backing::Vdso,
                 Kind::Vvar => Backing::Vvar,
                 Kind::Vsyscall => Backing::Vsyscall,
+                Kind::AioRing if smap.vma.offset == 0 && smap.vma.perms.contains(Perms::SHARED) => {
+                    Backing::AioRing { requests: aio::UNKNOWN }
+                }
+                Kind::AioRing => return Err(unsupported(pid, smap, Obstacle::AioForeign).into()),
                 Kind::SharedMemory => Backing::SharedMemory {
                     object: self.objects.mapped(&smap.vma, pid),
                     offset: smap.vma.offset,
@@ -201,6 +206,7 @@ enum Kind<'a> {
     Vvar,
     Vsyscall,
     Uprobes,
+    AioRing,
 }
 
 impl<'a> Kind<'a> {
@@ -251,9 +257,7 @@ impl<'a> Kind<'a> {
                 }
             }
             VmaName::Path(path) => match path.as_os_str().as_bytes() {
-                b"/[aio] (deleted)" if smap.vma.device.major == 0 => {
-                    return Err(Obstacle::AioRing);
-                }
+                b"/[aio] (deleted)" if smap.vma.device.major == 0 => Self::AioRing,
                 b"/secretmem (deleted)" if smap.vma.device.major == 0 => {
                     return Err(Obstacle::Secret);
                 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use dormouse_kernel::{Addr, AddrRange, HostPid};
 use dormouse_puppet::Bare;
 
+use super::aio::AioContext;
 use super::contents::Contents;
 use super::error::Result;
 use super::fill::{self, Filler, Filling};
@@ -33,7 +34,7 @@ use super::vma::Vma;
 /// 5. [`settle`](Self::settle): what was there for the children only goes.
 /// 6. [`fill`](Self::fill): all other pages. This may be done for all processes at once, beside
 ///    other work on them.
-/// 7. [`finish`](Self::finish): protection, advice, locks, guards.
+/// 7. [`finish`](Self::finish): AIO contexts, protection, advice, locks, guards.
 #[derive(Debug)]
 pub struct RestorePlan<'a> {
     processes: Vec<Process<'a>>,
@@ -77,6 +78,7 @@ pub(super) struct Process<'a> {
     pub(super) common: Contents,
     pub(super) settle: Vec<MapStep>,
     pub(super) rest: Contents,
+    pub(super) contexts: &'a [AioContext],
     pub(super) finish: Vec<MapStep>,
 }
 
@@ -106,8 +108,8 @@ impl<'a> RestorePlan<'a> {
             .iter()
             .zip(contents)
             .map(|(process, contents)| {
-                let SavedMemory { mm, segments, .. } = process.memory;
-                Own { mm, segments, contents }
+                let SavedMemory { mm, segments, contexts, .. } = process.memory;
+                Own { mm, segments, contexts, contents }
             })
             .collect();
         let mut children: Vec<Vec<usize>> = vec![Vec::new(); processes.len()];
@@ -239,6 +241,9 @@ impl<'a> RestorePlan<'a> {
     ///
     /// The kernel refuses a call.
     pub fn finish(&self, process: usize, puppet: &mut Bare) -> Result<()> {
+        for context in self.processes[process].contexts {
+            context.create(puppet)?;
+        }
         let mut runner = Runner::new(puppet, NoFiles);
         runner.steps(&self.processes[process].finish)?;
         let outlook = self.processes[process].mm.outlook;

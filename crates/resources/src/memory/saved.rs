@@ -11,6 +11,7 @@ use dormouse_kernel::shm::SegmentId;
 use dormouse_kernel::{Addr, AddrRange, PAGE_SIZE};
 use rustix::fs::{MemfdFlags, memfd_create};
 
+use super::aio::AioContext;
 use super::contents::{ContentRun, Contents, PageSource};
 use super::error::{Error, MappingProblem, Result};
 use super::mm::Mm;
@@ -30,6 +31,8 @@ pub struct SavedMemory {
     pub(super) vdso: Contents,
     /// The sizes of the System V segments it has attached.
     pub(super) segments: BTreeMap<SegmentId, u64>,
+    /// The AIO contexts of the process.
+    pub(super) contexts: Vec<AioContext>,
     /// Whether pages in common have the same source, and no others do: a dump of dormouse says so,
     /// unless that would have saved next to nothing.
     pub(super) exact: bool,
@@ -131,7 +134,10 @@ impl SavedMemory {
             }
         }
         let exact = ours && contents.pages() >= FEW_PAGES;
-        Ok(Self { mm, image, contents, vdso, segments: BTreeMap::new(), exact })
+        let problem = MappingProblem::AioRing;
+        let contexts = AioContext::all(&mm.vmas, &contents, files)?
+            .map_err(|at| Error::Corrupt { image, at, problem })?;
+        Ok(Self { mm, image, contents, vdso, segments: BTreeMap::new(), contexts, exact })
     }
 
     /// Finds the System V segments that are attached among those of the dump.

@@ -323,6 +323,7 @@ fn map_flags(vma: &Vma) -> (MapFlags, u64) {
         Backing::File { file, private: false } => (MapFlags::SHARED, file.offset),
         Backing::SharedMemory { offset, .. } => (MapFlags::SHARED, offset),
         Backing::Segment { .. } => unreachable!("segments are attached"),
+        Backing::AioRing { .. } => unreachable!("other memory is in the place of rings"),
         Backing::Vdso | Backing::Vvar | Backing::Vsyscall => {
             unreachable!("the kernel's own mappings are not mapped like others")
         }

@@ -180,12 +180,14 @@ fn sort_out(
     let mut next = 0;
     for (vma, &population) in vmas.iter().zip(populations) {
         let traits = PageTraits {
-            zero_is_nothing: vma.is_anonymous(),
+            zero_is_nothing: vma.is_anonymous() || matches!(vma.backing, Backing::AioRing { .. }),
             readable: vma.prot.contains(ProtFlags::READ),
             maybe_shared: population.maybe_shared,
         };
-        // The vDSO goes along whole, for a kernel that has another one.
-        if vma.backing == Backing::Vdso || is_skipped(vma, population) {
+        // The vDSO goes along whole, for a kernel that has another one; rings do, whose pages are
+        // those of a file.
+        let is_whole = matches!(vma.backing, Backing::Vdso | Backing::AioRing { .. });
+        if is_whole || is_skipped(vma, population) {
             pages.runs.push(PageRun { range: vma.range, traits });
             continue;
         }

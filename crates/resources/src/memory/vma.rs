@@ -129,6 +129,11 @@ pub enum Backing {
         /// Whether it was attached with `SHM_RDONLY`.
         access: Access,
     },
+    /// The ring of an AIO context, from its first byte to its last.
+    AioRing {
+        /// How many requests `io_setup(2)` was asked for.
+        requests: u32,
+    },
     /// The kernel's code page.
     Vdso,
     /// Its data pages: `[vvar]` and all that follows it under other names
@@ -218,10 +223,16 @@ bitflags! {
 
 impl Vma {
     /// Whether the process has pages here that nobody else stores for it:
-    /// private memory, be it anonymous or written over a file's pages.
+    /// private memory, be it anonymous or written over a file's pages, and
+    /// rings.
     #[must_use]
     pub fn is_private(&self) -> bool {
-        matches!(self.backing, Backing::Anonymous { .. } | Backing::File { private: true, .. })
+        matches!(
+            self.backing,
+            Backing::Anonymous { .. }
+                | Backing::File { private: true, .. }
+                | Backing::AioRing { .. }
+        )
     }
 
     /// Whether pages here that were never written are zeros.

@@ -30,7 +30,7 @@ const SECURITY: Answer = NotYet("security profiles are not saved");
 
 /// Every feature of CRIU 4.2 (`feature_list` in `criu/cr-check.c`).
 const FEATURES: &[(&str, Answer)] = &[
-    ("aio_remap", NotYet("asynchronous I/O contexts are not saved")),
+    ("aio_remap", Yes),
     ("apparmor_stacking", SECURITY),
     ("autofs", MOUNTS),
     ("breakpoints", NotYet("no use is made of them")),

@@ -67,7 +67,9 @@ fn contradictions_are_refused() {
     assert_eq!(refused(criu(0xc1, 0x2, 3, 0)), MappingProblem::Status(0xc1));
     assert_eq!(refused(criu(0x4201, 0x22, 3, 0)), MappingProblem::Status(0x4201));
     assert_eq!(refused(criu(1 << 20, 0x22, 3, 0)), MappingProblem::Status(1 << 20));
-    assert_eq!(refused(criu(0x2201, 0x21, 3, 0)), MappingProblem::Unsupported(0x2201));
+    assert_eq!(refused(criu(0x801, 0x21, 3, 0)), MappingProblem::Unsupported(0x801));
+    assert_eq!(refused(criu(0x2201, 0x21, 3, 0)), MappingProblem::Status(0x2201));
+    assert_eq!(refused(criu(0x2000, 0x22, 3, 0)), MappingProblem::Flags(0x22));
     assert_eq!(refused(criu(0x501, 0x22, 3, 0)), MappingProblem::Flags(0x22));
     assert_eq!(refused(criu(0x501, 0x21, 3, 1 << 31)), MappingProblem::Id(1 << 31));
     assert_eq!(refused(criu(0x41, 2, 1, 1 << 33)), MappingProblem::Id(1 << 33));
@@ -80,6 +82,18 @@ fn guard_pages_are_entries_of_their_own() {
     let guard = range(0x1000, 0x3000);
     assert_eq!(decode_guard(&encode_guard(guard)), Ok(Some(guard)));
     assert_eq!(decode_guard(&anonymous(guard).encode()), Ok(None));
+}
+
+#[test]
+fn rings_are_entries_as_criu_s() {
+    let ring = Vma {
+        backing: Backing::AioRing { requests: aio::UNKNOWN },
+        traits: Traits::empty(),
+        ..anonymous(range(0x1000, 0x3000))
+    };
+    assert_eq!(Vma::decode(&ring.encode()), Ok(Some(ring)));
+    let theirs = Vma::decode(&criu(0x2000, 1, 3, 0)).unwrap().unwrap();
+    assert_eq!(theirs.backing, Backing::AioRing { requests: aio::UNKNOWN });
 }
 
 proptest! {

@@ -59,6 +59,7 @@ fn kinds_are_told_apart() {
         ("rw-s 00000000 fe:00 7 /memfd:x (deleted)", "rd", file("/memfd:x (deleted)", false)),
         ("rw-s 00000000 fe:00 7 /dev/zero (deleted)", "rd", file("/dev/zero (deleted)", false)),
         ("rw-p 00000000 00:05 4 /dev/zero", "rd wr ac", file("/dev/zero", false)),
+        ("rw-s 00000000 00:0a 8 /[aio] (deleted)", "rd wr de", Ok("AioRing".into())),
         ("r--s 00000000 fe:00 7 /[aio] (deleted)", "rd", file("/[aio] (deleted)", false)),
     ] {
         assert_eq!(kind(line, flags), expected, "{line}");
@@ -84,7 +85,6 @@ fn what_cannot_be_kept_is_refused() {
         ("rw-s 00000000 00:05 8 /dev/mem", "rd wr io pf", Obstacle::Device),
         ("rw-s 00000000 00:01 8 /drm mm object (deleted)", "rd wr", Obstacle::Device),
         ("rw-p 00000000 00:01 8 /dev/zero (deleted)", "rd wr", Obstacle::PrivateShared),
-        ("rw-s 00000000 00:0a 8 /[aio] (deleted)", "rd wr de", Obstacle::AioRing),
         ("rw-s 00000000 00:09 8 /secretmem (deleted)", "rd wr lo", Obstacle::Secret),
         ("rw-s 00000000 00:10 8 anon_inode:[io_uring]", "rd wr", Obstacle::IoUring),
         ("rw-s 00000000 00:08 8 socket:[8]", "rd wr mm", Obstacle::Socket),

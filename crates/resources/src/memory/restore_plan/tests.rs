@@ -25,6 +25,7 @@ fn memory(exe: u32, vmas: Vec<Vma>, sources: &BTreeMap<u64, PageSource>) -> Save
     }
     let private: Vec<_> = vmas.iter().filter(|vma| vma.is_private()).map(|vma| vma.range).collect();
     SavedMemory {
+        contexts: Vec::new(),
         segments: BTreeMap::new(),
         mm: Mm {
             layout: MemoryLayout {
