@@ -27,6 +27,7 @@ mod sys;
 mod cpu;
 mod creds;
 mod epoll;
+pub mod exec_storm;
 pub mod fd_worlds;
 mod files;
 mod fs;

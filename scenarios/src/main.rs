@@ -1,12 +1,12 @@
 //! `dormouse-scenario NAME STATE_DIR [ordinary]`, `--list`, `--probe PID...`, `--exec PROGRAM ARG...`,
-//! `--worlds DIR`, `--fd-worlds DIR`, `--workload NAME SIZE STATE_DIR`, `--limit NAME SIZE STATE_DIR`.
+//! `--exec-storm`, `--worlds DIR`, `--fd-worlds DIR`, `--workload NAME SIZE STATE_DIR`, `--limit NAME SIZE STATE_DIR`.
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use dormouse_scenarios::workloads::{self, Limit, Workload};
-use dormouse_scenarios::{Context, User, probe, registry};
+use dormouse_scenarios::{Context, User, exec_storm, probe, registry};
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -37,6 +37,10 @@ fn main() -> ExitCode {
             eprintln!("dormouse-scenario: {program}: {error}");
             ExitCode::FAILURE
         }
+        [exec_storm::WORD] => {
+            eprintln!("dormouse-scenario: {}", exec_storm::run());
+            ExitCode::FAILURE
+        }
         ["--workload", name, size, dir] => work(name, size, |workload, size| {
             let mut cx = Context::new(Path::new(dir), User::Root);
             dormouse_scenarios::begin(User::Root);
@@ -55,7 +59,7 @@ fn main() -> ExitCode {
         [name, dir, "ordinary"] => play(name, Path::new(dir), User::Ordinary),
         _ => {
             eprintln!(
-                "usage: dormouse-scenario NAME STATE_DIR [ordinary] | --list | --probe PID... | --exec PROGRAM ARG... | --workload NAME SIZE STATE_DIR | --limit NAME SIZE STATE_DIR"
+                "usage: dormouse-scenario NAME STATE_DIR [ordinary] | --list | --probe PID... | --exec PROGRAM ARG... | --exec-storm | --workload NAME SIZE STATE_DIR | --limit NAME SIZE STATE_DIR"
             );
             ExitCode::FAILURE
         }

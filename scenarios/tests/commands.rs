@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use dormouse_scenarios::exec_storm;
 use dormouse_testkit::binaries::Binaries;
 use dormouse_testkit::cases::{self, Case};
 use dormouse_testkit::checkpointer::Checkpointer;
@@ -24,6 +25,7 @@ type Test = fn(&Target, &Snapshot, &Checkpointer, &Path) -> Result<(), Failure>;
 /// Each with the scenario it is done to.
 const TESTS: &[(&str, &str, Test)] = &[
     ("ending_meanwhile", "tree::sleeper", ending_meanwhile),
+    ("executing_meanwhile", "tree::sleeper", executing_meanwhile),
     ("few_files", "files::numbers", few_files),
     ("killed_dumps", "threads::two", killed_dumps),
     ("killed_dumps_of_epoll_wait", "syscalls::epoll_wait", killed_dumps),
@@ -141,6 +143,35 @@ os._exit(0)";
     }
     eprintln!("{dumps} of {count} were dumped");
     target.judge(Duration::ZERO)
+}
+
+/// A process that runs another program while it is being frozen is dumped with the old or the new
+/// one, and neither it nor the dump waits for the other for ever.
+fn executing_meanwhile(
+    target: &Target,
+    _: &Snapshot,
+    checkpointer: &Checkpointer,
+    dir: &Path,
+) -> Result<(), Failure> {
+    let run = |operation| move |source| Failure::Io { operation, path: "storm".into(), source };
+    let program = env!("CARGO_BIN_EXE_dormouse-scenario");
+    let mut child = Command::new(program)
+        .args(["--exec", program, exec_storm::WORD])
+        .stdin(Stdio::null())
+        .spawn()
+        .map_err(run("run"))?;
+    let dumped = (0..kills()).try_for_each(|number| {
+        let images = new_images(dir, &format!("executing-{number}"))?;
+        checkpointer.dump(child.id() as i32, &images, dir, &["-R"]).succeed().map(drop)
+    });
+    let ended = child.try_wait().map_err(run("wait for"))?;
+    child.kill().map_err(run("kill"))?;
+    child.wait().map_err(run("wait for"))?;
+    dumped?;
+    match ended {
+        None => target.judge(Duration::ZERO),
+        Some(status) => Err(Failure::Verdict(format!("it has ended: {status}"))),
+    }
 }
 
 /// A restore that is killed at any moment has restored all or nothing. Most moments are late in

@@ -201,7 +201,8 @@ impl Cause {
                     ErrorKind::Conflict
                 }
                 F::KernelThread(_) | F::Vfork(_) => ErrorKind::Unsupported,
-                F::Timeout(_) => ErrorKind::Kernel,
+                F::Timeout(_) | F::Immovable { .. } => ErrorKind::Kernel,
+                F::Reaper(error) => Errno::from_io_error(error).map_or(ErrorKind::Kernel, of_errno),
                 F::Abandoned => ErrorKind::Vanished,
                 F::Proc(error) => of_proc(error),
                 F::Ptrace(error) => of_ptrace(error),
@@ -243,6 +244,9 @@ impl Cause {
             Self::Freeze(freeze::Error::IsThread { .. }) => Some("give the pid of the process"),
             Self::Freeze(freeze::Error::Vfork(_)) => {
                 Some("dump again when the child has run its program")
+            }
+            Self::Freeze(freeze::Error::Timeout(_) | freeze::Error::Immovable { .. }) => {
+                Some("dump again when it is less busy, or give it more time with --timeout")
             }
             Self::PidTaken { .. } => Some("end that process, or restore in a new pid namespace"),
             Self::Image(ImageError::Incomplete { .. }) => {

@@ -41,6 +41,12 @@ impl HostPid {
     pub fn of_self() -> Self {
         Self(rustix::process::getpid().as_raw_nonzero().get())
     }
+
+    /// That of the calling thread.
+    #[must_use]
+    pub fn of_thread() -> Self {
+        Self(rustix::thread::gettid().as_raw_nonzero().get())
+    }
 }
 
 pid!(NsPid);

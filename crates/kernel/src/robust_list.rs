@@ -52,7 +52,7 @@ mod tests {
     #[test]
     fn a_thread_has_one_and_a_bare_child_has_none() {
         // The C library sets one up for each of its threads.
-        let tid = HostPid::from_raw(rustix::thread::gettid().as_raw_nonzero().get()).unwrap();
+        let tid = HostPid::of_thread();
         let mine = robust_list(tid).unwrap();
         assert_ne!(mine.head, Addr::NULL);
         assert_eq!(mine.len, 24);

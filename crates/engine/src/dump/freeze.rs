@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use dormouse_kernel::HostPid;
 use dormouse_kernel::proc::{self, ProcDir, Stat, TaskState};
-use dormouse_kernel::ptrace::{self, Halt, Halting, Options, Running, Stop, Stopped};
+use dormouse_kernel::ptrace::{self, Halt, Halting, Options, Reaper, Running, Stop, Stopped};
 use dormouse_kernel::signal::Signal;
 use dormouse_puppet::{Interruption, call_with, interruption};
 use rustix::process::{Pid, kill_process};
@@ -102,6 +102,17 @@ pub(crate) enum Error {
     /// New tasks turned up for too long.
     #[error("the tree could not be stopped within {0:?}")]
     Timeout(Duration),
+    /// A task did not stop.
+    #[error("task {tid} did not stop within {timeout:?}: it is in a call that nothing interrupts")]
+    Immovable {
+        /// The task.
+        tid: HostPid,
+        /// How long was waited for all of them.
+        timeout: Duration,
+    },
+    /// There can be no thread to help.
+    #[error("cannot start a thread: {0}")]
+    Reaper(std::io::Error),
     /// Nobody wants the tree stopped any more.
     #[error("whoever asked for the dump is gone")]
     Abandoned,
@@ -120,9 +131,9 @@ pub(crate) fn freeze(
     timeout: Duration,
     is_abandoned: &dyn Fn() -> bool,
 ) -> Result<Frozen, Error> {
-    let deadline = Instant::now() + timeout;
-    let mut freezer = Freezer::default();
-    let result = freezer.run(root, (deadline, timeout), is_abandoned);
+    let mut freezer = Freezer::new(timeout);
+    let result = freezer.run(root, is_abandoned);
+    freezer.reaper = None;
     let tasks = std::mem::take(&mut freezer.tasks);
     match result {
         Ok(()) => freezer.arrange(root, tasks),
@@ -144,8 +155,11 @@ struct Member {
     threads: usize,
 }
 
-#[derive(Default)]
 struct Freezer {
+    timeout: Duration,
+    deadline: Instant,
+    /// There as soon as a process has several threads.
+    reaper: Option<Reaper>,
     sleepers: Option<Sleepers>,
     deadlines: BTreeMap<HostPid, Deadline>,
     tasks: BTreeMap<HostPid, Stopped>,
@@ -155,15 +169,29 @@ struct Freezer {
     members: BTreeMap<HostPid, Vec<HostPid>>,
     dirs: BTreeMap<HostPid, ProcDir>,
     waits: BTreeMap<HostPid, Wait>,
+    /// Processes that threads have gone from since these were listed.
+    shaken: BTreeSet<HostPid>,
 }
 
 impl Freezer {
-    fn run(
-        &mut self,
-        root: HostPid,
-        (deadline, timeout): (Instant, Duration),
-        is_abandoned: &dyn Fn() -> bool,
-    ) -> Result<(), Error> {
+    fn new(timeout: Duration) -> Self {
+        Self {
+            timeout,
+            deadline: Instant::now() + timeout,
+            reaper: None,
+            sleepers: None,
+            deadlines: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            zombies: BTreeSet::new(),
+            parents: BTreeMap::new(),
+            members: BTreeMap::new(),
+            dirs: BTreeMap::new(),
+            waits: BTreeMap::new(),
+            shaken: BTreeSet::new(),
+        }
+    }
+
+    fn run(&mut self, root: HostPid, is_abandoned: &dyn Fn() -> bool) -> Result<(), Error> {
         check_root(root)?;
         self.parents.clear();
         let mut processes = vec![root];
@@ -192,10 +220,16 @@ impl Freezer {
             if !news {
                 return Ok(());
             }
-            if Instant::now() > deadline {
-                return Err(Error::Timeout(timeout));
-            }
+            self.check_time()?;
         }
+    }
+
+    fn check_time(&self) -> Result<(), Error> {
+        if self.is_late() { Err(Error::Timeout(self.timeout)) } else { Ok(()) }
+    }
+
+    fn is_late(&self) -> bool {
+        Instant::now() > self.deadline
     }
 
     /// Stops the threads of some processes that are not stopped yet; tells
@@ -219,6 +253,9 @@ impl Freezer {
                     Err(error) => return Err(error.into()),
                 };
                 let threads = tids.len();
+                if threads > 1 && self.reaper.is_none() {
+                    self.reaper = Some(Reaper::start().map_err(Error::Reaper)?);
+                }
                 for tid in tids.into_iter().filter(|tid| !self.tasks.contains_key(tid)) {
                     let list = if tid == pid { &mut leaders } else { &mut others };
                     list.push(Member { pid, tid, threads });
@@ -227,11 +264,44 @@ impl Freezer {
             let stopped = self.tasks.len();
             self.stop_threads(&leaders)?;
             self.stop_threads(&others)?;
-            if self.tasks.len() == stopped {
+            let shaken = std::mem::take(&mut self.shaken);
+            if self.tasks.len() == stopped && shaken.is_empty() {
                 return Ok(news);
             }
+            for pid in shaken {
+                self.forget_ended(pid)?;
+            }
+            self.check_time()?;
             news = true;
         }
+    }
+
+    /// Forgets threads that had been stopped and are not any more: they were
+    /// killed, by somebody or by the `execve(2)` of another thread, which may
+    /// have taken over the number of the first.
+    fn forget_ended(&mut self, pid: HostPid) -> Result<(), Error> {
+        let Some(members) = self.members.remove(&pid) else { return Ok(()) };
+        let mut stay = Vec::new();
+        for tid in members {
+            let state = self.dirs[&pid].task(tid).and_then(|dir| dir.stat()).map(|stat| stat.state);
+            let is_stopped = match state {
+                Ok(state) => state == TaskState::TracingStop,
+                Err(proc::Error::Gone { .. }) => false,
+                Err(error) => return Err(error.into()),
+            };
+            match self.tasks.get(&tid) {
+                // What it reports now is about another task of this number.
+                Some(task) if is_stopped && matches!(task.has_news(), Ok(false)) => stay.push(tid),
+                _ => {
+                    debug!(%tid, "is not stopped any more");
+                    self.tasks.remove(&tid);
+                    self.waits.remove(&tid);
+                    self.deadlines.remove(&tid);
+                }
+            }
+        }
+        self.members.insert(pid, stay);
+        Ok(())
     }
 
     /// Opens the directory of a process, unless it is gone or a zombie.
@@ -258,7 +328,12 @@ impl Freezer {
         let mut running = Vec::new();
         for &member in members {
             match self.seize(member) {
-                Ok(Some(task)) => running.push((member, task)),
+                Ok(Some(task)) => {
+                    if let Some(reaper) = &self.reaper {
+                        reaper.add(member.tid);
+                    }
+                    running.push((member, task));
+                }
                 Ok(None) => {}
                 Err(error) => {
                     // Those on their way are stopped before they are let go.
@@ -275,33 +350,45 @@ impl Freezer {
 
     /// Begins to trace a thread; `None` if it has ended.
     fn seize(&mut self, member: Member) -> Result<Option<Running>, Error> {
+        const PATIENCE: Duration = Duration::from_millis(100);
         let Member { pid, tid, threads } = member;
         let wait = self.await_vfork(pid, tid)?;
         if let Some(wait) = wait {
             self.waits.insert(tid, wait);
         }
-        let options = Options::TRACESYSGOOD | Options::SUSPEND_SECCOMP;
-        let refused = match Running::seize(tid, options) {
-            Ok(task) => return Ok(Some(task)),
-            Err(ptrace::Error::Died { .. }) => return Ok(None),
-            Err(error) => error,
-        };
-        let status = match self.dirs[&pid].task(tid).and_then(|dir| dir.status()) {
-            Ok(status) => status,
-            Err(proc::Error::Gone { .. }) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        match status.tracer {
-            // The first thread of a process may have ended while others go on.
-            _ if status.state.is_dead() => {
-                if tid == pid && threads == 1 {
-                    self.zombies.insert(pid);
+        let begun = Instant::now();
+        loop {
+            let options = Options::TRACESYSGOOD | Options::SUSPEND_SECCOMP;
+            let refused = match Running::seize(tid, options) {
+                Ok(task) => return Ok(Some(task)),
+                Err(ptrace::Error::Died { .. }) => break,
+                Err(error) => error,
+            };
+            let status = match self.dirs[&pid].task(tid).and_then(|dir| dir.status()) {
+                Ok(status) => status,
+                Err(proc::Error::Gone { .. }) => break,
+                Err(error) => return Err(error.into()),
+            };
+            match status.tracer {
+                // The first thread of a process may have ended while others go on.
+                _ if status.state.is_dead() => {
+                    if tid == pid && threads == 1 {
+                        self.zombies.insert(pid);
+                    }
+                    return Ok(None);
                 }
-                Ok(None)
+                // By execve(2), a thread that is traced has taken over the number of the first.
+                Some(tracer) if tracer == HostPid::of_thread() => {
+                    return Ok(Some(Running::attached(tid)));
+                }
+                Some(tracer) => return Err(Error::Traced { tid, tracer }),
+                // It was about to end, perhaps.
+                None if begun.elapsed() < PATIENCE => std::thread::sleep(PATIENCE / 100),
+                None => return Err(refused.into()),
             }
-            Some(tracer) => Err(Error::Traced { tid, tracer }),
-            None => Err(refused.into()),
         }
+        self.shaken.insert(pid);
+        Ok(None)
     }
 
     /// What a task waits for, which is no `vfork(2)`: nothing but a deadly
@@ -353,39 +440,56 @@ impl Freezer {
         // All of them, whatever becomes of some: those who are stopped are let go of in the end.
         let mut result = Ok(());
         for (member, task) in halting {
-            let halted = task.map_err(Error::from).and_then(|task| self.finish_halt(member, task));
-            result = result.and(halted);
+            result = result.and(self.finish_halt(member, task));
         }
         for (member, task) in alone {
-            let halting = task.begin_halt().map_err(Error::from);
-            result = result.and(halting.and_then(|task| self.finish_halt(member, task)));
+            result = result.and(self.finish_halt(member, task.begin_halt()));
         }
         result
     }
 
-    fn finish_halt(&mut self, member: Member, task: Halting) -> Result<(), Error> {
+    fn finish_halt(
+        &mut self,
+        member: Member,
+        task: Result<Halting, ptrace::Error>,
+    ) -> Result<(), Error> {
         let Member { pid, tid, .. } = member;
         let _span = debug_span!("freeze", %pid).entered();
         let dir = &self.dirs[&pid];
-        let has_ended = || dir.stat().is_ok_and(|stat| stat.state.is_dead());
-        let halt = if tid == pid { task.finish_unless(has_ended) } else { task.finish() };
-        match halt? {
-            Halt::Halted { mut task, born: _ } => {
-                debug!(%tid, stop = ?task.stop(), "stopped");
-                let status = || self.dirs[&pid].task(tid).and_then(|dir| dir.status());
-                let hidden = interrupted::hide(&mut task, status);
-                self.tasks.insert(tid, task);
-                self.members.entry(pid).or_default().push(tid);
-                let again = hidden.map_err(|error| match error {
-                    interrupted::Error::Proc(error) => Error::Proc(error),
-                    interrupted::Error::Ptrace(error) => Error::Ptrace(error),
-                })?;
-                let wait = self.waits.get(&tid).zip(again);
-                if !wait.is_some_and(|(wait, again)| wait.is_made_again(&again)) {
-                    self.deadlines.remove(&tid);
-                }
+        let has_ended = || tid == pid && dir.stat().is_ok_and(|stat| stat.state.is_dead());
+        let is_over = || has_ended() || self.is_late();
+        let mut task = match task.and_then(|task| task.finish_unless(is_over)) {
+            Ok(Halt::Halted { task, born: _ }) => task,
+            Ok(Halt::Ended { .. }) if !has_ended() => {
+                return Err(Error::Immovable { tid, timeout: self.timeout });
             }
-            Halt::Exited { .. } | Halt::Ended { .. } => debug!(%tid, "ended"),
+            // Reaped here or by the reaper, or it runs another program under the first one's number.
+            Ok(Halt::Exited { .. } | Halt::Ended { .. }) | Err(ptrace::Error::Died { .. }) => {
+                debug!(%tid, "ended");
+                self.shaken.insert(pid);
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        debug!(%tid, stop = ?task.stop(), "stopped");
+        let hidden = interrupted::hide(&mut task, || dir.task(tid).and_then(|dir| dir.status()));
+        self.tasks.insert(tid, task);
+        self.members.entry(pid).or_default().push(tid);
+        let again = match hidden {
+            Ok(again) => again,
+            Err(
+                interrupted::Error::Ptrace(ptrace::Error::Died { .. })
+                | interrupted::Error::Proc(proc::Error::Gone { .. }),
+            ) => {
+                self.shaken.insert(pid);
+                return Ok(());
+            }
+            Err(interrupted::Error::Proc(error)) => return Err(error.into()),
+            Err(interrupted::Error::Ptrace(error)) => return Err(error.into()),
+        };
+        let wait = self.waits.get(&tid).zip(again);
+        if !wait.is_some_and(|(wait, again)| wait.is_made_again(&again)) {
+            self.deadlines.remove(&tid);
         }
         Ok(())
     }

@@ -111,13 +111,8 @@ pub fn spawn_bare(pids: &[NsPid], flags: CloneFlags) -> Result<HostPid, Error> {
 /// A descriptor that tells the end of the calling thread; before Linux 6.9,
 /// that of its process.
 fn own_thread() -> Result<PidFd, Error> {
-    let raw = rustix::thread::gettid().as_raw_nonzero().get();
-    let tid = HostPid::from_raw(raw).expect("a thread has a positive number");
-    match PidFd::open_thread(tid) {
-        Err(pidfd::Error { source: Errno::INVAL, .. }) => {
-            let raw = rustix::process::getpid().as_raw_nonzero().get();
-            Ok(PidFd::open(HostPid::from_raw(raw).expect("a process has a positive number"))?)
-        }
+    match PidFd::open_thread(HostPid::of_thread()) {
+        Err(pidfd::Error { source: Errno::INVAL, .. }) => Ok(PidFd::open(HostPid::of_self())?),
         opened => Ok(opened?),
     }
 }

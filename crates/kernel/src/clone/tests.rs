@@ -29,7 +29,7 @@ fn a_bare_child_waits_with_all_signals_blocked() {
     assert!(status.caught.is_empty());
     assert_eq!(dir.stat().unwrap().exit_signal, libc::SIGCHLD);
     // The parent's mask is as it was.
-    let tid = HostPid::from_raw(rustix::thread::gettid().as_raw_nonzero().get()).unwrap();
+    let tid = HostPid::of_thread();
     let mine = ProcDir::of_self().unwrap().task(tid).unwrap().status().unwrap();
     assert!(mine.blocked.is_empty());
     kill(pid);

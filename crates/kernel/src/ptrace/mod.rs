@@ -15,6 +15,7 @@
 mod error;
 mod options;
 mod raw;
+mod reaper;
 mod registers;
 mod state;
 mod status;
@@ -22,6 +23,7 @@ mod task;
 
 pub use error::{Error, Request};
 pub use options::Options;
+pub use reaper::Reaper;
 pub use registers::Registers;
 pub use state::{Queue, Rseq, SyscallUserDispatch};
 pub use status::{Event, Exit, Stop};

@@ -4,8 +4,9 @@ use super::error::{Error, Request};
 use super::options::Options;
 use super::raw;
 use super::status::{Change, Event, Exit, Stop, decode};
-use crate::HostPid;
 use crate::signal::Signal;
+use crate::{Errno, HostPid};
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use std::marker::PhantomData;
 use std::time::Duration;
 
@@ -62,7 +63,7 @@ pub enum Halt {
         /// As above.
         born: Vec<HostPid>,
     },
-    /// The caller said that the task has ended ([`Halting::finish_unless`]).
+    /// The caller said that it is not to be waited for ([`Halting::finish_unless`]).
     Ended {
         /// As above.
         born: Vec<HostPid>,
@@ -179,12 +180,12 @@ impl Running {
     }
 
     /// Waits, and looks now and then whether there is anything to wait for:
-    /// `None` if the task `has_ended`, and no wait tells of it.
+    /// `None` if it `is_over`, and no wait tells of it.
     ///
     /// # Errors
     ///
     /// As [`Self::wait`].
-    pub fn wait_unless(mut self, has_ended: &impl Fn() -> bool) -> Result<Option<Outcome>, Error> {
+    pub fn wait_unless(mut self, is_over: &impl Fn() -> bool) -> Result<Option<Outcome>, Error> {
         // Most tasks stop at once.
         const AT_ONCE: u32 = 64;
         for look in 0_u32.. {
@@ -196,7 +197,7 @@ impl Running {
                 std::thread::yield_now();
                 continue;
             }
-            if has_ended() {
+            if is_over() {
                 // A report that came in between counts.
                 return Ok(self.try_wait()?.ok());
             }
@@ -221,14 +222,15 @@ impl Halting {
         self.finish_by(|running| running.wait().map(Some))
     }
 
-    /// As [`Self::finish`], for the first thread of a process: `has_ended` looks
-    /// whether that has ended while others run on, of which no wait tells.
+    /// As [`Self::finish`], unless the waiting `is_over`: because time is up, or
+    /// because the task is the first thread of a process and has ended while
+    /// others run on, of which no wait tells.
     ///
     /// # Errors
     ///
     /// As [`Running::wait`].
-    pub fn finish_unless(self, has_ended: impl Fn() -> bool) -> Result<Halt, Error> {
-        self.finish_by(|running| running.wait_unless(&has_ended))
+    pub fn finish_unless(self, is_over: impl Fn() -> bool) -> Result<Halt, Error> {
+        self.finish_by(|running| running.wait_unless(&is_over))
     }
 
     fn finish_by(
@@ -342,6 +344,26 @@ impl Stopped {
     /// `EIO` if the task is in no such stop.
     pub fn listen(self) -> Result<Running, Error> {
         self.restart(libc::PTRACE_LISTEN, Request::Listen, None)
+    }
+
+    /// Whether there is something new to wait for: the task was killed, or
+    /// another thread of its process has taken its number by `execve(2)`.
+    /// Takes no note of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Died`] if the number is no traced task's any more.
+    pub fn has_news(&self) -> Result<bool, Error> {
+        const LOOK: WaitIdOptions = WaitIdOptions::STOPPED
+            .union(WaitIdOptions::EXITED)
+            .union(WaitIdOptions::NOHANG)
+            .union(WaitIdOptions::NOWAIT);
+        let tid = Pid::from_raw(self.tid.as_raw()).ok_or(Error::Died { tid: self.tid })?;
+        match waitid(WaitId::Pid(tid), LOOK) {
+            Ok(status) => Ok(status.is_some()),
+            Err(Errno::CHILD) => Err(Error::Died { tid: self.tid }),
+            Err(source) => Err(raw::refusal(Request::Wait, self.tid, source)),
+        }
     }
 
     /// Ends the tracing: the task runs on, with `signal` delivered as in
