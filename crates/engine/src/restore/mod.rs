@@ -16,7 +16,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 use dormouse_image::ImageDir;
-use dormouse_kernel::ptrace::Stopped;
 use dormouse_kernel::signal::{SigSet, Signal};
 use dormouse_kernel::{HostPid, NsPid};
 use dormouse_puppet::{Arg, Batch, Ending, Resumption};
@@ -117,13 +116,11 @@ pub fn restore(
         states(&mut world, body, &checkpoint, plan.numbering)?;
     }
 
-    let mut ready = Vec::new();
     let last: BTreeMap<NsPid, NsPid> =
         living(&checkpoint).map(|(process, body)| (body.space, process.node.pid)).collect();
     for (process, body) in living(&checkpoint) {
         let pid = process.node.pid;
-        registers(&mut world, body, last[&body.space] == pid, &mut ready)
-            .of(Phase::Threads, host(pid))?;
+        registers(&mut world, body, last[&body.space] == pid).of(Phase::Threads, host(pid))?;
     }
     // Nothing of a puppet is left that `/proc` could show.
     fill(&created, FillRank::Arm)?;
@@ -144,7 +141,7 @@ pub fn restore(
     checkpoint.files.remove_links().at(Phase::Release)?;
     progress.phase(Phase::Release, None);
     network::set_free(connections, lock, tcp).at(Phase::Release)?;
-    release(&checkpoint, options, ready)?;
+    release(&checkpoint, options, world)?;
     Ok(Restored { root: host(root) })
 }
 
@@ -576,12 +573,7 @@ fn expected(body: &Body) -> SigSet {
 
 /// Gives every thread its registers. The first comes last, and unmaps the room
 /// if no other process still has it there.
-fn registers(
-    world: &mut World,
-    body: &Body,
-    is_last: bool,
-    ready: &mut Vec<Stopped>,
-) -> Result<(), Cause> {
+fn registers(world: &mut World, body: &Body, is_last: bool) -> Result<(), Cause> {
     for (index, thread) in body.threads.iter().enumerate().rev() {
         let Cpu { registers, xstate } = &thread.cpu;
         let mask = thread.state.mask.get();
@@ -592,7 +584,7 @@ fn registers(
         let vacate = is_last && index == 0;
         let mut task = puppet.become_program((registers, xstate), mask, resumption, vacate)?;
         thread.dispatch.set(&mut task)?;
-        ready.push(task);
+        world.put_ready(task);
     }
     Ok(())
 }
@@ -600,11 +592,7 @@ fn registers(
 use dormouse_resources::task::Cpu;
 
 /// Lets the tree run.
-fn release(
-    checkpoint: &Checkpoint,
-    options: &RestoreOptions,
-    ready: Vec<Stopped>,
-) -> Result<(), Error> {
+fn release(checkpoint: &Checkpoint, options: &RestoreOptions, world: World) -> Result<(), Error> {
     for (process, _) in living(checkpoint) {
         let runs = process.life == Life::Running;
         if runs
@@ -615,9 +603,11 @@ fn release(
         }
     }
     // Children before their parents.
-    for task in ready.into_iter().rev() {
-        let tid = task.tid();
-        task.detach(None).of(Phase::Release, tid)?;
+    match world.release() {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            let tid = error.tid();
+            Err(error).of(Phase::Release, tid)
+        }
     }
-    Ok(())
 }

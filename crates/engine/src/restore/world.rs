@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use dormouse_kernel::clone::{self, CloneFlags, spawn_bare};
 use dormouse_kernel::proc::ProcDir;
-use dormouse_kernel::ptrace::{Halt, Options, Outcome, Running};
+use dormouse_kernel::ptrace::{self, Halt, Options, Outcome, Running, Stopped};
 use dormouse_kernel::signal::Signal;
 use dormouse_kernel::{AddrRange, HostPid, NsPid};
 use dormouse_puppet::{Arg, Bare, Batch, Slot};
@@ -19,6 +19,8 @@ use crate::cause::Cause;
 #[derive(Debug)]
 pub(crate) struct World {
     puppets: BTreeMap<NsPid, Bare>,
+    /// Tasks that are no puppets any more, and wait to be let go.
+    ready: Vec<Stopped>,
     root: NsPid,
     /// The descriptor in every puppet that leads to dormouse.
     link: u64,
@@ -40,7 +42,8 @@ impl World {
             Err(clone::Error::PidTaken { .. }) => return Err(taken(root)),
             spawned => spawned?,
         };
-        let mut world = Self { puppets: BTreeMap::new(), root, link: link.into() };
+        let mut world =
+            Self { puppets: BTreeMap::new(), ready: Vec::new(), root, link: link.into() };
         let mut options = Options::EXITKILL | Options::TRACESYSGOOD;
         options.set(Options::SUSPEND_SECCOMP, unfiltered);
         let task = match Running::seize(pid, options)?.halt()? {
@@ -90,6 +93,23 @@ impl World {
     /// Takes a task out of the world.
     pub(crate) fn take(&mut self, task: NsPid) -> Bare {
         self.puppets.remove(&task).expect("a task is made before it is used")
+    }
+
+    /// Puts back a task that is as it was, until [`Self::release`].
+    pub(crate) fn put_ready(&mut self, task: Stopped) {
+        self.ready.push(task);
+    }
+
+    /// Lets go of all tasks, those last that were ready first. Who is killed
+    /// just then was restored all the same.
+    pub(crate) fn release(mut self) -> Result<(), ptrace::Error> {
+        while let Some(task) = self.ready.pop() {
+            match task.detach(None) {
+                Err(error) if !error.is_death() => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Adds a call that fetches a descriptor of dormouse's.
@@ -153,13 +173,14 @@ pub(crate) fn taken(pid: NsPid) -> Cause {
 impl Drop for World {
     fn drop(&mut self) {
         // Parents last, so that nobody sees a child end.
-        for &pid in self.puppets.keys().rev() {
-            if let Some(pid) = rustix::process::Pid::from_raw(pid.as_raw()) {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            }
+        let puppets = std::mem::take(&mut self.puppets).into_values().map(|puppet| puppet.tid());
+        let mut tids: Vec<_> = puppets.chain(self.ready.drain(..).map(|task| task.tid())).collect();
+        tids.sort_by(|a, b| b.cmp(a));
+        for pid in tids.iter().filter_map(|tid| rustix::process::Pid::from_raw(tid.as_raw())) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
-        for (_, puppet) in std::mem::take(&mut self.puppets).into_iter().rev() {
-            let mut running = Running::attached(puppet.tid());
+        for tid in tids {
+            let mut running = Running::attached(tid);
             while let Ok(Outcome::Stopped(task)) = running.wait() {
                 match task.resume(Some(Signal::KILL)) {
                     Ok(task) => running = task,

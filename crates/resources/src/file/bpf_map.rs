@@ -245,6 +245,10 @@ impl Pairs {
         let mut pairs = Self::default();
         let mut key = map.next_key(None)?;
         while let Some(at) = key {
+            // Others change it meanwhile: after a key that is gone, the first comes again.
+            if pairs.count == map.info().max_entries {
+                return Err(Errno::AGAIN);
+            }
             pairs.values.extend(map.value(&at)?);
             pairs.keys.extend(&at);
             pairs.count += 1;
