@@ -44,9 +44,8 @@ impl Files {
         interest: Interest<&'static str>,
     ) -> Result<Vec<LeftArmed<&'static str>>, InsertError> {
         let rebuild = Rebuild::new(vec![Wanted { epoll: "epoll", interest }]).unwrap();
-        let mut left = rebuild.prepare(|file| self.fd(file))?;
-        left.extend(rebuild.finish(|file| self.fd(file))?);
-        Ok(left)
+        rebuild.prepare(|file| self.fd(file))?;
+        rebuild.finish(|file| self.fd(file))
     }
 
     /// (data, mask) of every item, and the data of the pending ones.

@@ -98,7 +98,6 @@ pub fn restore(
 
     progress.phase(Phase::Fill, None);
     fill(&created, FillRank::Contents)?;
-    fill(&created, FillRank::Watches)?;
     cx.finish().at(Phase::Fill)?;
 
     let segments = memory.finish(filling, &mut world, progress)?;
@@ -112,6 +111,8 @@ pub fn restore(
     zombies(&mut world, &checkpoint)?;
     leaders(&mut world, &checkpoint)?;
     stops(&mut world, &checkpoint)?;
+    // What ends is reported to whoever watches it.
+    fill(&created, FillRank::Watches)?;
     for (_, body) in living(&checkpoint) {
         states(&mut world, body, &checkpoint, plan.numbering)?;
     }

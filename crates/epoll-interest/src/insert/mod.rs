@@ -8,6 +8,7 @@
 //! last descriptor for it anywhere (`eventpoll_release`, `fs/eventpoll.c`).
 
 mod error;
+mod fanotify;
 mod nudge;
 mod places;
 
@@ -15,6 +16,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::sync::OnceLock;
 
 use crate::event::{Events, FdNumber};
 use crate::graph::{FileIndex, Graph, Wanted, WantedError};
@@ -121,13 +123,16 @@ pub struct LeftArmed<F> {
 ///   that watch each other, or several epolls have those of several files in
 ///   different orders, either their order on the file or their order among the
 ///   pending items can come out another.
-/// - A fired one-shot whose file cannot be made to report anything: see
+/// - A fired one-shot whose file reports nothing at either time and cannot be made to: see
 ///   [`LeftArmed`]. On an inotify it can, for the price of a watch number: see
 ///   [`finish`](Self::finish).
 pub struct Rebuild<F> {
     files: Vec<F>,
     graph: Graph,
     plan: Plan,
+    /// Files that one-shots have fired on whose turn comes at the end, once
+    /// that is known, in order.
+    late: OnceLock<Vec<FileIndex>>,
 }
 
 impl<F: Clone + Eq + Hash> Rebuild<F> {
@@ -138,7 +143,7 @@ impl<F: Clone + Eq + Hash> Rebuild<F> {
     pub fn new(wanted: Vec<Wanted<F>>) -> Result<Self, WantedError> {
         let (graph, files) = Graph::new(wanted)?;
         let plan = Plan::new(&graph);
-        Ok(Self { files, graph, plan })
+        Ok(Self { files, graph, plan, late: OnceLock::new() })
     }
 
     /// Adds what must come first: one-shots that are to be fired, and some
@@ -150,62 +155,73 @@ impl<F: Clone + Eq + Hash> Rebuild<F> {
     /// pipe or FIFO (a byte is written and read, or the capacity doubled and
     /// halved; needs `/proc`), or a disarmed timerfd (it is armed and
     /// disarmed). A caller can make other files ready before and undo it after.
+    /// What still reports nothing, or can be made ready only when it is in its
+    /// final state, has its turn in [`finish`](Self::finish).
     ///
     /// # Errors
     /// [`InsertError`]; the epolls are then good for nothing but being closed.
     pub fn prepare<'fd>(
         &self,
         fd: impl Fn(&F) -> Option<BorrowedFd<'fd>>,
-    ) -> Result<Vec<LeftArmed<F>>, InsertError> {
-        self.fire(&self.descriptors(fd)?, |late| !late)
+    ) -> Result<(), InsertError> {
+        let fds = self.descriptors(fd)?;
+        let files = self.plan.to_be_ready(&self.graph);
+        let late = |&file: &FileIndex| fds[file].is_some_and(nudge::comes_late);
+        let (mut late, now): (Vec<_>, Vec<_>) = files.into_iter().partition(late);
+        late.extend(self.fire(&fds, &now, |silent| {
+            let mut later = late.iter().chain(silent).copied().collect::<Vec<_>>();
+            later.sort_unstable();
+            move |file| later.binary_search(&file).is_err()
+        })?);
+        late.sort_unstable();
+        let _ = self.late.set(late);
+        Ok(())
     }
 
-    /// Adds the early items on those files whose turn it is, by whether they
-    /// come late.
-    fn fire(
+    /// Adds the early items of those files that are `chosen`, given the ones
+    /// which report nothing, and returns these.
+    fn fire<C: Fn(FileIndex) -> bool>(
         &self,
         fds: &[Option<BorrowedFd<'_>>],
-        turn: impl Fn(bool) -> bool,
-    ) -> Result<Vec<LeftArmed<F>>, InsertError> {
-        let Self { files: _, graph, plan } = self;
-        let mut to_be_ready = plan.to_be_ready(graph);
-        let mut late = vec![false; fds.len()];
-        for &file in &to_be_ready {
-            late[file] = fds[file].is_some_and(nudge::comes_late);
-        }
-        to_be_ready.retain(|&file| turn(late[file]));
-        let chosen = |file: FileIndex| turn(late[file]);
-        if plan.prepare(graph, chosen, |_| true).is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut ready = vec![false; fds.len()];
-        let mut nudges = Vec::new();
+        to_be_ready: &[FileIndex],
+        chosen: impl FnOnce(&[FileIndex]) -> C,
+    ) -> Result<Vec<FileIndex>, InsertError> {
+        let Self { graph, plan, .. } = self;
         let asked: Vec<_> = to_be_ready.iter().filter_map(|&file| fds[file]).collect();
         let told = nudge::any_condition(&asked).map_err(InsertError::Poll)?;
-        for (&file, told) in to_be_ready.iter().zip(told) {
-            let Some(fd) = fds[file] else { continue };
-            let nudge = if told { None } else { Nudge::give(fd) };
-            ready[file] = told || nudge.is_some();
-            nudges.extend(nudge);
+        let (mut silent, mut nudges) = (Vec::new(), Vec::new());
+        for ((&file, &fd), told) in to_be_ready.iter().zip(&asked).zip(told) {
+            if told {
+                continue;
+            }
+            match Nudge::give(fd) {
+                Some(nudge) => nudges.push(nudge),
+                None => silent.push(file),
+            }
         }
-        let steps = plan.prepare(graph, chosen, |file| ready[file]);
+        let steps =
+            plan.prepare(graph, chosen(&silent), |file| silent.binary_search(&file).is_err());
         let mut uses = vec![0; fds.len()];
         for step in &steps {
             if let Step::Add { epoll, item, .. } = *step {
                 uses[graph.epolls[epoll].items[item].file] += 1;
             }
         }
-        let result = self.work(fds, uses, |hands| hands.run(&steps));
+        let result = match steps.as_slice() {
+            [] => Ok(()),
+            steps => self.work(fds, uses, |hands| hands.run(steps)),
+        };
         // Last first, as each was given upon the ones before.
         let undone = nudges.into_iter().rev().map(Nudge::undo).fold(Ok(()), Result::and);
         result?;
         undone.map_err(InsertError::Undo)?;
-        Ok(self.left_armed(|file| chosen(file) && !ready[file]))
+        Ok(silent)
     }
 
-    /// Adds everything else, and sets every item to its state. An inotify that
-    /// a one-shot has fired on, and that has nothing to report now, is made
-    /// ready here: a watch is added and removed, so the next one that the
+    /// Adds everything else, and sets every item to its state. An inotify or
+    /// fanotify that a one-shot has fired on, and that has nothing to report now, is made
+    /// ready here: the latter by a mark that is added and removed, the former by
+    /// a watch, so the next one that the
     /// program adds has a number that is higher by one.
     ///
     /// # Errors
@@ -214,9 +230,11 @@ impl<F: Clone + Eq + Hash> Rebuild<F> {
         &self,
         fd: impl Fn(&F) -> Option<BorrowedFd<'fd>>,
     ) -> Result<Vec<LeftArmed<F>>, InsertError> {
-        let Self { files: _, graph, plan } = self;
+        let Self { graph, plan, .. } = self;
         let fds = self.descriptors(fd)?;
-        let left = self.fire(&fds, |late| late)?;
+        let late = self.late.get().map_or(&[][..], Vec::as_slice);
+        let chosen = |file: FileIndex| late.binary_search(&file).is_ok();
+        let left = self.fire(&fds, late, |_| chosen)?;
         let mut uses = vec![0; fds.len()];
         for item in graph.epolls.iter().flat_map(|epoll| &epoll.items) {
             uses[item.file] += 1;
@@ -228,7 +246,7 @@ impl<F: Clone + Eq + Hash> Rebuild<F> {
             }
             Ok(())
         })?;
-        Ok(left)
+        Ok(self.left_armed(|file| left.binary_search(&file).is_ok()))
     }
 
     fn work(

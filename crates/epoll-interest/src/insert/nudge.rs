@@ -8,8 +8,10 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
 use rustix::fs::{FileType, MemfdFlags, Mode, OFlags, inotify, memfd_create};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use rustix::time::{Itimerspec, TimerfdTimerFlags, timerfd_gettime, timerfd_settime};
 
+use super::fanotify;
 use crate::event::Events;
 
 /// A file that reports something, until this is undone.
@@ -25,6 +27,8 @@ pub(super) enum Nudge<'fd> {
     /// An inotify, with a watch added on a file that was opened, and that is
     /// there as long as the watch.
     Inotify { inotify: BorrowedFd<'fd>, watch: i32, file: OwnedFd },
+    /// A fanotify, with a mark added on a directory that was opened.
+    Fanotify { group: BorrowedFd<'fd>, directory: OwnedFd },
 }
 
 impl<'fd> Nudge<'fd> {
@@ -38,6 +42,7 @@ impl<'fd> Nudge<'fd> {
             b"anon_inode:[eventpoll]" => Self::epoll(fd),
             b"anon_inode:[timerfd]" => Self::timer(fd),
             INOTIFY => Self::inotify(fd),
+            FANOTIFY => Self::fanotify(fd),
             _ => return None,
         };
         let nudge = nudge.ok()?;
@@ -73,6 +78,12 @@ impl<'fd> Nudge<'fd> {
                     rustix::io::read(inotify, &mut events)?;
                 }
             }
+            Self::Fanotify { group, directory } => {
+                fanotify::unmark(group, &own_path(directory.as_fd()))?;
+                while rustix::io::ioctl_fionread(group)? > 0 {
+                    fanotify::discard(group)?;
+                }
+            }
         }
         Ok(())
     }
@@ -92,7 +103,7 @@ impl<'fd> Nudge<'fd> {
             return Ok(Self::Widened { writer: fd, capacity });
         }
         // Nothing to report on a reading end: it is empty, with a writer.
-        let path = format!("/proc/thread-self/fd/{}", fd.as_raw_fd());
+        let path = own_path(fd);
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let writer = rustix::fs::open(path, flags, Mode::empty())?;
         rustix::io::write(&writer, &[0])?;
@@ -112,9 +123,24 @@ impl<'fd> Nudge<'fd> {
 
     fn inotify(inotify: BorrowedFd<'fd>) -> io::Result<Self> {
         let file = memfd_create("epoll-interest", MemfdFlags::CLOEXEC)?;
-        let path = format!("/proc/thread-self/fd/{}", file.as_raw_fd());
+        let path = own_path(file.as_fd());
         let watch = inotify::add_watch(inotify, &path, inotify::WatchFlags::OPEN)?;
         let nudge = Self::Inotify { inotify, watch, file };
+        match rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(_) => Ok(nudge),
+            Err(error) => nudge.undo().and(Err(error.into())),
+        }
+    }
+
+    fn fanotify(group: BorrowedFd<'fd>) -> io::Result<Self> {
+        // A directory, as every group tells of those, on a file system that nobody else sees.
+        let system = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_create(system.as_fd())?;
+        let none = MountAttrFlags::empty();
+        let directory = fsmount(system.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, none)?;
+        let path = own_path(directory.as_fd());
+        fanotify::mark(group, &path)?;
+        let nudge = Self::Fanotify { group, directory };
         match rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
             Ok(_) => Ok(nudge),
             Err(error) => nudge.undo().and(Err(error.into())),
@@ -123,12 +149,17 @@ impl<'fd> Nudge<'fd> {
 }
 
 const INOTIFY: &[u8] = b"anon_inode:inotify";
+const FANOTIFY: &[u8] = b"anon_inode:[fanotify]";
 
 /// Whether a file is to be nudged when it is in its final state, and not
 /// while it is new: watches are numbered in the order they are added, so those
-/// that are to stay come first.
+/// that are to stay come first. A fanotify may report something then anyway.
 pub(super) fn comes_late(fd: BorrowedFd<'_>) -> bool {
-    kind(fd).is_ok_and(|kind| kind == INOTIFY)
+    kind(fd).is_ok_and(|kind| [INOTIFY, FANOTIFY].contains(&kind.as_slice()))
+}
+
+fn own_path(fd: BorrowedFd<'_>) -> String {
+    format!("/proc/thread-self/fd/{}", fd.as_raw_fd())
 }
 
 const ZERO: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -136,8 +167,7 @@ const NEVER: Itimerspec = Itimerspec { it_interval: ZERO, it_value: ZERO };
 
 /// What the descriptor's link in `/proc` says it is.
 fn kind(fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
-    let path = format!("/proc/thread-self/fd/{}", fd.as_raw_fd());
-    Ok(rustix::fs::readlink(path, Vec::new())?.into_bytes())
+    Ok(rustix::fs::readlink(own_path(fd), Vec::new())?.into_bytes())
 }
 
 /// For each file, whether it reports any condition at all.

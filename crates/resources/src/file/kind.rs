@@ -19,8 +19,8 @@ pub enum FillRank {
     Fresh,
     /// The object's own bytes: what a pipe holds, how far a counter is.
     Contents,
-    /// What it watches or names among other files: epoll items, descriptors
-    /// in flight.
+    /// What it watches, once that is as it will be, and who is to be dead is:
+    /// epoll items.
     Watches,
     /// What makes it act by itself: timers, connections, signals.
     Arm,

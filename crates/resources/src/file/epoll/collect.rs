@@ -6,9 +6,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use dormouse_image::proto::files::eventpoll::EventpollTfdEntry;
 use dormouse_kernel::NsPid;
 use dormouse_kernel::pidfd::PidFd;
-use dormouse_kernel::proc::{Extra, PidfdTarget};
+use dormouse_kernel::proc::Extra;
 use epoll_interest::fdinfo::Entry;
 use epoll_interest::{FdNumber, FileKey, Inspection, Inspector, Interest, Item, SignalsKey};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::problem::ItemProblem;
 use super::{Watches, outside};
@@ -127,19 +128,27 @@ fn is_signalfd(probe: &Probe) -> bool {
     probe.anonymous_inode() == Some("signalfd")
 }
 
-/// Kinds of files that report nothing while they are new, and that nothing
-/// can be done about: they need something to happen in the world.
-const SILENT: [&str; 2] = ["fanotify", "pidfd"];
-
-/// A one-shot that has fired can only be made by being fired again.
+/// A one-shot that has fired can only be made by being fired again. All kinds
+/// report something while they are new, or can be made to, but a pidfd: that
+/// of a task which lives has nothing to report, and never had.
 fn check_fired(item: &Item<FileId>, target: &Probe) -> Result<()> {
-    // The task of such a pidfd is dead from the start.
-    let reaped = target.info.extra == Extra::Pidfd(PidfdTarget::Reaped);
-    if reaped || !target.anonymous_inode().is_some_and(|kind| SILENT.contains(&kind)) {
+    let fired = match &target.info.extra {
+        Extra::Pidfd(_) => reports(target)?,
+        _ => true,
+    };
+    if fired {
         return Ok(());
     }
     let problem = ItemProblem::Fired(target.link.clone());
     Err(Error::EpollItem { number: item.fd.as_raw(), problem })
+}
+
+fn reports(target: &Probe) -> Result<bool> {
+    let file = target.duplicate()?;
+    let mut asked = [PollFd::new(&file, PollFlags::IN)];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut asked, Some(&at_once)).map_err(Error::kernel("poll", &target.link))?;
+    Ok(!asked[0].revents().is_empty())
 }
 
 /// By file, its lowest number in the table.

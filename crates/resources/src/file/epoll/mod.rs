@@ -16,8 +16,7 @@
 //! the rest when every file is filled. Items of images without state are added
 //! as CRIU does it.
 //! Refused: an item on a file that nobody in the tree has, naming who has it;
-//! a fired one-shot on a file that cannot be made to report anything (fanotify,
-//! a pidfd whose task is not reaped); an item on a signalfd that was added by a
+//! a fired one-shot on a pidfd of a task that lives; an item on a signalfd that was added by a
 //! process which is not in the tree, or gone.
 //! Not preserved: see `epoll_interest::Rebuild`; that an edge of a signalfd was
 //! consumed whose signals still wait (it is reported again), and the place of
@@ -241,7 +240,7 @@ impl FileKind for Epoll {
         });
         if rank == FillRank::Fresh {
             if let Some(set) = set {
-                none_armed(&set.rebuild().prepare(fd)?)?;
+                set.rebuild().prepare(fd)?;
             }
             return Ok(());
         }
