@@ -11,19 +11,21 @@
 //! Fill: what is in it.
 //! Not preserved: an end that is held outside of the tree. As with CRIU, the
 //! pipe is restored without it: reading ends, writing fails with `EPIPE`. What
-//! is in a pipe that can only be read outside stays where it is.
+//! is in a pipe that can only be read outside stays where it is. What nobody
+//! can ever read is as many zeros.
 //! Scenarios: `crates/resources/tests`.
 
 use std::cell::Cell;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use dormouse_image::proto::files::pipe::PipeEntry;
 use dormouse_image::proto::files::{FdType, FileEntry};
 use dormouse_image::store::NewPart;
 use dormouse_image::{ImageDir, ImageName};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, OFlags};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -85,7 +87,11 @@ impl Collected {
         } else if probe.is_path_only() {
             PipeContents::default()
         } else {
-            PipeContents::empty(probe.duplicate()?.as_fd())?
+            let file = probe.duplicate()?;
+            match has_reader(file.as_fd())? {
+                true => PipeContents::empty(file.as_fd())?,
+                false => PipeContents::unreadable(file.as_fd())?,
+            }
         };
         // The inode numbers of pipes have 32 bits (get_next_ino, fs/inode.c),
         // and --inherit-fd calls pipes by them.
@@ -94,6 +100,14 @@ impl Collected {
         self.inodes.insert(number, Rc::clone(&inode));
         Ok(inode)
     }
+}
+
+/// Whether anybody anywhere has a reading end of the pipe behind `writer`: if not, it is in error.
+fn has_reader(writer: BorrowedFd<'_>) -> Result<bool> {
+    let mut fds = [PollFd::from_borrowed_fd(writer, PollFlags::empty())];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut fds, Some(&at_once)).map_err(Error::kernel("poll", Pipe::NAME))?;
+    Ok(!fds[0].revents().contains(PollFlags::ERR))
 }
 
 fn reads(probe: &Probe) -> bool {

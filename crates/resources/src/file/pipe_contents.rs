@@ -79,6 +79,18 @@ impl PipeContents {
         Ok(Self { capacity: Some(capacity), runs })
     }
 
+    /// What can never be read, as nobody has a reading end of the pipe behind
+    /// `file`: as many zeros. It decides whether the pipe can be written.
+    pub(crate) fn unreadable(file: BorrowedFd<'_>) -> Result<Self> {
+        let Self { capacity, mut runs } = Self::empty(file)?;
+        let most = u64::from(capacity.unwrap_or(0));
+        let bytes = vec![0; queued(file)?.min(most) as usize];
+        if !bytes.is_empty() {
+            runs.push(Run { bytes, packet: false });
+        }
+        Ok(Self { capacity, runs })
+    }
+
     /// An empty pipe of the size of the one behind `file`.
     pub(crate) fn empty(file: BorrowedFd<'_>) -> Result<Self> {
         Ok(Self { capacity: Some(capacity(file)?), runs: Vec::new() })
