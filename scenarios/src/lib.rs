@@ -37,6 +37,7 @@ mod memory;
 mod netlink;
 mod packet;
 mod pipes;
+pub mod product;
 mod refusals;
 mod seccomp;
 mod signals;

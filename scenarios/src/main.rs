@@ -1,5 +1,6 @@
 //! `dormouse-scenario NAME STATE_DIR [ordinary]`, `--list`, `--probe PID...`, `--exec PROGRAM ARG...`,
-//! `--exec-storm`, `--worlds DIR`, `--fd-worlds DIR`, `--workload NAME SIZE STATE_DIR`, `--limit NAME SIZE STATE_DIR`.
+//! `--exec-storm`, `--worlds DIR`, `--fd-worlds DIR`, `--product DIR`, `--workload NAME SIZE STATE_DIR`,
+//! `--limit NAME SIZE STATE_DIR`.
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -29,6 +30,10 @@ fn main() -> ExitCode {
         }
         ["--fd-worlds", dir] => {
             dormouse_scenarios::fd_worlds::run(Path::new(dir));
+            ExitCode::SUCCESS
+        }
+        ["--product", dir] => {
+            dormouse_scenarios::product::run(Path::new(dir));
             ExitCode::SUCCESS
         }
         ["--exec", program, ref args @ ..] => {

@@ -118,6 +118,8 @@ fn op() -> impl Strategy<Value = Op> {
         6 => Just(Verb::Wait),
         4 => Just(Verb::Write),
         3 => Just(Verb::Read),
+        1 => Just(Verb::Send),
+        1 => Just(Verb::Receive),
     ];
     let rest = (0..3_usize, 0..FILES, 0..NUMBERS, events, 0..5_u64);
     (verb, rest).prop_map(|(verb, (actor, file, number, events, data))| {

@@ -1,6 +1,6 @@
 //! Epolls: every item with its key and its state, and those who wait.
 
-mod target;
+pub(crate) mod target;
 pub(crate) mod watch;
 
 pub(crate) mod busy_poll;

@@ -3,7 +3,8 @@
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -27,14 +28,14 @@ use crate::{Context, sys};
 pub(super) use crate::tcp::pair::OPTIONS;
 
 /// A file to watch.
-pub(super) struct Target {
-    pub(super) name: &'static str,
+pub(crate) struct Target {
+    pub(crate) name: &'static str,
     /// What it reports when it is ready, of all that is asked for.
-    pub(super) ready: u32,
+    pub(crate) ready: u32,
     what: What,
 }
 
-enum What {
+pub(crate) enum What {
     Event(OwnedFd),
     /// Bytes come from the other one.
     Reader(OwnedFd, OwnedFd),
@@ -51,7 +52,55 @@ enum What {
     Listener(OwnedFd, PathBuf),
     /// An inotify, and the directory it watches.
     Directory(OwnedFd, PathBuf),
+    /// A file, and what makes it ready and not ready.
+    Special(OwnedFd, Change, Change),
 }
+
+type Change = Box<dyn Fn(&OwnedFd)>;
+
+/// How to make one of every kind.
+pub(crate) const KINDS: &[fn(&Context) -> Target] = &[
+    |_| Target::new("eventfd", What::Event(event(0))),
+    |_| Target::reader("pipe, reading", pipe()),
+    |_| Target::writer("pipe, writing", pipe()),
+    |cx| Target::reader("fifo, reading", fifo(cx)),
+    |cx| Target::writer("fifo, writing", fifo(cx)),
+    |_| Target::reader("socket, reading", sockets(SocketType::STREAM)),
+    |_| Target::writer("socket, writing", sockets(SocketType::STREAM)),
+    |_| Target::new("timerfd", What::Timer(timer())),
+    |_| {
+        let (terminal, other) = terminal();
+        Target::new("terminal", What::Terminal(terminal, other))
+    },
+    |_| {
+        let (epoll, watched) = (Epoll::new(), event(0));
+        epoll.add(&watched, IN, 0);
+        Target::new("epoll", What::Epoll(epoll, watched))
+    },
+    |_| Target::reader("socket of datagrams", sockets(SocketType::DGRAM)),
+    |_| Target::reader("socket of packets", sockets(SocketType::SEQPACKET)),
+    |cx| {
+        let (reader, writer) = datagrams(cx);
+        Target::new("socket of UDP", What::Distant(reader, writer))
+    },
+    |cx| {
+        let (reader, writer) = connection(cx);
+        Target::new("socket of TCP", What::Distant(reader, writer))
+    },
+    |cx| {
+        let path = free(cx, "listener");
+        let listener = UnixListener::bind(&path).expect("bind");
+        listener.set_nonblocking(true).expect("FIONBIO");
+        Target::new("socket, listening", What::Listener(listener.into(), path))
+    },
+    |cx| {
+        let path = free(cx, "directory");
+        mkdir(&path, Mode::RWXU).expect("mkdir");
+        let watch = inotify::init(inotify::CreateFlags::NONBLOCK).expect("inotify_init1");
+        inotify::add_watch(&watch, &path, WatchFlags::CREATE).expect("inotify_add_watch");
+        Target::new("inotify", What::Directory(watch, path))
+    },
+];
 
 impl AsFd for Target {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -62,6 +111,7 @@ impl AsFd for Target {
             What::Distant(file, _) | What::Listener(file, _) | What::Directory(file, _) => {
                 file.as_fd()
             }
+            What::Special(file, ..) => file.as_fd(),
         }
     }
 }
@@ -69,52 +119,33 @@ impl AsFd for Target {
 impl Target {
     /// One of each kind, none of them ready.
     pub(super) fn all(cx: &Context) -> Vec<Self> {
-        let nested = (Epoll::new(), event(0));
-        nested.0.add(&nested.1, IN, 0);
-        let mut all = vec![Self::new("eventfd", What::Event(event(0)))];
-        let ends = || pipe_with(PipeFlags::NONBLOCK).expect("pipe");
-        all.extend(Self::ends(["pipe, reading", "pipe, writing"], ends));
-        all.extend(Self::ends(["fifo, reading", "fifo, writing"], || fifo(cx)));
-        all.extend(Self::ends(["socket, reading", "socket, writing"], sockets));
-        all.push(Self::new("timerfd", What::Timer(timer())));
-        let (terminal, other) = terminal();
-        all.push(Self::new("terminal", What::Terminal(terminal, other)));
-        all.push(Self::new("epoll", What::Epoll(nested.0, nested.1)));
-        for (name, kind) in [
-            ("socket of datagrams", SocketType::DGRAM),
-            ("socket of packets", SocketType::SEQPACKET),
-        ] {
-            let (reader, writer) =
-                socketpair(AddressFamily::UNIX, kind, FLAGS, None).expect("pair");
-            all.push(Self::new(name, What::Reader(reader, writer)));
-        }
-        let (reader, writer) = datagrams(cx);
-        all.push(Self::new("socket of UDP", What::Distant(reader, writer)));
-        let (reader, writer) = connection(cx);
-        all.push(Self::new("socket of TCP", What::Distant(reader, writer)));
-        let path = free(cx, "listener");
-        let listener = UnixListener::bind(&path).expect("bind");
-        listener.set_nonblocking(true).expect("FIONBIO");
-        all.push(Self::new("socket, listening", What::Listener(listener.into(), path)));
-        let path = free(cx, "directory");
-        mkdir(&path, Mode::RWXU).expect("mkdir");
-        let watch = inotify::init(inotify::CreateFlags::NONBLOCK).expect("inotify_init1");
-        inotify::add_watch(&watch, &path, WatchFlags::CREATE).expect("inotify_add_watch");
-        all.push(Self::new("inotify", What::Directory(watch, path)));
-        all
+        KINDS.iter().map(|make| make(cx)).collect()
     }
 
-    /// Two objects of one kind, one watched at its reading and one at its writing end.
-    fn ends(names: [&'static str; 2], make: impl Fn() -> (OwnedFd, OwnedFd)) -> [Self; 2] {
-        let (reader, writer) = make();
-        let (other_reader, other_writer) = make();
-        [
-            Self::new(names[0], What::Reader(reader, writer)),
-            Self::new(names[1], What::Writer(other_writer, other_reader)),
-        ]
+    /// One of a kind of its own, by what makes it ready and not ready again; its other end, if it has
+    /// one, is held by the first.
+    pub(crate) fn special(
+        name: &'static str,
+        ready: u32,
+        file: OwnedFd,
+        rouse: impl Fn(&OwnedFd) + 'static,
+        calm: impl Fn(&OwnedFd) + 'static,
+    ) -> Self {
+        let what = What::Special(file, Box::new(rouse), Box::new(calm));
+        Self { name, ready, what }
     }
 
-    fn new(name: &'static str, what: What) -> Self {
+    /// One that is watched at its reading end.
+    fn reader(name: &'static str, (reader, writer): (OwnedFd, OwnedFd)) -> Self {
+        Self::new(name, What::Reader(reader, writer))
+    }
+
+    /// One that is watched at its writing end.
+    fn writer(name: &'static str, (reader, writer): (OwnedFd, OwnedFd)) -> Self {
+        Self::new(name, What::Writer(writer, reader))
+    }
+
+    pub(crate) fn new(name: &'static str, what: What) -> Self {
         let ready = if matches!(what, What::Writer(..)) { OUT } else { IN };
         let target = Self { name, ready, what };
         if ready == OUT {
@@ -125,7 +156,7 @@ impl Target {
 
     /// Makes it signal that it is ready.
     #[track_caller]
-    pub(super) fn rouse(&self) {
+    pub(crate) fn rouse(&self) {
         match &self.what {
             What::Event(file) | What::Epoll(_, file) => rouse(file),
             What::Timer(file) => expire(file),
@@ -139,21 +170,18 @@ impl Target {
                 let come = poll(&mut [PollFd::new(reader, PollFlags::IN)], None);
                 check_eq!(come, Ok(1), "waiting for {}", self.name);
                 // Those who watch are told just after.
-                sys::nap(Duration::from_millis(2));
+                sys::nap(Duration::from_micros(200));
             }
             // It stays open as long as the process.
             What::Listener(_, path) => std::mem::forget(UnixStream::connect(path)),
-            What::Directory(_, path) => {
-                let path = path.join("file");
-                std::fs::write(&path, "").expect("create");
-                std::fs::remove_file(&path).expect("unlink");
-            }
+            What::Directory(_, path) => create_one(path),
+            What::Special(file, rouse, _) => rouse(file),
         }
     }
 
     /// Makes it not ready.
     #[track_caller]
-    pub(super) fn calm(&self) {
+    pub(crate) fn calm(&self) {
         match &self.what {
             What::Event(file) | What::Timer(file) | What::Epoll(_, file) => calm(file),
             What::Reader(reader, _)
@@ -162,7 +190,32 @@ impl Target {
             | What::Directory(reader, _) => drain(reader),
             What::Listener(file, _) => while accept(file).is_ok() {},
             What::Writer(writer, _) => while write(writer, &[7; 4096]).is_ok() {},
+            What::Special(file, _, calm) => calm(file),
         }
+    }
+
+    /// Puts another descriptor of the file in the place of this one.
+    pub(crate) fn replace(&mut self, file: OwnedFd) {
+        let own = match &mut self.what {
+            What::Event(own) | What::Timer(own) => own,
+            What::Reader(own, _) | What::Writer(own, _) | What::Terminal(own, _) => own,
+            What::Epoll(own, _) => &mut own.0,
+            What::Distant(own, _) | What::Listener(own, _) | What::Directory(own, _) => own,
+            What::Special(own, ..) => own,
+        };
+        *own = file;
+    }
+
+    /// Closes the other end, if there is one. Nothing makes the file ready or not ready after that.
+    pub(crate) fn part(&mut self) -> bool {
+        match &mut self.what {
+            What::Reader(_, other)
+            | What::Writer(_, other)
+            | What::Terminal(_, other)
+            | What::Distant(_, other) => *other = event(0),
+            _ => return false,
+        }
+        true
     }
 
     /// Closes the other end, if there is one, after which this one reports what is returned.
@@ -175,6 +228,15 @@ impl Target {
             _ => None,
         }
     }
+}
+
+/// Creates a file in a directory and removes it. Each has another name, as events that are the same
+/// are told once.
+pub(crate) fn create_one(dir: &Path) {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let path = dir.join(NEXT.fetch_add(1, Ordering::Relaxed).to_string());
+    std::fs::write(&path, "").expect("create");
+    std::fs::remove_file(&path).expect("unlink");
 }
 
 #[track_caller]
@@ -193,12 +255,12 @@ fn drain(reader: &OwnedFd) {
 const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 
 /// A path where nothing is yet.
-fn free(cx: &Context, name: &str) -> PathBuf {
+pub(crate) fn free(cx: &Context, name: &str) -> PathBuf {
     let mut names = (0..).map(|number| cx.path(&format!("{name}.{number}")));
     names.find(|path| !path.exists()).expect("there is no last number")
 }
 
-/// Two sockets that are connected to each other.
+/// Two sockets of UDP that are connected to each other.
 fn datagrams(cx: &Context) -> (OwnedFd, OwnedFd) {
     let own = || UdpSocket::bind((v4(cx, 0).ip(), 0)).expect("bind");
     let (one, other) = (own(), own());
@@ -226,9 +288,13 @@ fn fifo(cx: &Context) -> (OwnedFd, OwnedFd) {
     (reader, end(OFlags::WRONLY))
 }
 
-/// Two ends of which one can be shut for writing by closing the other.
-fn sockets() -> (OwnedFd, OwnedFd) {
-    socketpair(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None).expect("socketpair")
+/// Two sockets that are connected to each other.
+fn sockets(kind: SocketType) -> (OwnedFd, OwnedFd) {
+    socketpair(AddressFamily::UNIX, kind, FLAGS, None).expect("socketpair")
+}
+
+fn pipe() -> (OwnedFd, OwnedFd) {
+    pipe_with(PipeFlags::NONBLOCK).expect("pipe")
 }
 
 fn timer() -> OwnedFd {
@@ -258,7 +324,7 @@ fn send(terminal: &OwnedFd, other: &OwnedFd) {
 }
 
 /// A terminal without a line discipline's doings, and its other end.
-fn terminal() -> (OwnedFd, OwnedFd) {
+pub(crate) fn terminal() -> (OwnedFd, OwnedFd) {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
     let other = openpt(flags).expect("openpt");
     grantpt(&other).expect("grantpt");

@@ -22,7 +22,7 @@ pub(crate) const EXCLUSIVE: u32 = libc::EPOLLEXCLUSIVE as u32;
 pub(crate) const NOTHING: [(u64, u32); 0] = [];
 
 /// An epoll.
-pub(crate) struct Epoll<F = OwnedFd>(F);
+pub(crate) struct Epoll<F = OwnedFd>(pub(super) F);
 
 impl<F: AsFd> AsFd for Epoll<F> {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -42,6 +42,12 @@ impl<F: AsFd> Epoll<F> {
     pub(crate) fn add(&self, file: impl AsFd, events: u32, data: u64) {
         let flags = EventFlags::from_bits_retain(events);
         epoll::add(&self.0, file, EventData::new_u64(data), flags).expect("EPOLL_CTL_ADD");
+    }
+
+    /// `EPOLL_CTL_ADD`, which may be refused.
+    pub(crate) fn try_add(&self, file: impl AsFd, events: u32, data: u64) -> Result<(), Errno> {
+        let flags = EventFlags::from_bits_retain(events);
+        epoll::add(&self.0, file, EventData::new_u64(data), flags)
     }
 
     /// `EPOLL_CTL_MOD`.

@@ -1,4 +1,3 @@
 //! Packet sockets.
 
-pub(crate) mod queued;
 pub(crate) mod sockets;

@@ -5,6 +5,7 @@ pub(crate) mod aio_poll;
 pub(crate) mod amx;
 pub(crate) mod bpf_map;
 pub(crate) mod epoll_signals;
+pub(crate) mod epoll_stranger;
 pub(crate) mod fanotify_permission;
 pub(crate) mod io_uring;
 pub(crate) mod local_descriptors;
@@ -15,7 +16,7 @@ pub(crate) mod vfork;
 pub(crate) mod vsock;
 
 /// Puts the descriptor where the harness expects the refused object.
-pub(crate) fn at_42(fd: i32) {
+fn at_42(fd: i32) {
     crate::sys::dup2(fd, 42);
     crate::sys::close(fd);
 }

@@ -14,11 +14,11 @@ use rustix::net::{
 use crate::Context;
 
 pub(super) const STREAM: SocketType = SocketType::STREAM;
-pub(super) const DATAGRAM: SocketType = SocketType::DGRAM;
+pub(crate) const DATAGRAM: SocketType = SocketType::DGRAM;
 pub(super) const SEQPACKET: SocketType = SocketType::SEQPACKET;
 
 /// Two sockets connected to each other, which never block.
-pub(super) fn pair(kind: SocketType) -> (OwnedFd, OwnedFd) {
+pub(crate) fn pair(kind: SocketType) -> (OwnedFd, OwnedFd) {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     rustix::net::socketpair(AddressFamily::UNIX, kind, flags, None).expect("socketpair")
 }

@@ -31,12 +31,14 @@ pub fn run(dir: &Path) {
     let histories: Vec<History> = text.split("\n\n").filter_map(History::read).collect();
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("setrlimit");
+    std::env::set_current_dir(dir).expect("the state directory");
     (0..histories.len()).for_each(world::make);
     let cx = Context::new(dir, User::Root);
     let mut actors = Actors::start(&histories);
     let mut outcomes = String::new();
     for (world, history) in histories.iter().enumerate() {
         actors.play(world, &history.before, 0, &mut outcomes);
+        world::forget_events(world);
         settle(world);
         actors.play(world, &history.closes, history.before.len(), &mut outcomes);
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Files of a world that are no epolls.
-pub const PLAIN: usize = 8;
+pub const PLAIN: usize = 16;
 
 /// All files of a world: plain ones, then epolls.
 pub const FILES: usize = PLAIN + 4;
@@ -32,10 +32,14 @@ pub enum Verb {
     Write,
     /// Reads eight bytes from it.
     Read,
+    /// Sends a descriptor of `file` into the world's mail.
+    Send,
+    /// Takes the next out of it, and makes `number` stand for that.
+    Receive,
 }
 
 impl Verb {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::Open,
         Self::Close,
         Self::Lose,
@@ -45,6 +49,8 @@ impl Verb {
         Self::Wait,
         Self::Write,
         Self::Read,
+        Self::Send,
+        Self::Receive,
     ];
 }
 

@@ -1,4 +1,6 @@
-//! Programs of random worlds, run twice: undisturbed, and with a checkpoint.
+//! Programs of worlds, run twice: undisturbed, and with a checkpoint.
+
+#![allow(dead_code, reason = "each of the tests uses a part")]
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -44,7 +46,7 @@ pub(crate) fn main(
     cases::main(&cases)
 }
 
-/// What a program says of the worlds it is given, undisturbed and with a checkpoint.
+/// What a program says of the worlds it is given, undisturbed and dumped and restored.
 pub(crate) fn outcomes(
     program: (&Path, &str),
     checkpointer: &Checkpointer,
@@ -52,17 +54,59 @@ pub(crate) fn outcomes(
     text: &str,
 ) -> Result<(String, String), Failure> {
     fs::create_dir(dir).map_err(io_failure("create", dir))?;
-    let expected = Run::start(program, &dir.join("undisturbed"), text)?.finish()?;
-    let mut run = Run::start(program, &dir.join("frozen"), text)?;
+    let expected = undisturbed(program, &dir.join("undisturbed"), text)?;
+    let found = restored(program, checkpointer, &dir.join("frozen"), text, &[])?;
+    Ok((expected, found))
+}
+
+/// What it says if nobody disturbs it.
+pub(crate) fn undisturbed(
+    program: (&Path, &str),
+    dir: &Path,
+    text: &str,
+) -> Result<String, Failure> {
+    Run::start(program, dir, text)?.finish()
+}
+
+/// What it says once it was dumped and restored, with more options.
+pub(crate) fn restored(
+    program: (&Path, &str),
+    checkpointer: &Checkpointer,
+    dir: &Path,
+    text: &str,
+    options: &[&str],
+) -> Result<String, Failure> {
+    let mut run = Run::start(program, dir, text)?;
+    let (images, logs) = directories(dir)?;
+    checkpointer.dump(run.child.id() as i32, &images, &logs, options).succeed()?;
+    run.child.wait().map_err(io_failure("wait for", "a program of worlds"))?;
+    reap();
+    checkpointer.restore(&images, &dir.join("pidfile"), &logs, options).succeed()?;
+    run.finish()
+}
+
+/// What it says once it was dumped and left running, with more options.
+pub(crate) fn left_running(
+    program: (&Path, &str),
+    checkpointer: &Checkpointer,
+    dir: &Path,
+    text: &str,
+    options: &[&str],
+) -> Result<String, Failure> {
+    let run = Run::start(program, dir, text)?;
+    let (images, logs) = directories(dir)?;
+    let options = [options, &["--leave-running"]].concat();
+    checkpointer.dump(run.child.id() as i32, &images, &logs, &options).succeed()?;
+    run.finish()
+}
+
+/// Directories for the images and for what is printed.
+fn directories(dir: &Path) -> Result<(PathBuf, PathBuf), Failure> {
     let (images, logs) = (dir.join("images"), dir.join("logs"));
     for dir in [&images, &logs] {
         fs::create_dir(dir).map_err(io_failure("create", dir))?;
     }
-    checkpointer.dump(run.child.id() as i32, &images, &logs, &[]).succeed()?;
-    run.child.wait().map_err(io_failure("wait for", "a program of worlds"))?;
-    reap();
-    checkpointer.restore(&images, &dir.join("pidfile"), &logs, &[]).succeed()?;
-    Ok((expected, run.finish()?))
+    Ok((images, logs))
 }
 
 /// Ends what a failed round has left. The pen has nothing else in it.

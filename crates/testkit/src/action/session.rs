@@ -136,10 +136,13 @@ impl<'a> Session<'a> {
         self.target.whole_or_nothing(&self.before, when, &self.except)
     }
 
-    /// The words a refusal must name: the pid, the descriptor if there is one, the kind of object.
+    /// The words a refusal must name: the pid, the descriptor if there is one, the kind of object, and
+    /// the lines of `naming`, if the scenario has left that.
     pub(super) fn refusal(&self) -> Vec<String> {
         let facts = &self.subject.facts;
         let words = facts.descriptor.iter().chain(&facts.refused).cloned();
+        let naming = fs::read_to_string(self.target.dir.join("naming")).unwrap_or_default();
+        let words = words.chain(naming.lines().map(str::to_owned));
         [self.target.root.to_string()].into_iter().chain(words).collect()
     }
 
