@@ -350,14 +350,13 @@ impl Freezer {
 
     /// Begins to trace a thread; `None` if it has ended.
     fn seize(&mut self, member: Member) -> Result<Option<Running>, Error> {
-        const PATIENCE: Duration = Duration::from_millis(100);
+        const TRIES: u32 = 100;
         let Member { pid, tid, threads } = member;
         let wait = self.await_vfork(pid, tid)?;
         if let Some(wait) = wait {
             self.waits.insert(tid, wait);
         }
-        let begun = Instant::now();
-        loop {
+        for attempt in 1.. {
             let options = Options::TRACESYSGOOD | Options::SUSPEND_SECCOMP;
             let refused = match Running::seize(tid, options) {
                 Ok(task) => return Ok(Some(task)),
@@ -383,7 +382,7 @@ impl Freezer {
                 }
                 Some(tracer) => return Err(Error::Traced { tid, tracer }),
                 // It was about to end, perhaps.
-                None if begun.elapsed() < PATIENCE => std::thread::sleep(PATIENCE / 100),
+                None if attempt < TRIES => std::thread::sleep(Duration::from_millis(1)),
                 None => return Err(refused.into()),
             }
         }
