@@ -1,3 +1,4 @@
 //! Packet sockets.
 
+pub(crate) mod queued;
 pub(crate) mod sockets;

@@ -30,7 +30,7 @@ const PAGE: usize = 4096;
 /// `IGNORE_OUTGOING`.
 const NAMES: [i32; 9] = [8, 9, 10, 12, 14, 17, 18, 20, 23];
 
-fn packet(kind: SocketType) -> OwnedFd {
+pub(super) fn packet(kind: SocketType) -> OwnedFd {
     socket(AddressFamily::PACKET, kind, None).expect("socket")
 }
 
@@ -46,7 +46,7 @@ fn address(protocol: u16) -> libc::sockaddr_ll {
 
 const LEN: u32 = size_of::<libc::sockaddr_ll>() as u32;
 
-fn bound(kind: SocketType, protocol: u16) -> OwnedFd {
+pub(super) fn bound(kind: SocketType, protocol: u16) -> OwnedFd {
     let socket = packet(kind);
     let address = address(protocol);
     // SAFETY: `LEN` bytes are read.
@@ -55,7 +55,7 @@ fn bound(kind: SocketType, protocol: u16) -> OwnedFd {
     socket
 }
 
-fn send(from: &OwnedFd, protocol: u16, bytes: &[u8]) -> bool {
+pub(super) fn send(from: &OwnedFd, protocol: u16, bytes: &[u8]) -> bool {
     let address = address(protocol);
     let to = (&raw const address).cast();
     // SAFETY: bytes and address are read, as many as are told.
@@ -65,7 +65,7 @@ fn send(from: &OwnedFd, protocol: u16, bytes: &[u8]) -> bool {
 }
 
 /// What is in the queue.
-fn all(socket: &OwnedFd) -> Vec<Vec<u8>> {
+pub(super) fn all(socket: &OwnedFd) -> Vec<Vec<u8>> {
     let next = || {
         let mut bytes = [0; 256];
         let len = recv(socket, &mut bytes[..], RecvFlags::DONTWAIT).ok()?.0;

@@ -16,7 +16,7 @@ pub(crate) mod vfork;
 pub(crate) mod vsock;
 
 /// Puts the descriptor where the harness expects the refused object.
-fn at_42(fd: i32) {
+pub(crate) fn at_42(fd: i32) {
     crate::sys::dup2(fd, 42);
     crate::sys::close(fd);
 }

@@ -1,6 +1,9 @@
 //! Open TCP connections.
 
 pub(crate) mod both_ends;
+pub(crate) mod failed;
 pub(crate) mod half_shut;
 pub(crate) mod options;
 pub(crate) mod pair;
+pub(crate) mod urgent_read;
+pub(crate) mod urgent_sent;

@@ -7,9 +7,8 @@
 //! no field for, are in fields of our own.
 //! Create: `socket(2)`, to receive nothing yet; `SOCK_PACKET` receives at once.
 //! Fill: armed: options, rings, filter, then bound, memberships, fanout.
-//! Not preserved: packets that wait, which are missed like those that pass
-//! between dump and restore; statistics.
-//! Refused: a socket bound to an interface that is gone; a fanout group that a
+//! Not preserved: packets that pass between dump and restore; statistics.
+//! Refused: packets that wait to be read; errors to be told; a socket bound to an interface that is gone; a fanout group that a
 //! BPF program divides; other network namespaces. A ring that is mapped is
 //! refused as a mapping.
 //! Scenarios: `scenarios/src/packet`.
@@ -24,6 +23,7 @@ use dormouse_image::proto::files::{FdType, FileEntry};
 use dormouse_kernel::Errno;
 use dormouse_kernel::sock_diag::{self, PacketDiag, SockDiag};
 use dormouse_kernel::socket::{SocketOption, bind_packet, bind_packet_by_name};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with};
 
 use super::home_network::HomeNetwork;
@@ -201,6 +201,23 @@ impl FileKind for Packet {
         let interface = u32::try_from(listed.interface).map_err(|_| {
             refuse(probe, "its network interface is gone", "have the program open it anew")
         })?;
+        let mut polled = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
+        poll(&mut polled, Some(&Timespec::default())).map_err(kernel("poll"))?;
+        let ready = polled[0].revents();
+        if ready.contains(PollFlags::ERR) {
+            return Err(refuse(
+                probe,
+                "it has an error to tell, which cannot be put back",
+                "dump again when the program has read it",
+            ));
+        }
+        if ready.contains(PollFlags::IN) {
+            return Err(refuse(
+                probe,
+                "packets wait to be read, and would be lost",
+                "dump again when the program has read them",
+            ));
+        }
         let fanout = match listed.fanout {
             true => Some(option(FANOUT).get(socket).map_err(kernel("PACKET_FANOUT"))?),
             false => None,

@@ -77,6 +77,12 @@ pub struct InetSkEntry {
     /// Dormouse: `SO_ATTACH_REUSEPORT_CBPF`; instructions as in `so_filter`.
     #[prost(fixed64, repeated, packed = "false", tag = "20013")]
     pub reuseport_filter: Vec<u64>,
+    /// Dormouse: the error that its connection has ended with, as long as nobody was told.
+    #[prost(uint32, optional, tag = "20014")]
+    pub error: Option<u32>,
+    /// Dormouse: whether `connect` has told no more of that connection than that it is being made.
+    #[prost(bool, optional, tag = "20015")]
+    pub connecting: Option<bool>,
 }
 
 /// Dormouse: a socket is a member of a multicast group.

@@ -10,6 +10,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::getpeername;
 
 use super::connection::{Connection, TcpState};
+use super::failure::{Failure, has_something_to_tell};
+use super::inside::InnerState;
 use super::listing::Listing;
 use super::options::{Kind, TCP};
 use super::socket::{State, address, kernel, refuse};
@@ -44,15 +46,27 @@ pub(super) fn connected(
         TcpConnections::Close => Ok(TcpState::from_raw(state)
             .map_or(State::Unconnected, |state| State::Lost { state, remote })),
         TcpConnections::Keep => {
-            check_connection(probe, socket)?;
-            let read = cx.read_connection(probe.id, |socket| Connection::read(socket, remote))?;
-            Ok(read.map_or(State::Unconnected, |read| State::Open(Box::new(read))))
+            refuse_other_protocol(probe, socket)?;
+            let read =
+                cx.read_connection(probe, |socket| match has_something_to_tell(socket)? {
+                    true => Ok(None),
+                    false => Connection::read(socket, remote),
+                })?;
+            match read {
+                Some(connection) => Ok(State::Open(Box::new(connection))),
+                None => ended(cx, probe, (socket, kind)),
+            }
         }
     }
 }
 
-/// A connection that has ended: nothing, unless bytes of it wait to be read.
-pub(super) fn ended(cx: &CollectCx<'_>, probe: &Probe, socket: BorrowedFd<'_>) -> Result<State> {
+/// A connection that has ended: nothing, or an error to be told. Bytes of it may
+/// wait to be read.
+pub(super) fn ended(
+    cx: &CollectCx<'_>,
+    probe: &Probe,
+    (socket, kind): (BorrowedFd<'_>, Kind),
+) -> Result<State> {
     let left = tcp::queued(socket).is_ok_and(|queued| queued.received > 0);
     if left && cx.options.tcp != TcpConnections::Close {
         return Err(refuse(
@@ -61,7 +75,8 @@ pub(super) fn ended(cx: &CollectCx<'_>, probe: &Probe, socket: BorrowedFd<'_>) -
             "dump again when the program has read them, or use --tcp-close to lose them",
         ));
     }
-    Ok(State::Unconnected)
+    let failure = Failure::collect(cx, probe, (socket, kind))?;
+    Ok(failure.map_or(State::Unconnected, State::Failed))
 }
 
 /// Whether a socket that is not connected has been told that nothing more
@@ -77,8 +92,8 @@ fn peer(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
     address(getpeername(socket).ok()?)
 }
 
-/// State of a connection that cannot be read, or not be set.
-fn check_connection(probe: &Probe, socket: BorrowedFd<'_>) -> Result<()> {
+/// Refuses a connection that another protocol goes through.
+fn refuse_other_protocol(probe: &Probe, socket: BorrowedFd<'_>) -> Result<()> {
     const TCP_ULP: i32 = 31;
     let mut protocol = [0; 16];
     if SocketOption::new(TCP, TCP_ULP).get_into(socket, &mut protocol).is_ok_and(|len| len > 0) {
@@ -88,16 +103,34 @@ fn check_connection(probe: &Probe, socket: BorrowedFd<'_>) -> Result<()> {
             "many programs have a setting to do without kernel TLS",
         ));
     }
-    let mut polled = [PollFd::from_borrowed_fd(socket, PollFlags::PRI)];
-    poll(&mut polled, Some(&Timespec::default())).map_err(kernel("poll"))?;
-    if polled[0].revents().contains(PollFlags::PRI) {
-        return Err(refuse(
-            probe,
+    Ok(())
+}
+
+/// Refuses a connection with state that no call tells, or that none sets.
+pub(super) fn refuse_inner_state(probe: &Probe, inner: &InnerState) -> Result<()> {
+    let (reason, hint) = match inner {
+        InnerState::Plain => return Ok(()),
+        InnerState::UrgentUnread => (
             "a byte out of band (MSG_OOB) waits in its TCP connection, and would be lost",
             "dump again when the program has read it",
-        ));
-    }
-    Ok(())
+        ),
+        InnerState::UrgentRead => (
+            "bytes wait in its TCP connection before or behind one out of band (MSG_OOB) that was \
+             read, and would be lost",
+            "dump again when the program has read them",
+        ),
+        InnerState::UrgentUnsent => (
+            "its TCP connection has sent a byte out of band (MSG_OOB) that is not acknowledged \
+             yet, and would come in band",
+            "dump again when the peer has it",
+        ),
+        InnerState::CountsNotices => (
+            "its TCP connection has sent by MSG_ZEROCOPY, whose notices are counted, and the \
+             count cannot be set",
+            "have the program send without MSG_ZEROCOPY",
+        ),
+    };
+    Err(refuse(probe, reason, hint))
 }
 
 /// The state of a socket that images say is connected.

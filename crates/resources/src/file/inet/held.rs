@@ -20,19 +20,22 @@ use dormouse_kernel::netfilter::{self, Ends, Lasts, LockTable};
 use dormouse_kernel::socket::SocketOption;
 use dormouse_kernel::tcp::{self, Repair};
 
+use super::connected::refuse_inner_state;
 use super::connection::Connection;
+use super::inside::{InnerState, InsideError};
 use super::listing::Listing;
 use super::options::{Kind, TCP};
-use crate::file::{CollectCx, FileId, NetworkLock, SocketFamily};
+use crate::file::{CollectCx, FileId, NetworkLock, Probe, SocketFamily};
 use crate::{Error, Result};
 
 const REUSE: SocketOption = SocketOption::of_socket(libc::SO_REUSEADDR);
 
-/// A socket of a connection, and its `SO_REUSEADDR`.
+/// A socket of a connection, its `SO_REUSEADDR`, and what no call tells of it.
 #[derive(Debug)]
 struct Held {
     socket: OwnedFd,
     reuse: bool,
+    inner: InnerState,
 }
 
 /// The open connections of a tree, as long as they are held.
@@ -104,15 +107,29 @@ impl HeldConnections {
             if !held.ends.contains(&Ends { local: remote, remote: local }) {
                 held.ends.insert(Ends { local, remote });
             }
-            held.sockets.insert(probe.id, Held { socket, reuse: reuse != 0 });
+            let inner = InnerState::Plain;
+            held.sockets.insert(probe.id, Held { socket, reuse: reuse != 0, inner });
         }
         if cx.options.network_lock == NetworkLock::Nftables {
             let table = LockTable::make(&format!("dormouse-{}", held.run), Lasts::WithMaker)?;
             table.lock(held.ends.iter().copied())?;
             held.table = Some(table);
         }
+        held.look_inside(&mut cx.part::<Listing>()).map_err(Error::InetReader)?;
         held.appoint()?;
         Ok(held)
+    }
+
+    fn look_inside(&mut self, listing: &mut Listing) -> Result<(), InsideError> {
+        if self.sockets.is_empty() {
+            return Ok(());
+        }
+        let sockets: Vec<_> = self.sockets.values().map(|held| held.socket.as_fd()).collect();
+        let states = listing.inside()?.inner_states(&sockets)?;
+        for (held, inner) in self.sockets.values_mut().zip(states) {
+            held.inner = inner;
+        }
+        Ok(())
     }
 
     fn appoint(&mut self) -> Result<()> {
@@ -129,10 +146,13 @@ impl HeldConnections {
     /// Reads a connection.
     fn read(
         &self,
-        id: FileId,
+        probe: &Probe,
         read: impl FnOnce(BorrowedFd<'_>) -> Result<Option<Connection>>,
     ) -> Result<Option<Connection>> {
-        let Some(Held { socket, reuse }) = self.sockets.get(&id) else { return Ok(None) };
+        let Some(Held { socket, reuse, inner }) = self.sockets.get(&probe.id) else {
+            return Ok(None);
+        };
+        refuse_inner_state(probe, inner)?;
         let failed = || Error::kernel("TCP_REPAIR", "a TCP connection");
         tcp::repair(socket, Repair::On).map_err(failed())?;
         let connection = read(socket.as_fd());
@@ -202,7 +222,7 @@ impl CollectCx<'_> {
     /// Reads the connection of a socket, and before the first one holds all.
     pub(super) fn read_connection(
         &self,
-        id: FileId,
+        probe: &Probe,
         read: impl FnOnce(BorrowedFd<'_>) -> Result<Option<Connection>>,
     ) -> Result<Option<Connection>> {
         if self.part::<Option<HeldConnections>>().is_none() {
@@ -210,7 +230,7 @@ impl CollectCx<'_> {
             *self.part() = Some(held);
         }
         let held = self.part::<Option<HeldConnections>>();
-        held.as_ref().map_or(Ok(None), |held| held.read(id, read))
+        held.as_ref().map_or(Ok(None), |held| held.read(probe, read))
     }
 
     /// The connections that are held since they were read.

@@ -2,9 +2,10 @@
 //! the interface of `IP_MULTICAST_IF` where it was given by number, and empty
 //! datagrams that somebody has looked at before (the kernel shows those once to
 //! whoever looks by `SO_PEEK_OFF`); the program that chooses among sockets
-//! that share a port; and whether a TCP socket still has the port it tells.
+//! that share a port; of a TCP socket, whether it still has the port it tells,
+//! the error it has to tell, and what was sent out of band.
 //!
-//! Truth from: `struct inet_sock`, `inet_connection_sock`, `sk_buff`, `sock_reuseport`, by the kernel's type
+//! Truth from: `struct inet_sock`, `inet_connection_sock`, `tcp_sock`, `sk_buff`, `sock_reuseport`, by the kernel's type
 //! information. Nothing but reading.
 
 use std::collections::BTreeMap;
@@ -47,6 +48,16 @@ struct Layout {
     socket_sock: usize,
     multicast_interface: usize,
     port_holder: usize,
+    socket_state: usize,
+    state: usize,
+    error: usize,
+    notices: usize,
+    urgent: usize,
+    urgent_at: usize,
+    read_to: usize,
+    received_to: usize,
+    urgent_sent: usize,
+    acknowledged_to: usize,
     queue: usize,
     reader_queue: usize,
     len: usize,
@@ -68,12 +79,24 @@ fn layout(btf: &Btf<'_>) -> Result<Layout, BtfError> {
     let packet = btf.structure("sk_buff")?;
     let group = btf.structure("sock_reuseport")?;
     let original = btf.structure("sock_fprog_kern")?;
+    let sock = btf.structure("sock")?;
+    let tcp = btf.structure("tcp_sock")?;
     Ok(Layout {
         files: OpenFiles::new(btf)?,
         socket_sock: btf.structure("socket")?.offset("sk")?,
         multicast_interface: btf.structure("inet_sock")?.offset("mc_index")?,
         port_holder: btf.structure("inet_connection_sock")?.offset("icsk_bind_hash")?,
-        queue: btf.structure("sock")?.offset("sk_receive_queue")?,
+        socket_state: btf.structure("socket")?.offset("state")?,
+        state: sock.offset("__sk_common")? + btf.structure("sock_common")?.offset("skc_state")?,
+        error: sock.offset("sk_err")?,
+        notices: sock.offset("sk_zckey")?,
+        urgent: tcp.offset("urg_data")?,
+        urgent_at: tcp.offset("urg_seq")?,
+        read_to: tcp.offset("copied_seq")?,
+        received_to: tcp.offset("rcv_nxt")?,
+        urgent_sent: tcp.offset("snd_up")?,
+        acknowledged_to: tcp.offset("snd_una")?,
+        queue: sock.offset("sk_receive_queue")?,
         reader_queue: btf.structure("udp_sock")?.offset("reader_queue")?,
         len: packet.offset("len")?,
         // struct in_pktinfo and inet6_skb_parm begin with the interface as the
@@ -83,7 +106,7 @@ fn layout(btf: &Btf<'_>) -> Result<Layout, BtfError> {
         head: packet.offset("head")?,
         network_header: packet.offset("network_header")?,
         transport_header: packet.offset("transport_header")?,
-        group: btf.structure("sock")?.offset("sk_reuseport_cb")?,
+        group: sock.offset("sk_reuseport_cb")?,
         group_len: group.offset("num_socks")?,
         group_program: group.offset("prog")?,
         group_members: group.offset("socks")?,
@@ -121,6 +144,33 @@ pub(super) struct Chooser {
     /// Its instructions; `None` if it is eBPF, which the kernel keeps in a form
     /// that cannot be loaded again.
     pub(super) classic: Option<Vec<[u8; 8]>>,
+}
+
+/// What a TCP socket has to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pending {
+    /// The number of the error.
+    pub(super) error: u32,
+    /// Whether its program was told that it is being connected, and not more.
+    pub(super) connecting: bool,
+    /// Whether there is no connection any more.
+    pub(super) closed: bool,
+}
+
+/// What no call tells of an open connection of TCP, or only for its queue up to
+/// the byte that was sent out of band.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum InnerState {
+    /// Nothing.
+    Plain,
+    /// A byte that came out of band waits.
+    UrgentUnread,
+    /// One was read, and others wait around it.
+    UrgentRead,
+    /// One was sent, and the peer may not have it yet.
+    UrgentUnsent,
+    /// It counts what it has sent by `MSG_ZEROCOPY`.
+    CountsNotices,
 }
 
 /// What reads it.
@@ -177,6 +227,61 @@ impl Inside {
     pub(super) fn holds_port(&mut self, socket: BorrowedFd<'_>) -> Result<bool, InsideError> {
         let sock = self.socks(&[socket])?[0];
         Ok(self.memory.word(sock + self.layout.port_holder as u64)? != 0)
+    }
+
+    /// What a TCP socket has to tell.
+    pub(super) fn pending(&mut self, socket: BorrowedFd<'_>) -> Result<Pending, InsideError> {
+        // enum socket_state, include/uapi/linux/net.h; include/net/tcp_states.h.
+        const CONNECTING: u32 = 2;
+        const CLOSE: u8 = 7;
+        let Layout { socket_sock, socket_state, state, error, .. } = self.layout;
+        let socket = self.layout.files.private_data(&mut self.memory, &[socket])?[0];
+        let sock = self.memory.word(socket + socket_sock as u64)?;
+        Ok(Pending {
+            error: self.memory.word(sock + error as u64)? as u32,
+            connecting: self.memory.word(socket + socket_state as u64)? as u32 == CONNECTING,
+            closed: self.memory.word(sock + state as u64)? as u8 == CLOSE,
+        })
+    }
+
+    /// What open connections have that no call tells; packets must not come in
+    /// meanwhile.
+    pub(super) fn inner_states(
+        &mut self,
+        sockets: &[BorrowedFd<'_>],
+    ) -> Result<Vec<InnerState>, InsideError> {
+        // TCP_URG_VALID, TCP_URG_READ: include/net/tcp.h.
+        const VALID: u16 = 0x100;
+        const READ: u16 = 0x400;
+        let Layout { notices, urgent, urgent_at, read_to, received_to, .. } = self.layout;
+        let Layout { urgent_sent, acknowledged_to, .. } = self.layout;
+        let socks = self.socks(sockets)?;
+        let mut fields = Vec::new();
+        for offset in
+            [notices, urgent_sent, acknowledged_to, urgent, urgent_at, read_to, received_to]
+        {
+            fields.push(self.words(&socks, offset)?);
+        }
+        let judge = |index: usize| {
+            let [notices, urgent_sent, acknowledged_to, urgent, urgent_at, read_to, received_to] =
+                std::array::from_fn(|field| fields[field][index] as u32);
+            let urgent = urgent as u16;
+            // It was read and nothing else is there: that it was, is all that
+            // would be told.
+            let alone = read_to == urgent_at && received_to == urgent_at.wrapping_add(1);
+            if notices != 0 {
+                InnerState::CountsNotices
+            } else if urgent_sent != acknowledged_to {
+                InnerState::UrgentUnsent
+            } else if urgent & VALID != 0 {
+                InnerState::UrgentUnread
+            } else if urgent & READ != 0 && !alone {
+                InnerState::UrgentRead
+            } else {
+                InnerState::Plain
+            }
+        };
+        Ok((0..socks.len()).map(judge).collect())
     }
 
     /// The program that chooses among the sockets that share a socket's port.

@@ -15,11 +15,14 @@
 //! `TCP_QUICKACK`, IPsec policies, `IP_ROUTER_ALERT`, `IPV6_JOIN_ANYCAST`);
 //! whether an address was bound or given by `connect`; who was chosen for what
 //! is new among those that share a port, where no program chooses; such a
-//! program if the socket has `SO_REUSEPORT` no more.
+//! program if the socket has `SO_REUSEPORT` no more; what the network has said
+//! of a connection that goes on all the same (`sk_err_soft`, an ICMP message).
 //! Refused: connections of TCP that wait to be accepted, or that have ended with
 //! bytes left to be read; packets that
-//! wait in raw and ICMP sockets; datagrams that are held back; errors to be
-//! told; eBPF programs that choose among sockets; SCTP and other protocols; other
+//! wait in raw and ICMP sockets; what was sent out of band by TCP and not read,
+//! or not acknowledged; `MSG_ZEROCOPY`, which is counted; datagrams that are held
+//! back; errors to be told, but for those that connections of TCP usually end
+//! with; eBPF programs that choose among sockets; SCTP and other protocols; other
 //! network namespaces.
 //! Connections of TCP: `tcp-stream-INO.img`; see [`connection`] for their state,
 //! and [`held`] for how a dump comes by it.
@@ -29,6 +32,7 @@
 mod connected;
 mod connection;
 mod datagrams;
+mod failure;
 mod held;
 mod inside;
 mod listing;

@@ -19,6 +19,7 @@ use rustix::net::{
 use super::connected::{connected, decode_connection, ended, is_hung_up};
 use super::connection::{Connection, TcpState};
 use super::datagrams::{Datagram, Receiver, Unreadable, peek_all};
+use super::failure::{Failure, has_something_to_tell};
 use super::listing::{Listing, make};
 use super::memberships::Membership;
 use super::options::{Fields, Kind, Moment, ProtocolOptions, TCP};
@@ -61,6 +62,8 @@ pub struct Inet {
 pub(super) enum State {
     /// Nothing yet, or nothing any more.
     Unconnected,
+    /// It was a connection of TCP, and has to tell what that ended with.
+    Failed(Failure),
     /// It takes connections.
     Listening {
         /// How many may wait to be accepted.
@@ -140,8 +143,7 @@ fn state(cx: &CollectCx<'_>, probe: &Probe, socket: BorrowedFd<'_>, kind: Kind) 
         return Ok(State::Unconnected);
     };
     match state {
-        TCP_CLOSE if kind.protocol == TCP => ended(cx, probe, socket),
-        TCP_CLOSE => Ok(State::Unconnected),
+        TCP_CLOSE => ended(cx, probe, (socket, kind)),
         TCP_LISTEN if waiting > 0 && !cx.options.skip_in_flight => Err(refuse(
             probe,
             "TCP connections wait to be accepted, and cannot be saved",
@@ -173,11 +175,7 @@ fn queue(
             "dump again when the program has sent it",
         ));
     }
-    // FIONREAD does not tell an empty datagram from none.
-    let mut polled = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
-    poll(&mut polled, Some(&Timespec::default())).map_err(kernel("poll"))?;
-    let ready = polled[0].revents();
-    if ready.contains(PollFlags::ERR) {
+    if has_something_to_tell(socket)? {
         // To look would take it out.
         return Err(refuse(
             probe,
@@ -185,7 +183,10 @@ fn queue(
             "dump again when the program has read it",
         ));
     }
-    if !ready.contains(PollFlags::IN) {
+    // FIONREAD does not tell an empty datagram from none.
+    let mut polled = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
+    poll(&mut polled, Some(&Timespec::default())).map_err(kernel("poll"))?;
+    if !polled[0].revents().contains(PollFlags::IN) {
         return Ok(Vec::new());
     }
     if kind.is_udp() {
@@ -323,7 +324,8 @@ impl FileKind for Inet {
         let mut shutdown = listed.and_then(|listed| listed.shutdown);
         let reads = !matches!(shutdown, Some(Shutdown::Read | Shutdown::Both));
         let mut local = address(Some(getsockname(socket).map_err(kernel("getsockname"))?));
-        if kind.protocol == TCP && state == State::Unconnected && listed.is_none() {
+        let over = matches!(state, State::Unconnected | State::Failed(_));
+        if kind.protocol == TCP && over && listed.is_none() {
             // Of a connection that has ended, the kernel goes on telling the
             // address, which anybody may have by now. Kernels before 6.8 do not
             // list those that are only bound either.
@@ -385,8 +387,12 @@ impl FileKind for Inet {
         } = self;
         let (flags, fown) = status.encode();
         let Fields { v6only, ip, tcp, more } = protocol_options.encode(*kind);
+        let (error, connecting) = match state {
+            State::Failed(failure) => Some(failure.encode()).unzip(),
+            _ => (None, None),
+        };
         let (state, backlog, remote) = match state {
-            State::Unconnected => (TCP_CLOSE, 0, None),
+            State::Unconnected | State::Failed(_) => (TCP_CLOSE, 0, None),
             State::Listening { backlog } => (TCP_LISTEN, *backlog, None),
             State::Connected(remote) => (TCP_ESTABLISHED, 0, Some(*remote)),
             State::Open(connection) => {
@@ -439,6 +445,8 @@ impl FileKind for Inet {
             multicast_if: multicast_interface.map(interfaces::name).transpose()?,
             reuseport_place,
             reuseport_filter: reuseport_filter.unwrap_or_default(),
+            error,
+            connecting,
         };
         let entry = FileEntry {
             kind: Self::TYPE.into(),
@@ -480,7 +488,14 @@ impl FileKind for Inet {
             (TCP_LISTEN, _) if kind.is_stream() && isk.backlog <= MAX_BACKLOG => {
                 State::Listening { backlog: isk.backlog }
             }
-            (TCP_CLOSE, None) => State::Unconnected,
+            (TCP_CLOSE, None) => match isk.error {
+                None => State::Unconnected,
+                Some(error) if kind.protocol == TCP => {
+                    let connecting = isk.connecting.unwrap_or(false);
+                    State::Failed(Failure::decode(error, connecting).map_err(wrong)?)
+                }
+                Some(_) => return Err(wrong("it cannot have an error to tell")),
+            },
             (TCP_CLOSE, _) if !kind.is_stream() => State::Unconnected,
             (TCP_ESTABLISHED, Some(remote)) if !kind.is_stream() => State::Connected(remote),
             (state, Some(remote)) if kind.is_stream() && local.is_some() => {
@@ -666,8 +681,11 @@ impl Inet {
         matches!(self.state, State::Open(_)).then(|| self.options.reuses_address())
     }
 
-    /// Opens its connection.
+    /// Opens its connection, or has that end.
     fn open(&self, file: BorrowedFd<'_>) -> Result<()> {
+        if let State::Failed(failure) = self.state {
+            return failure.bring_about(file, (self.kind, self.local));
+        }
         let (State::Open(connection), Some(local)) = (&self.state, self.local) else {
             return Ok(());
         };
@@ -694,8 +712,8 @@ impl Inet {
             (State::Lost { .. }, _) => shut(file, Shutdown::Both)?,
             _ => {}
         }
-        if let Some(how) = self.shutdown.filter(|_| !matches!(self.state, State::Listening { .. }))
-        {
+        let by_itself = matches!(self.state, State::Listening { .. } | State::Failed(_));
+        if let Some(how) = self.shutdown.filter(|_| !by_itself) {
             shut(file, how)?;
         }
         if matches!(self.state, State::Open(_)) {

@@ -1,0 +1,195 @@
+//! What a connection of TCP has ended with, when its program was not told yet.
+//!
+//! Kernel object: `sk_err`.
+//! Truth from: the kernel's memory, for whoever asks by a call (`SO_ERROR`)
+//! takes it.
+//! Fill: a connection on this host that ends in the same way.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use dormouse_kernel::Errno;
+use dormouse_kernel::socket::SocketOption;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::net::{
+    SendFlags, Shutdown, accept, bind, connect, getsockname, listen, send, shutdown,
+};
+
+use super::inside::Pending;
+use super::listing::{Listing, make};
+use super::options::{Kind, TCP};
+use super::socket::{address, kernel, refuse};
+use crate::file::{CollectCx, Probe};
+use crate::{Error, Result};
+
+/// What a connection has ended with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    end: End,
+    /// Whether the last that its program was told by `connect` is that this
+    /// takes its time.
+    connecting: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Nobody listened.
+    Refused,
+    /// The peer has reset it.
+    Reset,
+    /// The peer has reset it, and had said before that nothing more comes.
+    Broken,
+    /// The peer did not answer.
+    TimedOut,
+}
+
+/// How long a connection of this host with itself may take: what times out does
+/// so after 200 ms.
+const PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
+
+/// Returns once something has happened to the socket.
+fn await_event(socket: BorrowedFd<'_>, events: PollFlags) -> Result<()> {
+    match poll(&mut [PollFd::from_borrowed_fd(socket, events)], Some(&PATIENCE)) {
+        Ok(0) => Err(kernel("poll")(Errno::TIME)),
+        Ok(_) => Ok(()),
+        Err(source) => Err(kernel("poll")(source)),
+    }
+}
+
+/// Whether there is something to be told: an error, or a notice of one.
+pub(super) fn has_something_to_tell(socket: BorrowedFd<'_>) -> Result<bool> {
+    let mut polled = [PollFd::from_borrowed_fd(socket, PollFlags::empty())];
+    poll(&mut polled, Some(&Timespec::default())).map_err(kernel("poll"))?;
+    Ok(polled[0].revents().contains(PollFlags::ERR))
+}
+
+impl End {
+    const ALL: [Self; 4] = [Self::Refused, Self::Reset, Self::Broken, Self::TimedOut];
+
+    const fn errno(self) -> Errno {
+        match self {
+            Self::Refused => Errno::CONNREFUSED,
+            Self::Reset => Errno::CONNRESET,
+            Self::Broken => Errno::PIPE,
+            Self::TimedOut => Errno::TIMEDOUT,
+        }
+    }
+
+    fn number(self) -> u32 {
+        self.errno().raw_os_error().cast_unsigned()
+    }
+}
+
+impl Failure {
+    fn of(error: u32, connecting: bool) -> Option<Self> {
+        let end = End::ALL.into_iter().find(|end| end.number() == error)?;
+        (connecting || end != End::Refused).then_some(Self { end, connecting })
+    }
+
+    /// As images have it: the error's number, and whether it is being connected.
+    pub(super) fn encode(self) -> (u32, bool) {
+        let Self { end, connecting } = self;
+        (end.number(), connecting)
+    }
+
+    /// Judges what an image has.
+    pub(super) fn decode(error: u32, connecting: bool) -> Result<Self, &'static str> {
+        Self::of(error, connecting).ok_or("no connection can be made to end with its error")
+    }
+
+    /// Reads it, of a socket that is closed.
+    pub(super) fn collect(
+        cx: &CollectCx<'_>,
+        probe: &Probe,
+        (socket, kind): (BorrowedFd<'_>, Kind),
+    ) -> Result<Option<Self>> {
+        if !has_something_to_tell(socket)? {
+            return Ok(None);
+        }
+        let mut listing = cx.part::<Listing>();
+        let inside = listing.inside().map_err(Error::InetReader)?;
+        let Pending { error, connecting, closed } =
+            inside.pending(socket).map_err(Error::InetReader)?;
+        // A connection of this host with itself can be had in few ways.
+        let device = SocketOption::of_socket(libc::SO_BINDTODEVICE).get_into(socket, &mut [0; 16]);
+        let possible = closed && device == Ok(0) && kind.protocol == TCP;
+        match Self::of(error, connecting).filter(|_| possible) {
+            Some(failure) => Ok(Some(failure)),
+            None => Err(refuse(
+                probe,
+                "it has an error to tell, which cannot be put back",
+                "dump again when the program has read it",
+            )),
+        }
+    }
+
+    /// Has a new socket, bound to `local`, end with it.
+    pub(super) fn bring_about(
+        self,
+        socket: BorrowedFd<'_>,
+        (kind, local): (Kind, Option<SocketAddr>),
+    ) -> Result<()> {
+        let here = local.map(|local| local.ip()).filter(|ip| !ip.is_unspecified());
+        let here = here.unwrap_or(match kind.is_v6() {
+            true => IpAddr::from(Ipv6Addr::LOCALHOST),
+            false => Ipv4Addr::LOCALHOST.into(),
+        });
+        let peer = make(kind).map_err(kernel("socket"))?;
+        bind(&peer, &SocketAddr::new(here, 0)).map_err(kernel("bind"))?;
+        if self.end != End::Refused {
+            listen(&peer, 1).map_err(kernel("listen"))?;
+        }
+        let there = address(Some(getsockname(&peer).map_err(kernel("getsockname"))?));
+        let there = there.ok_or_else(|| kernel("getsockname")(Errno::ADDRNOTAVAIL))?;
+        // A call that waits would be told, and nobody after it.
+        let flags = fcntl_getfl(socket).map_err(kernel("F_GETFL"))?;
+        fcntl_setfl(socket, flags | OFlags::NONBLOCK).map_err(kernel("F_SETFL"))?;
+        let ask = || match connect(socket, &there) {
+            Ok(()) | Err(Errno::INPROGRESS) => Ok(()),
+            Err(source) => Err(Error::kernel("connect", there.to_string())(source)),
+        };
+        ask()?;
+        if self.end != End::Refused {
+            await_event(peer.as_fd(), PollFlags::IN)?;
+            await_event(socket, PollFlags::OUT)?;
+            if !self.connecting {
+                // It tells that it is connected.
+                ask()?;
+            }
+            self.end.come(socket, accept(&peer).map_err(kernel("accept"))?.as_fd())?;
+        }
+        await_event(socket, PollFlags::empty())?;
+        fcntl_setfl(socket, flags).map_err(kernel("F_SETFL"))
+    }
+}
+
+impl End {
+    /// Has a connection end, but for the peer's being closed.
+    fn come(self, socket: BorrowedFd<'_>, peer: BorrowedFd<'_>) -> Result<()> {
+        match self {
+            Self::Refused | Self::Reset => {}
+            Self::Broken => {
+                shutdown(peer, Shutdown::Write).map_err(kernel("shutdown"))?;
+                await_event(socket, PollFlags::RDHUP)?;
+            }
+            Self::TimedOut => {
+                // BPF_RET: nothing of any segment gets through.
+                SocketOption::of_socket(libc::SO_ATTACH_FILTER)
+                    .set_filter(peer, &[[6, 0, 0, 0, 0, 0, 0, 0]])
+                    .map_err(kernel("SO_ATTACH_FILTER"))?;
+                let patience = SocketOption::new(TCP, libc::TCP_USER_TIMEOUT);
+                let own = patience.get(socket).map_err(kernel("TCP_USER_TIMEOUT"))?;
+                patience.set(socket, 1).map_err(kernel("TCP_USER_TIMEOUT"))?;
+                send(socket, b"?", SendFlags::NOSIGNAL).map_err(kernel("send"))?;
+                await_event(socket, PollFlags::empty())?;
+                patience.set(socket, own).map_err(kernel("TCP_USER_TIMEOUT"))?;
+            }
+        }
+        // Closed like this, it is reset.
+        let at_once = [1_u32, 0].map(u32::to_ne_bytes);
+        SocketOption::of_socket(libc::SO_LINGER)
+            .set_bytes(peer, at_once.as_flattened())
+            .map_err(kernel("SO_LINGER"))
+    }
+}
