@@ -67,8 +67,8 @@ pub(super) fn ended(
     probe: &Probe,
     (socket, kind): (BorrowedFd<'_>, Kind),
 ) -> Result<State> {
-    let left = tcp::queued(socket).is_ok_and(|queued| queued.received > 0);
-    if left && cx.options.tcp != TcpConnections::Close {
+    let left = || tcp::queued(socket).is_ok_and(|queued| queued.received > 0);
+    if kind.protocol == TCP && left() && cx.options.tcp != TcpConnections::Close {
         return Err(refuse(
             probe,
             "bytes of a TCP connection that has ended wait to be read, and would be lost",
