@@ -1,6 +1,7 @@
 //! Raw sockets of a protocol that nobody uses, with their filters and options.
 //!
-//! Verified: protocol, address, `IP_HDRINCL`, the filter of ICMP types.
+//! Verified: protocol, address, `IP_HDRINCL`, the filter of ICMP types, `IPV6_FREEBIND` and
+//! `IPV6_TRANSPARENT`.
 //! CRIU: works.
 
 use std::net::SocketAddr;
@@ -17,6 +18,8 @@ pub(crate) const SCENARIO: Scenario =
 const HDRINCL: (i32, i32) = (libc::IPPROTO_IP, 3);
 const ICMP_FILTER: (i32, i32) = (libc::IPPROTO_RAW, 1);
 const ICMPV6_FILTER: (i32, i32) = (libc::IPPROTO_ICMPV6, 1);
+const FREEBIND: (i32, i32) = (libc::IPPROTO_IPV6, libc::IPV6_FREEBIND);
+const TRANSPARENT: (i32, i32) = (libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT);
 const PROTOCOL: (i32, i32) = (libc::SOL_SOCKET, libc::SO_PROTOCOL);
 
 fn run(cx: &mut Context) {
@@ -32,12 +35,14 @@ fn run(cx: &mut Context) {
     ];
     bind(&sockets[0], &SocketAddr::new(v4(cx, 0).ip(), 0)).expect("bind");
     set(&sockets[0], HDRINCL, 1);
+    set(&sockets[4], FREEBIND, 1);
+    set(&sockets[2], TRANSPARENT, 1);
     // Nothing gets through.
     set(&sockets[1], ICMP_FILTER, -1);
     set_bytes(&sockets[2], ICMPV6_FILTER, &[0xff; 32]);
     let read = || {
         sockets.each_ref().map(|socket| {
-            let options = [PROTOCOL, HDRINCL, ICMP_FILTER, ICMPV6_FILTER];
+            let options = [PROTOCOL, HDRINCL, ICMP_FILTER, ICMPV6_FILTER, FREEBIND, TRANSPARENT];
             let address = getsockname(socket).ok().and_then(|any| SocketAddr::try_from(any).ok());
             (address, options.map(|name| option(socket, name)))
         })

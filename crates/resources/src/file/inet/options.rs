@@ -42,8 +42,8 @@ const UDP_GRO: i32 = 104;
 /// `struct icmp6_filter`.
 const LONGEST: usize = 256;
 
-/// What is asked of every socket of the level's protocol. `IPV6_FREEBIND` and
-/// `IPV6_TRANSPARENT` are the same bits as those of IPv4.
+/// What is asked of every socket of the level's protocol, but for raw ones of
+/// IPv6.
 const IP_OPTIONS: [i32; 27] = [
     libc::IP_TOS,
     libc::IP_TTL,
@@ -113,6 +113,9 @@ const IPV6_OPTIONS: [i32; 37] = [
     76, // IPV6_UNICAST_IF
     77, // IPV6_RECVFRAGSIZE
 ];
+
+/// For others these are the same bits as `IP_TRANSPARENT` and `IP_FREEBIND`.
+const RAW_IPV6_OPTIONS: [i32; 2] = [libc::IPV6_TRANSPARENT, libc::IPV6_FREEBIND];
 
 const TCP_OPTIONS: [i32; 25] = [
     libc::TCP_NODELAY,
@@ -214,6 +217,7 @@ impl Kind {
             _ => of(self.is_raw() && self.protocol == ICMPV6, ICMPV6, &[FILTER]),
         };
         of(self.is_v6(), IPV6, &IPV6_OPTIONS)
+            .chain(of(self.is_v6() && self.is_raw(), IPV6, &RAW_IPV6_OPTIONS))
             .chain(of(!(self.is_v6() && self.is_raw()), IP, &IP_OPTIONS))
             .chain(of(self.is_stream(), TCP, &TCP_OPTIONS))
             .chain(of(self.is_udp(), UDP, &UDP_OPTIONS))
@@ -364,7 +368,8 @@ impl Field {
         let v6 = kind.is_v6();
         let (level, name) = match self {
             Self::V6Only if v6 => (IPV6, libc::IPV6_V6ONLY),
-            Self::FreeBind if !(v6 && kind.is_raw()) => (IP, libc::IP_FREEBIND),
+            Self::FreeBind if v6 && kind.is_raw() => (IPV6, libc::IPV6_FREEBIND),
+            Self::FreeBind => (IP, libc::IP_FREEBIND),
             Self::PktInfo if v6 => (IPV6, IPV6_RECVPKTINFO),
             Self::PktInfo => (IP, IP_PKTINFO),
             Self::Tos if !v6 => (IP, libc::IP_TOS),
