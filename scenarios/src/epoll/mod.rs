@@ -10,6 +10,7 @@ pub(crate) mod edge_calm;
 pub(crate) mod edge_consumed;
 pub(crate) mod edge_hangup;
 pub(crate) mod edge_pending;
+pub(crate) mod edge_sockets;
 pub(crate) mod empty;
 pub(crate) mod ends_of_a_pipe;
 pub(crate) mod exclusive;

@@ -11,6 +11,7 @@ pub(crate) mod options;
 pub(crate) mod place;
 pub(crate) mod raw;
 pub(crate) mod reuse_port;
+pub(crate) mod reuse_port_past;
 pub(crate) mod reuse_port_program;
 pub(crate) mod udp;
 pub(crate) mod udp_error;

@@ -178,9 +178,18 @@ impl SocketOptions {
 
     /// `SO_REUSEADDR`.
     pub(crate) fn reuses_address(&self) -> bool {
-        let options = NUMBERS.iter().zip(&self.numbers);
-        let mut reuse = options.filter(|(number, _)| number.name == libc::SO_REUSEADDR);
-        reuse.next().is_some_and(|(_, value)| value.is_some_and(|value| value != 0))
+        self.is_on(libc::SO_REUSEADDR)
+    }
+
+    /// `SO_REUSEPORT`.
+    pub(crate) fn reuses_port(&self) -> bool {
+        self.is_on(libc::SO_REUSEPORT)
+    }
+
+    fn is_on(&self, name: i32) -> bool {
+        let mut options = NUMBERS.iter().zip(&self.numbers);
+        let value = options.find(|(number, _)| number.name == name).and_then(|(_, value)| *value);
+        value.is_some_and(|value| value != 0)
     }
 
     /// As images have it.
@@ -300,8 +309,10 @@ impl SocketOptions {
         Ok(())
     }
 
-    /// Sets the rest, when nothing is queued any more by this process.
-    pub(crate) fn finish(&self, socket: BorrowedFd<'_>) -> Result<()> {
+    /// Gives the socket buffers of its own sizes, when nothing is queued any more
+    /// by this process. Whoever watches the socket hears that it can be written
+    /// to, if it can.
+    pub(crate) fn narrow(&self, socket: BorrowedFd<'_>) -> Result<()> {
         let failed = || Error::kernel("setsockopt", "a socket");
         for (read, name, bytes) in [
             (libc::SO_SNDBUF, libc::SO_SNDBUFFORCE, self.send_buffer),
@@ -312,6 +323,13 @@ impl SocketOptions {
                 option(name).set(socket, (bytes / 2).cast_signed()).map_err(failed())?;
             }
         }
+        Ok(())
+    }
+
+    /// Sets the rest, when nothing is queued any more by this process.
+    pub(crate) fn finish(&self, socket: BorrowedFd<'_>) -> Result<()> {
+        let failed = || Error::kernel("setsockopt", "a socket");
+        self.narrow(socket)?;
         self.apply_numbers(socket, true)?;
         // MPTCP sockets tell it and do not take it.
         let now = option(SO_BUF_LOCK).get(socket).ok().map(i32::cast_unsigned);

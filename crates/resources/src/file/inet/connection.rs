@@ -9,6 +9,7 @@ use dormouse_image::{ImageDir, ImageName};
 use dormouse_kernel::Errno;
 use dormouse_kernel::socket::SocketOption;
 use dormouse_kernel::tcp::{self, Agreed, Queue, Queued, Repair, Window};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, bind, connect, recv, send, shutdown};
 
 use super::options::TCP;
@@ -392,9 +393,24 @@ impl Connection {
         Ok(())
     }
 
+    /// Has the kernel tell those who watch a full connection once there is room:
+    /// it does for those that somebody has found full.
+    pub(super) fn await_room(&self, socket: BorrowedFd<'_>) -> Result<()> {
+        if self.sent.is_empty() {
+            return Ok(());
+        }
+        let mut polled = [PollFd::from_borrowed_fd(socket, PollFlags::OUT)];
+        poll(&mut polled, Some(&Timespec::default())).map(drop).map_err(kernel("poll"))
+    }
+
     /// Sends what was to be sent and was not, or asks for the connection. The
-    /// socket stays under repair.
-    pub(super) fn go_on(&self, socket: BorrowedFd<'_>) -> Result<()> {
+    /// socket stays under repair. `widen` makes room if there is too little, for
+    /// bytes may take more here than they did.
+    pub(super) fn go_on(
+        &self,
+        socket: BorrowedFd<'_>,
+        widen: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
         let asks = self.state == TcpState::SynSent;
         if !asks && self.unsent().is_empty() {
             return Ok(());
@@ -412,7 +428,12 @@ impl Connection {
             }
             rustix::fs::fcntl_setfl(socket, flags).map_err(kernel("F_SETFL"))?;
         } else {
-            send_all(socket, self.unsent())?;
+            let sent = send_some(socket, self.unsent())?;
+            let rest = &self.unsent()[sent..];
+            if !rest.is_empty() {
+                widen()?;
+                send_all(socket, rest)?;
+            }
         }
         tcp::repair(socket, Repair::On).map_err(kernel("TCP_REPAIR"))
     }
@@ -427,14 +448,24 @@ fn is_possible(window: Window, received_to: u32) -> bool {
         && !after(window.rcv_wup, received_to)
 }
 
-fn send_all(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<()> {
+/// Sends as many bytes as there is room for, and says how many.
+fn send_some(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize> {
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    for piece in bytes.chunks(PIECE) {
-        let mut rest = piece;
-        while !rest.is_empty() {
-            let taken = send(socket.as_fd(), rest, flags).map_err(kernel("send"))?;
-            rest = &rest[taken..];
+    let mut sent = 0;
+    while sent < bytes.len() {
+        let piece = &bytes[sent..bytes.len().min(sent + PIECE)];
+        match send(socket.as_fd(), piece, flags) {
+            Ok(taken) => sent += taken,
+            Err(Errno::AGAIN) => break,
+            Err(source) => return Err(kernel("send")(source)),
         }
     }
-    Ok(())
+    Ok(sent)
+}
+
+fn send_all(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<()> {
+    match send_some(socket, bytes)? {
+        sent if sent == bytes.len() => Ok(()),
+        _ => Err(kernel("send")(Errno::AGAIN)),
+    }
 }

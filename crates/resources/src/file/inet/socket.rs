@@ -583,10 +583,12 @@ impl FileKind for Inet {
         // A program that chooses among them knows them by their order.
         let mut files: Vec<_> = files.iter().collect();
         files.sort_by_key(|socket| socket.kind.selection.as_ref().map(|chosen| chosen.place));
-        let (mut sharing, mut crowds) = (Ports::new(), Ports::new());
+        let (mut sharing, mut listening, mut crowds) = (Ports::new(), Ports::new(), Ports::new());
         for Created { kind: socket, .. } in &files {
             if let Some(port) = socket.port() {
-                *sharing.entry(port).or_default() += 1;
+                let listens = matches!(socket.state, State::Listening { .. });
+                *sharing.entry(port).or_default() += usize::from(!socket.was_connected());
+                *listening.entry(port).or_default() += usize::from(listens);
                 *crowds.entry(port).or_default() += usize::from(socket.is_early());
             }
         }
@@ -596,7 +598,11 @@ impl FileKind for Inet {
         let (first, others): (Vec<_>, Vec<_>) =
             files.iter().copied().partition(|socket| socket.kind.is_early());
         for Created { kind: socket, file, .. } in first.into_iter().chain(others) {
-            socket.bind(*file, several(&sharing, socket))?;
+            socket.options.apply(*file)?;
+            if several(&sharing, socket) {
+                share(*file, several(&listening, socket))?;
+            }
+            socket.bind(*file)?;
             socket.receive(*file, several(&crowds, socket))?;
         }
         for Created { kind: socket, file, .. } in &files {
@@ -605,6 +611,9 @@ impl FileKind for Inet {
             }
         }
         for Created { kind: socket, file, .. } in &files {
+            if several(&sharing, socket) {
+                socket.share_no_more(*file)?;
+            }
             socket.open(*file)?;
         }
         files.iter().try_for_each(|Created { kind: socket, file, .. }| socket.finish(*file))
@@ -624,19 +633,29 @@ impl Inet {
         !self.queue.is_empty() || self.selection.is_some()
     }
 
-    /// Sets options, binds it to its address, and has it join groups.
-    fn bind(&self, file: BorrowedFd<'_>, shares: bool) -> Result<()> {
-        self.options.apply(file)?;
+    /// Has it share its port on the terms that its program has set.
+    fn share_no_more(&self, file: BorrowedFd<'_>) -> Result<()> {
+        for (name, own) in [
+            (libc::SO_REUSEADDR, self.options.reuses_address()),
+            (libc::SO_REUSEPORT, self.options.reuses_port()),
+        ] {
+            if !own {
+                option(name).set(file, 0).map_err(kernel("SO_REUSEADDR"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Binds it to its address, and has it join groups.
+    fn bind(&self, file: BorrowedFd<'_>) -> Result<()> {
         self.protocol_options.apply(file, Moment::Early)?;
         if let Some(index) = self.multicast_interface {
             send_to_groups_by(file, index).map_err(kernel("IP_MULTICAST_IF"))?;
         }
         if let Some(local) = self.local.filter(|_| self.takes_address() && !self.was_connected()) {
             // What is left of connections that have ended may still have the
-            // port; sockets of the tree may have come to share it in other
-            // ways.
-            let force = self.kind.is_stream() || shares;
-            let reuse = force.then(|| option(libc::SO_REUSEADDR));
+            // port.
+            let reuse = self.kind.is_stream().then(|| option(libc::SO_REUSEADDR));
             let bound = with(reuse, file, || bind(file, &local));
             let bound = bound.or_else(|error| match error {
                 // It was bound while it was free to be bound to any address,
@@ -698,8 +717,9 @@ impl Inet {
     fn go_on(&self, file: BorrowedFd<'_>) -> Result<()> {
         let State::Open(connection) = &self.state else { return Ok(()) };
         self.protocol_options.apply(file, Moment::Late)?;
-        connection.go_on(file)?;
-        self.options.finish(file)
+        connection.go_on(file, || self.options.widen(file))?;
+        self.options.finish(file)?;
+        connection.await_room(file)
     }
 
     /// Connects it, and does what is done when all is queued.
@@ -708,7 +728,11 @@ impl Inet {
             (State::Connected(remote), _) => {
                 connect(file, remote).map_err(Error::kernel("connect", remote.to_string()))?;
             }
-            (State::Open(connection), Some(local)) => connection.finish(file, local)?,
+            (State::Open(connection), Some(local)) => {
+                connection.finish(file, local)?;
+                // Before anybody watches it.
+                self.options.narrow(file)?;
+            }
             (State::Lost { .. }, _) => shut(file, Shutdown::Both)?,
             _ => {}
         }
@@ -725,6 +749,16 @@ impl Inet {
         }
         self.options.finish(file)
     }
+}
+
+/// Has a socket share its port with others of the tree, which may have come to
+/// that in any way; all that listen at once, if `port`.
+fn share(file: BorrowedFd<'_>, port: bool) -> Result<()> {
+    option(libc::SO_REUSEADDR).set(file, 1).map_err(kernel("SO_REUSEADDR"))?;
+    if port {
+        option(libc::SO_REUSEPORT).set(file, 1).map_err(kernel("SO_REUSEPORT"))?;
+    }
+    Ok(())
 }
 
 fn shut(file: BorrowedFd<'_>, how: Shutdown) -> Result<()> {
