@@ -70,6 +70,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::epoll::shared::SCENARIO,
     &crate::epoll::shared_tables::SCENARIO,
     &crate::epoll::signals::SCENARIO,
+    &crate::epoll::signals_consumed::SCENARIO,
     &crate::epoll::signals_fired::SCENARIO,
     &crate::epoll::signals_forked::SCENARIO,
     &crate::epoll::stale_changed::SCENARIO,

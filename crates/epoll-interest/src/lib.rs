@@ -78,7 +78,7 @@ mod table;
 pub use busy_poll::BusyPoll;
 pub use event::{Events, FdNumber};
 pub use graph::{Wanted, WantedError};
-pub use insert::{InsertError, Insertion, LeftArmed, Rebuild, insert};
+pub use insert::{InsertError, Insertion, LeftArmed, Rebuild, insert, modify};
 pub use inspect::{BtfError, FileKey, InspectError, Inspection, Inspector, SetUpError, SignalsKey};
 
 /// What the inspector is made of: reading kernel memory, by the kernel's own

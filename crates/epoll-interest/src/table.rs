@@ -81,6 +81,22 @@ impl PrivateTable {
         check(unsafe { libc::fcntl(from, libc::F_DUPFD_CLOEXEC, 0) })
     }
 
+    /// Has a signal wait for this thread, until it ends.
+    pub(crate) fn await_signal(&mut self, signal: i32) -> io::Result<()> {
+        // SAFETY: the sets are this frame's own; the thread blocks all signals before it is sent one,
+        // and has no handlers or state of its own that this could reach.
+        unsafe {
+            let mut all = std::mem::zeroed();
+            libc::sigfillset(&raw mut all);
+            match libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut()) {
+                0 => {}
+                error => return Err(io::Error::from_raw_os_error(error)),
+            }
+            let sent = libc::syscall(libc::SYS_tgkill, libc::getpid(), libc::gettid(), signal);
+            check(sent as libc::c_int).map(drop)
+        }
+    }
+
     /// Adds or changes the item (what `target` is, `target`).
     pub(crate) fn control(
         &mut self,

@@ -101,6 +101,7 @@ impl Bare {
                 tid: tid.as_raw(),
                 signal,
                 scratch: Addr::NULL,
+                quiet: false,
             },
             base: Registers { rax: 0, ..task.registers()? },
             room,

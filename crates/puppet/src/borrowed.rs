@@ -12,7 +12,8 @@
 //! 2. All its registers change at once, to the entry of the code; its signal
 //!    mask only then, for the code's escape puts that back.
 //! 3. It runs, and signals itself at the end. The signal is harmless to the
-//!    program, and a stop to the tracer.
+//!    program, and a stop to the tracer. If even that would be noticed
+//!    ([`Host::quietly`]), it is stopped at the call instead, which is not made.
 //! 4. It is given back the other way round: mask, registers, code.
 //!
 //! The first task of a process that is borrowed maps memory for batches, and unmaps
@@ -43,6 +44,8 @@ pub struct Host {
     contexts: u64,
     /// What was there before.
     original: Vec<u8>,
+    /// Its tasks are not to signal themselves.
+    quiet: bool,
 }
 
 /// More tasks than this at once are not done sooner.
@@ -125,7 +128,15 @@ impl Host {
         let mut original = vec![0; size(contexts)];
         mem.read_exact(code, &mut original)?;
         mem.write_exact(code, CODE.bytes())?;
-        Ok(Self { process, mem, code, contexts: contexts as u64, original })
+        Ok(Self { process, mem, code, contexts: contexts as u64, original, quiet: false })
+    }
+
+    /// Has its tasks stopped in another way than by their signal, which takes
+    /// two stops a call: whoever watches a signalfd of the process is told of
+    /// any signal at all (`signalfd_notify`, `kernel/signal.c`).
+    #[must_use]
+    pub fn quietly(self, quiet: bool) -> Self {
+        Self { quiet, ..self }
     }
 
     /// Where a context is.
@@ -194,6 +205,7 @@ impl Host {
             tid: raw(status.innermost_pid()),
             signal,
             scratch: lent.map_or(Addr::NULL, |lent| lent.memory),
+            quiet: self.quiet,
         };
         // Registers that are safe to run first, the mask next.
         let idle = arch::walk(&place, &registers, Addr::NULL, 0);
@@ -412,7 +424,7 @@ pub fn run_all(tasks: &mut [Borrowed<'_>], batches: Vec<Batch>) -> Result<Vec<Re
     for (borrowed, batch) in tasks.iter_mut().zip(&batches) {
         let started = borrowed.prepare(batch).and_then(|registers| {
             let task = borrowed.task.take().ok_or(Error::Died(borrowed.host.process))?;
-            session::start(task, &registers)
+            session::start(task, &borrowed.place, &registers)
         });
         match started {
             Ok(task) => running.push(task),

@@ -23,13 +23,21 @@ pub(crate) fn run(
     registers: &Registers,
     held: &mut HeldOff,
 ) -> Result<(Stopped, Registers), Error> {
-    finish(start(task, registers)?, place, held)
+    finish(start(task, place, registers)?, place, held)
 }
 
 /// Sets the task going at `registers`.
-pub(crate) fn start(mut task: Stopped, registers: &Registers) -> Result<Running, Error> {
+pub(crate) fn start(
+    mut task: Stopped,
+    place: &Place,
+    registers: &Registers,
+) -> Result<Running, Error> {
     task.set_registers(registers)?;
-    Ok(task.resume(None)?)
+    resume(task, place)
+}
+
+fn resume(task: Stopped, place: &Place) -> Result<Running, Error> {
+    Ok(if place.quiet { task.resume_to_syscall(None)? } else { task.resume(None)? })
 }
 
 /// Waits for the signal to itself of a task that was set going.
@@ -39,8 +47,9 @@ pub(crate) fn finish(
     held: &mut HeldOff,
 ) -> Result<(Stopped, Registers), Error> {
     let tid = running.tid();
+    let mut is_done = false;
     loop {
-        let task = match running.wait()? {
+        let mut task = match running.wait()? {
             Outcome::Exited(_) => return Err(Error::Died(tid)),
             Outcome::Stopped(task) => task,
         };
@@ -54,13 +63,32 @@ pub(crate) fn finish(
                 // where it is due, being its own and not the process's.
                 held.trap = true;
             }
+            // Before and behind every call.
+            Stop::Syscall => {
+                let registers = task.registers()?;
+                is_done = registers.rip == place.code.as_raw() + arch::done();
+                if is_done {
+                    let skipped = Registers { orig_rax: Registers::NO_SYSCALL, ..registers };
+                    task.set_registers(&skipped)?;
+                }
+            }
             Stop::Signal(Signal::STOP) => held.stop = true,
+            Stop::Event(Event::Stop) | Stop::Group(_) if is_done => {
+                let registers = task.registers()?;
+                return Ok((task, registers));
+            }
             Stop::Event(Event::Stop) | Stop::Group(_) => {}
             stop => {
                 let at = Addr::from_raw(task.registers()?.rip);
                 return Err(Error::Astray { task: tid, stop, at });
             }
         }
-        running = task.resume(None)?;
+        running = if is_done {
+            // Where it is, a call that was interrupted would not be restarted.
+            task.interrupt()?;
+            task.resume(None)?
+        } else {
+            resume(task, place)?
+        };
     }
 }

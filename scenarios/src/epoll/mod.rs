@@ -55,6 +55,7 @@ pub(crate) mod pending_and_gone;
 pub(crate) mod shared;
 pub(crate) mod shared_tables;
 pub(crate) mod signals;
+pub(crate) mod signals_consumed;
 pub(crate) mod signals_fired;
 pub(crate) mod signals_forked;
 pub(crate) mod stale_changed;

@@ -121,7 +121,7 @@ fn collect_process(
     let vdso = space.vmas.iter().find(|vma| vma.backing == Backing::Vdso).map(|vma| vma.range);
     let code = |vma: &&Vma| vma.prot.contains(ProtFlags::EXEC) && vma.is_private();
     let code = space.vmas.iter().filter(code).map(|vma| vma.range);
-    let host = Host::prepare(&process.proc, vdso, code)?;
+    let host = Host::prepare(&process.proc, vdso, code)?.quietly(census.watches_signals());
     let mut clocks = ThreadClocks::new(process.threads.len());
     let result = collect_threads(process, census, (&host, &mut clocks, seccomp), calls).and_then(
         |(mut state, answers, mut threads)| {

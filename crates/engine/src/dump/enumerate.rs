@@ -62,6 +62,14 @@ pub(crate) struct Census {
     pub(crate) objects: SharedObjects,
 }
 
+impl Census {
+    /// Whether some epoll may watch a signalfd, which every signal wakes.
+    pub(crate) fn watches_signals(&self) -> bool {
+        let is = |kind| self.probes.values().any(|probe| probe.anonymous_inode() == Some(kind));
+        is("signalfd") && is("eventpoll")
+    }
+}
+
 /// Takes the census.
 pub(crate) fn enumerate(frozen: &Frozen, external: &[String]) -> Result<Census, Error> {
     const PHASE: Phase = Phase::Enumerate;

@@ -16,12 +16,15 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 use dormouse_image::ImageDir;
+use dormouse_kernel::ptrace::Stopped;
 use dormouse_kernel::signal::{SigSet, Signal};
 use dormouse_kernel::{HostPid, NsPid};
 use dormouse_puppet::{Arg, Batch, Ending, Resumption};
 use dormouse_resources::file::{CreateCx, CreatedFiles, FillRank, LoadShared, SignalItem};
 use dormouse_resources::memory::ShmemId;
-use dormouse_resources::task::{Filters, Life, Numbering, Property, Seccomp};
+use dormouse_resources::task::{
+    Filters, Life, Numbering, ProcessPending, Property, Seccomp, ThreadPending,
+};
 use dormouse_resources::{self as resources};
 
 use crate::cause::{At, Cause};
@@ -125,6 +128,7 @@ pub fn restore(
     }
     // Nothing of a puppet is left that `/proc` could show.
     fill(&created, FillRank::Arm)?;
+    signals_wait(&world, &checkpoint, &created)?;
     let connections = created.into_connections();
     if let Some(path) = &options.pidfile {
         std::fs::write(path, root.to_string())
@@ -274,7 +278,7 @@ fn signal_items(
     created: &CreatedFiles<'_>,
 ) -> Result<(), Error> {
     for item in &checkpoint.signal_items {
-        let SignalItem { adder, epoll, target, number, event, fired_by } = item;
+        let SignalItem { adder, epoll, target, number, event, fired_by, .. } = item;
         let mut batch = Batch::new();
         let event = batch.data(event);
         let link = world.link();
@@ -300,6 +304,46 @@ fn signal_items(
         world.run(*adder, batch).of(Phase::Install, host(*adder))?;
     }
     Ok(())
+}
+
+/// Has those items of epolls hear signals that were to report none of those which wait now. No puppet
+/// signals itself any more; what has come since the program's signals were put back, by a timer, is
+/// reported.
+fn signals_wait(
+    world: &World,
+    checkpoint: &Checkpoint,
+    created: &CreatedFiles<'_>,
+) -> Result<(), Error> {
+    let deaf = || checkpoint.signal_items.iter().filter(|item| item.is_deaf());
+    for item in deaf() {
+        item.listen(created, false).at(Phase::Threads)?;
+    }
+    let adders: BTreeSet<NsPid> = deaf().map(|item| item.adder).collect();
+    let tasks: BTreeMap<HostPid, &Stopped> =
+        world.ready().iter().map(|task| (task.tid(), task)).collect();
+    for (process, body) in living(checkpoint) {
+        let pid = process.node.pid;
+        if adders.contains(&pid) && has_more(&tasks, body).of(Phase::Threads, host(pid))? {
+            for item in deaf().filter(|item| item.adder == pid) {
+                item.listen(created, true).of(Phase::Threads, host(pid))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether more signals wait for a process than did when it was dumped.
+fn has_more(tasks: &BTreeMap<HostPid, &Stopped>, body: &Body) -> Result<bool, Cause> {
+    let mut expected = body.state.pending.signals().len();
+    let (mut of_threads, mut of_process) = (0, 0);
+    for thread in &body.threads {
+        let Some(task) = tasks.get(&host(thread.tid)) else { continue };
+        expected += thread.state.pending.signals().len();
+        of_threads += ThreadPending::peek(task)?.signals().len();
+        // The same for each.
+        of_process = ProcessPending::peek(task)?.signals().len();
+    }
+    Ok(of_threads + of_process > expected)
 }
 
 /// Adds a one-shot on a signalfd while a signal waits for the task, and has it

@@ -100,6 +100,11 @@ impl World {
         self.ready.push(task);
     }
 
+    /// The tasks that are as they were.
+    pub(crate) fn ready(&self) -> &[Stopped] {
+        &self.ready
+    }
+
     /// Lets go of all tasks, those last that were ready first. Who is killed
     /// just then was restored all the same.
     pub(crate) fn release(mut self) -> Result<(), ptrace::Error> {

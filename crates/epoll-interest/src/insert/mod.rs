@@ -49,6 +49,32 @@ pub struct Insertion<'fd> {
 /// [`InsertError`], with index 0 for the epoll. Items before the one that
 /// failed stay.
 pub fn insert(epoll: BorrowedFd<'_>, items: &[Insertion<'_>]) -> Result<(), InsertError> {
+    control(Change::Add, epoll, items, None)
+}
+
+/// Changes items of an epoll that are there, in this order, each by its own key.
+///
+/// This is `EPOLL_CTL_MOD` for each, and like that has an item become pending if
+/// its file is ready. A signalfd is ready if a signal waits for who calls: `signal` is one that is to
+/// wait meanwhile.
+///
+/// # Errors
+/// [`InsertError`], with index 0 for the epoll. Items before the one that
+/// failed are changed.
+pub fn modify(
+    epoll: BorrowedFd<'_>,
+    items: &[Insertion<'_>],
+    signal: Option<i32>,
+) -> Result<(), InsertError> {
+    control(Change::Modify, epoll, items, signal)
+}
+
+fn control(
+    change: Change,
+    epoll: BorrowedFd<'_>,
+    items: &[Insertion<'_>],
+    signal: Option<i32>,
+) -> Result<(), InsertError> {
     let mut index = HashMap::from([(epoll.as_raw_fd(), 0)]);
     let (mut homes, mut uses) = (vec![Some(epoll.as_raw_fd())], vec![1]);
     let mut files = Vec::with_capacity(items.len());
@@ -68,13 +94,14 @@ pub fn insert(epoll: BorrowedFd<'_>, items: &[Insertion<'_>]) -> Result<(), Inse
         .zip(files)
         .collect();
     let work = |table: &mut PrivateTable| {
+        signal.map_or(Ok(()), |signal| table.await_signal(signal)).map_err(InsertError::Thread)?;
         let mut places = Places::new(table, homes, uses).map_err(InsertError::Poll)?;
         for ((fd, events, data), file) in targets {
             let place = |source| InsertError::Place { epoll: 0, fd, source };
             let control = |source| InsertError::Control { epoll: 0, fd, source };
             places.put(table, file, fd).map_err(place)?;
             let epoll = places.home(0);
-            table.control(epoll, Change::Add, places::slot(fd), events, data).map_err(control)?;
+            table.control(epoll, change, places::slot(fd), events, data).map_err(control)?;
             places.done(file);
         }
         Ok(())

@@ -245,6 +245,8 @@ pub struct Place {
     pub signal: Signal,
     /// The memory for batches that the escape has to unmap, or null.
     pub scratch: Addr,
+    /// It is stopped before it signals itself, and does not.
+    pub quiet: bool,
 }
 
 impl Place {

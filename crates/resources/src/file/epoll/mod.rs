@@ -18,9 +18,9 @@
 //! Refused: an item on a file that nobody in the tree has, naming who has it;
 //! a fired one-shot on a pidfd of a task that lives; an item on a signalfd that was added by a
 //! process which is not in the tree, or gone.
-//! Not preserved: see `epoll_interest::Rebuild`; that an edge of a signalfd was
-//! consumed whose signals still wait (it is reported again), and the place of
-//! its items among those that are pending.
+//! Not preserved: see `epoll_interest::Rebuild`; the place of items on
+//! signalfds among those that are pending, and that an exclusive edge on one was
+//! reported whose signals still wait (it is reported again).
 //! Kernel needed: BTF and BPF (`CAP_BPF`, `CAP_PERFMON`) for the dump.
 //! Scenarios: `epoll`; `crates/resources/tests`.
 
@@ -73,7 +73,7 @@ impl Epoll {
             Watches::Added(items) => items
                 .iter()
                 .filter(|item| is_signalfd(item.file))
-                .map(|item| Saved { item: item.clone(), adder: None })
+                .map(|item| Saved { item: item.clone(), adder: None, pending: false })
                 .collect(),
             _ => self.signals.clone(),
         }
@@ -200,7 +200,7 @@ impl FileKind for Epoll {
         let mut chosen = adders.iter();
         let taken = interest.take_out(|_| chosen.next().is_some_and(Option::is_some));
         let adders = adders.into_iter().flatten();
-        let signals = taken.into_iter().zip(adders).map(|((item, _), adder)| {
+        let signals = taken.into_iter().zip(adders).map(|(item, adder)| {
             Saved::decode(item, adder)
                 .ok_or_else(|| wrong("an item on a signalfd has a process that cannot be"))
         });

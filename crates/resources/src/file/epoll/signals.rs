@@ -3,9 +3,10 @@
 
 use dormouse_kernel::NsPid;
 use dormouse_kernel::signal::Signal;
-use epoll_interest::{Events, FdNumber, Item};
+use epoll_interest::{Events, FdNumber, Insertion, Item, modify};
 
-use crate::file::FileRef;
+use crate::Result;
+use crate::file::{CreatedFiles, FileRef};
 
 /// An item on a signalfd.
 #[derive(Clone, Debug)]
@@ -21,8 +22,33 @@ pub struct SignalItem {
     /// `struct epoll_event`.
     pub event: Vec<u8>,
     /// A signal that is to wait for the process meanwhile, and to be reported:
-    /// the item is a one-shot that has fired.
+    /// the item is a one-shot then that has fired.
     pub fired_by: Option<Signal>,
+    /// What it is to wait for once those signals wait that are to, none of
+    /// which it is to report: until then it is deaf.
+    later: Option<(Events, u64)>,
+}
+
+impl SignalItem {
+    /// Whether something is left to be done for it when all signals wait.
+    #[must_use]
+    pub fn is_deaf(&self) -> bool {
+        self.later.is_some()
+    }
+
+    /// Has it hear signals from now on, and report one that has come meanwhile
+    /// if `has_missed`.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn listen(&self, created: &CreatedFiles<'_>, has_missed: bool) -> Result<()> {
+        let Some((events, data)) = self.later else { return Ok(()) };
+        let (file, fd) = (created.get(self.target), FdNumber::from_raw(self.number));
+        let item = Insertion { file, fd, events, data };
+        // To this process the file reports nothing, unless a signal waits for it.
+        let signal = self.fired_by.filter(|_| has_missed).map(Signal::as_raw);
+        Ok(modify(created.get(self.epoll), &[item], signal)?)
+    }
 }
 
 /// No descriptor has a number as high (`sysctl_nr_open_max`, `fs/file.c`).
@@ -34,13 +60,14 @@ pub(in crate::file) struct Saved {
     pub(super) item: Item<FileRef>,
     /// Known if the image tells.
     pub(in crate::file) adder: Option<NsPid>,
+    pub(super) pending: bool,
 }
 
 impl Saved {
     /// `adder` is from the image. Nothing if no process has that number.
-    pub(super) fn decode(item: Item<FileRef>, adder: u32) -> Option<Self> {
+    pub(super) fn decode((item, pending): (Item<FileRef>, bool), adder: u32) -> Option<Self> {
         let adder = NsPid::from_raw(i32::try_from(adder).ok()?)?;
-        Some(Self { item, adder: Some(adder) })
+        Some(Self { item, adder: Some(adder), pending })
     }
 
     pub(in crate::file) const fn target(&self) -> FileRef {
@@ -60,13 +87,18 @@ impl Saved {
         if fd >= FdNumber::from_raw(HIGHEST) {
             return None;
         }
-        let (events, fired_by) = match self.item.fired() && self.adder.is_some() {
-            true => (events | Events::CONDITIONS, Some(signal?)),
-            false => (events, None),
+        let (fired, all) = (self.item.fired(), events | Events::CONDITIONS);
+        let is_quiet = !self.pending && !events.contains(Events::EXCLUSIVE);
+        let (events, fired_by, later) = match signal {
+            _ if self.adder.is_none() => (events, None, None),
+            _ if fired => (all, Some(signal?), None),
+            Some(_) if is_quiet => (all | Events::ONESHOT, signal, Some((events, data))),
+            // What is woken and has nothing to report is as if it were not.
+            _ => (events, None, None),
         };
         // `struct epoll_event` is packed on x86-64 (`EPOLL_PACKED`).
         let event = [&events.bits().to_ne_bytes()[..], &data.to_ne_bytes()].concat();
         let adder = self.adder.unwrap_or(adder);
-        Some(SignalItem { adder, epoll, target, number: fd.as_raw(), event, fired_by })
+        Some(SignalItem { adder, epoll, target, number: fd.as_raw(), event, fired_by, later })
     }
 }
