@@ -44,6 +44,7 @@ fn mail(world: usize, end: usize) -> i32 {
 
 /// Those of a world's files that are not written and read as others are. Not every world has them:
 /// there are few, or they take time.
+const STREAMS: [usize; 2] = [8, 9];
 const TIMER: usize = 12;
 const INOTIFY: usize = 13;
 const SLAVE: usize = 14;
@@ -192,8 +193,9 @@ pub(super) fn play(world: usize, op: &Op) -> String {
             Verb::Delete => control(file, libc::EPOLL_CTL_DEL, at, 0, 0),
             Verb::Wait => return wait(file, data),
             Verb::Write => return told(verb, write(world, op.file)),
-            Verb::Read if op.file == INOTIFY && has_inotify(world) => {
-                libc::read(file, [0_u8; 64].as_mut_ptr().cast(), 64) as i32
+            // What is read of either at once is not kept in its parts.
+            Verb::Read if STREAMS.contains(&op.file) || op.file == INOTIFY => {
+                libc::read(file, [0_u8; 4096].as_mut_ptr().cast(), 4096) as i32
             }
             Verb::Read => libc::read(file, [0_u8; 8].as_mut_ptr().cast(), 8) as i32,
             Verb::Send => return send(world, file),
