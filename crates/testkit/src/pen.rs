@@ -1,10 +1,10 @@
-//! Pid, mount and network namespaces for every test.
+//! Pid, mount, network and IPC namespaces for every test.
 //!
 //! The test's own executable is run again inside them, as the pid namespace's
 //! first process: it adopts every orphan, sees in `/proc` exactly what the test
 //! started, and when it ends the kernel kills what is left. So a test neither
-//! leaks processes nor takes the pids, ports, addresses and terminals another one
-//! is about to restore.
+//! leaks processes nor takes the pids, ports, addresses, terminals and queues
+//! another one is about to restore.
 
 use std::env;
 use std::io::Read;
@@ -84,6 +84,7 @@ pub fn run(test: &str, limit: Duration) -> Result<(), PenError> {
             "--fork",
             "--kill-child",
             "--net",
+            "--ipc",
             "--mount",
             "--mount-proc",
             "--propagation",
