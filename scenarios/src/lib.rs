@@ -34,6 +34,7 @@ mod fs;
 mod inet;
 mod locks;
 mod memory;
+mod mqueue;
 mod netlink;
 mod packet;
 mod pipes;

@@ -1,5 +1,6 @@
 //! What commands do whatever the program is.
 
+use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -35,6 +36,7 @@ const TESTS: &[(&str, &str, Test)] = &[
     ("killed_dumps_of_stopped", "signals::stopped", killed_dumps),
     ("killed_restores", "tree::wide", killed_restores),
     ("other_kernel", "memory::vdso", other_kernel),
+    ("queues_gone", "mqueue::messages", queues_gone),
     ("sibling", "tree::sleeper", sibling),
     ("signalled_meanwhile", "threads::two", signalled_meanwhile),
 ];
@@ -193,6 +195,40 @@ fn killed_restores(
         restore().start()?.kill_after(whole.mul_f64(share))?;
         if target.whole_or_nothing(before, "after a killed restore", &[])? {
             none_left("after a restore killed when it was complete", before.pids())?;
+            target.kill(before.pids())?;
+        }
+    }
+    let _ = fs::remove_file(dir.join("pidfile"));
+    restore().succeed()?;
+    target.judge(whole)
+}
+
+/// Message queues that are gone are made again, and what killed restores have left of them is in
+/// nobody's way.
+fn queues_gone(
+    target: &Target,
+    before: &Snapshot,
+    checkpointer: &Checkpointer,
+    dir: &Path,
+) -> Result<(), Failure> {
+    let images = dump(target, before, checkpointer, dir)?;
+    let restore = || checkpointer.restore(&images, &dir.join("pidfile"), dir, &[]);
+    let remove = || {
+        for what in ["messages", "empty"] {
+            let name = CString::new(format!("/dormouse.{}.{what}", target.root)).expect("no zero");
+            // SAFETY: the name lives over the call. If there is none, a restore has made none.
+            unsafe { libc::mq_unlink(name.as_ptr()) };
+        }
+    };
+    remove();
+    let whole = restore().succeed()?.took;
+    target.kill(before.pids())?;
+    let mut dice = Dice::new();
+    for _ in 0..kills() / 3 {
+        remove();
+        let _ = fs::remove_file(dir.join("pidfile"));
+        restore().start()?.kill_after(whole.mul_f64(0.2 + 0.9 * dice.roll()))?;
+        if target.whole_or_nothing(before, "after a killed restore", &[])? {
             target.kill(before.pids())?;
         }
     }

@@ -11,6 +11,7 @@ use crate::proto::files::bpfmap::BpfmapDataEntry;
 use crate::proto::files::fsnotify::IrmapCacheEntry;
 use crate::proto::files::inet::TcpStreamEntry;
 use crate::proto::files::memfd::MemfdInodeEntry;
+use crate::proto::files::mqueue::MqueueEntry;
 use crate::proto::files::pipe::PipeDataEntry;
 use crate::proto::files::reg::{GhostChunkEntry, GhostFileEntry, RemapFilePathEntry};
 use crate::proto::files::socket::SkPacketEntry;
@@ -138,6 +139,9 @@ images! {
         MemfdInode = "memfd.img", Magic::Common(0x4845_3499), [MemfdInodeEntry];
         /// Contents of BPF maps: messages, each with its bytes.
         BpfmapData = "bpfmap-data.img", Magic::Common(0x6432_4033), [BpfmapDataEntry];
+        /// POSIX message queues: messages, each with the bytes of what is in the queue. Only dormouse
+        /// has it.
+        Mqueue = "mqueue.img", Magic::Common(0x4d51_5545), [MqueueEntry];
         /// Registered binary formats.
         BinfmtMisc = "binfmt-misc.img", Magic::Common(0x6734_3323), [mnt::BinfmtMiscEntry];
         /// The CPU of the dump.

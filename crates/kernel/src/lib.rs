@@ -20,6 +20,7 @@ pub mod file_owner;
 pub mod handle;
 pub mod id;
 pub mod kcmp;
+pub mod mqueue;
 pub mod multicast;
 pub mod netfilter;
 pub mod pagemap;

@@ -129,6 +129,9 @@ pub enum Change {
         /// Now, in bytes.
         is: u64,
     },
+    /// A message queue of another size.
+    #[error("takes other messages than when the checkpoint was made")]
+    Room,
     /// Another type or other permissions.
     #[error("has mode {is:o}, and had {was:o} when the checkpoint was made")]
     Mode {

@@ -4,6 +4,7 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use rustix::time::{
 use super::watch::{ERR, Epoll, HUP, IN, OUT, calm, event, rouse};
 use crate::context::until;
 use crate::inet::place::v4;
+use crate::sys::{Queue, queue_name, unlink_queue};
 use crate::{Context, sys};
 
 /// What the checkpointer is told.
@@ -99,6 +101,22 @@ pub(crate) const KINDS: &[fn(&Context) -> Target] = &[
         let watch = inotify::init(inotify::CreateFlags::NONBLOCK).expect("inotify_init1");
         inotify::add_watch(&watch, &path, WatchFlags::CREATE).expect("inotify_add_watch");
         Target::new("inotify", What::Directory(watch, path))
+    },
+    |_| {
+        let (file, queue) = queue();
+        let calm = Rc::clone(&queue);
+        let rouse = move |_: &OwnedFd| queue.send(b"x", 0).expect("mq_send");
+        let calm = move |_: &OwnedFd| while calm.receive().is_ok() {};
+        Target::special("message queue, reading", IN, file, rouse, calm)
+    },
+    |_| {
+        let (file, queue) = queue();
+        let calm = Rc::clone(&queue);
+        let rouse = move |_: &OwnedFd| drop(queue.receive().expect("mq_receive"));
+        let calm = move |_: &OwnedFd| while calm.send(b"x", 0).is_ok() {};
+        let target = Target::special("message queue, writing", OUT, file, rouse, calm);
+        target.calm();
+        target
     },
 ];
 
@@ -295,6 +313,15 @@ fn sockets(kind: SocketType) -> (OwnedFd, OwnedFd) {
 
 fn pipe() -> (OwnedFd, OwnedFd) {
     pipe_with(PipeFlags::NONBLOCK).expect("pipe")
+}
+
+/// A message queue that nobody else finds, and another description of it.
+fn queue() -> (OwnedFd, Rc<Queue>) {
+    let name = queue_name("target");
+    let queue = Queue::create(&name, libc::O_NONBLOCK, (3, 8)).expect("mq_open");
+    let other = Queue::open(&name, libc::O_RDWR | libc::O_NONBLOCK).expect("mq_open");
+    unlink_queue(&name).expect("mq_unlink");
+    (queue.into(), other.into())
 }
 
 fn timer() -> OwnedFd {

@@ -78,6 +78,8 @@ pub(super) const KINDS: &[Kind] = &[
     kind("TCP", target::KINDS[13], Limit::Output),
     kind("unix listener", target::KINDS[14], Limit::Single),
     kind("inotify", target::KINDS[15], Limit::Single),
+    kind("message queue, reading", target::KINDS[16], Limit::Single),
+    kind("message queue, writing", target::KINDS[17], Limit::Single),
     kind("terminal, master", master, Limit::Single),
     kind("fifo, never written", lonely_fifo, Limit::Single),
     kind("fifo, both ways", both_fifo, Limit::Single),

@@ -2,6 +2,7 @@
 
 mod aio;
 mod memory;
+mod mqueue;
 mod process;
 mod seccomp;
 mod signal;
@@ -9,6 +10,7 @@ mod timer;
 
 pub(crate) use aio::Aio;
 pub(crate) use memory::{Area, PAGE, page_frames, present};
+pub(crate) use mqueue::{Queue, no_queues, queue_name, unlink_queue};
 pub(crate) use process::{
     CPath, Clone3, become_subreaper, begin, capture_status, clone_vm, clone3, close, credentials,
     dup2, exit, exit_thread, fork, gettid, is_subreaper, nap, no_thread_pidfds, own_pid, parent,

@@ -13,7 +13,7 @@ use dormouse_kernel::signal::{SigInfo, Signal};
 use dormouse_kernel::{Addr, HostPid, NsPid};
 use dormouse_puppet::Interruption;
 use dormouse_resources::file::{
-    FdTable, FdTableId, FileId, FileRef, Files, ImageSource, Lock, SignalItem, Use,
+    FdTable, FdTableId, FileId, FileRef, Files, ImageSource, Lock, Notification, SignalItem, Use,
 };
 use dormouse_resources::memory::{
     Backing, HOST_IPC, KernelVdso, PagesFiles, SavedMemory, SavedObject, Segments, ShmemId,
@@ -235,6 +235,19 @@ pub(crate) fn decode(dir: &ImageDir, tcp: TcpConnections) -> Result<Checkpoint, 
     let files = source.finish().at(PHASE)?;
     if processes[0].body.is_none() {
         return Err(contradiction(ImageName::PsTree, "the root is a zombie")).at(PHASE);
+    }
+    let leaders: BTreeMap<NsPid, &Thread> = processes
+        .iter()
+        .filter_map(|it| it.body.as_ref().filter(|body| body.leader_code.is_none()))
+        .map(|body| (body.threads[0].tid, &body.threads[0]))
+        .collect();
+    let can_be = |notification: &Notification| {
+        let leader = leaders.get(&notification.process);
+        leader.is_some_and(|it| files.can_notify(notification, |fd| tables[&it.table].file(fd)))
+    };
+    if !files.notifications().all(can_be) {
+        let reason = "a process is told of messages in a queue that it does not have";
+        return Err(contradiction(ImageName::Mqueue, reason)).at(PHASE);
     }
     let lives = |pid| processes.iter().any(|it| it.node.pid == pid && it.body.is_some());
     let holder = |file| holder(&processes, &tables, file);

@@ -22,11 +22,10 @@ pub(super) fn find(
     let bodies = processes.iter().filter_map(|process| process.body.as_ref());
     let threads = bodies.flat_map(|body| &body.threads);
     let of_task: BTreeMap<_, _> =
-        threads.map(|thread| (thread.tid, &tables[&thread.table].entries)).collect();
+        threads.map(|thread| (thread.tid, &tables[&thread.table])).collect();
     let place = |lock: Lock| {
-        let entries = of_task.get(&lock.task)?;
-        let at = entries.binary_search_by_key(&lock.fd, |descriptor| descriptor.fd).ok()?;
-        Some((lock, entries[at].file))
+        let file = of_task.get(&lock.task)?.file(lock.fd)?;
+        Some((lock, file))
     };
     let missing = || {
         let reason = "a lock is held by a task or a descriptor that is not there";

@@ -111,6 +111,7 @@ pub fn restore(
     outside::write(&mut world, &checkpoint, options.shell_job)?;
     let_go_of_link(&mut world, &checkpoint)?;
     locks::take(&mut world, &checkpoint, &created)?;
+    notifications(&mut world, &checkpoint)?;
     zombies(&mut world, &checkpoint)?;
     leaders(&mut world, &checkpoint)?;
     stops(&mut world, &checkpoint)?;
@@ -143,6 +144,7 @@ pub fn restore(
     let work = options.work.as_ref().unwrap_or(&options.images);
     stats::write_restore(work, (forking, begun.elapsed()), pages).at(Phase::Release)?;
     segments.keep().at(Phase::Release)?;
+    checkpoint.files.publish_queues().at(Phase::Release)?;
     checkpoint.files.remove_links().at(Phase::Release)?;
     progress.phase(Phase::Release, None);
     network::set_free(connections, lock, tcp).at(Phase::Release)?;
@@ -369,6 +371,17 @@ fn fire(batch: &mut Batch, epoll: u64, add: [Arg; 4], signal: Signal) {
     batch.call(libc::SYS_epoll_wait, [epoll.into(), (&reports).into(), most, 0.into()]);
     batch.call(libc::SYS_rt_sigtimedwait, [own.into(), 0.into(), at_once.into(), size.into()]);
     mask(batch, (&before).into(), 0.into());
+}
+
+/// Has processes ask again to be told of messages in queues.
+fn notifications(world: &mut World, checkpoint: &Checkpoint) -> Result<(), Error> {
+    for notification in checkpoint.files.notifications() {
+        let mut batch = Batch::new();
+        notification.register(&mut batch);
+        let process = notification.process;
+        world.run(process, batch).of(Phase::Threads, host(process))?;
+    }
+    Ok(())
 }
 
 /// Fills every fd table, each through one task that uses it.

@@ -69,6 +69,7 @@ impl Files {
             tty,
             memfd,
             bpf,
+            mqueue,
             pidfd,
         } = file;
         let details = [
@@ -98,6 +99,7 @@ impl Files {
             }),
             bpf.as_ref().map(|f| format!("map {}", text(&f.map_name))),
             pidfd.as_ref().map(|f| format!("process {}", f.nspid)),
+            mqueue.as_ref().map(|f| format!("queue {}", f.queue)),
         ];
         details.into_iter().flatten().next().unwrap_or_default()
     }
@@ -139,6 +141,7 @@ fn kind(kind: i32) -> &'static str {
         Ok(FdType::MemFd) => "memfd",
         Ok(FdType::BpfMap) => "bpf map",
         Ok(FdType::PidFd) => "pidfd",
+        Ok(FdType::Mqueue) => "message queue",
         Ok(FdType::Undefined) | Err(_) => "unknown",
     }
 }

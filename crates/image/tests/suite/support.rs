@@ -12,6 +12,7 @@ use dormouse_image::proto::files::bpfmap::BpfmapDataEntry;
 use dormouse_image::proto::files::fsnotify::IrmapCacheEntry;
 use dormouse_image::proto::files::inet::TcpStreamEntry;
 use dormouse_image::proto::files::memfd::MemfdInodeEntry;
+use dormouse_image::proto::files::mqueue::MqueueEntry;
 use dormouse_image::proto::files::pipe::PipeDataEntry;
 use dormouse_image::proto::files::reg::{GhostChunkEntry, GhostFileEntry, RemapFilePathEntry};
 use dormouse_image::proto::files::socket::SkPacketEntry;
@@ -68,6 +69,7 @@ pub(crate) fn recode(name: ImageName, bytes: &[u8]) -> Result<Vec<u8>> {
         I::BpfmapData => {
             copy.all::<BpfmapDataEntry>(|m| u64::from(m.keys_bytes) + u64::from(m.values_bytes))?
         }
+        I::Mqueue => copy.all::<MqueueEntry>(|m| m.lens.iter().copied().map(u64::from).sum())?,
         I::BinfmtMisc => copy.all::<mnt::BinfmtMiscEntry>(|_| 0)?,
         I::CpuInfo => copy.one::<cpuinfo::CpuinfoEntry>()?,
         I::IrmapCache => copy.all::<IrmapCacheEntry>(|_| 0)?,

@@ -8,11 +8,14 @@ use std::path::PathBuf;
 
 use dormouse_image::ImageDir;
 use dormouse_image::proto::files::FdType;
-use dormouse_kernel::{HostPid, NsPid};
+use dormouse_kernel::{FdNum, HostPid, NsPid};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::{Connections, Control, File, FileId, FillRank, SignalItem, Stage, Terminal};
+use super::mqueue::Mqueue;
+use super::{
+    Connections, Control, File, FileId, FillRank, Notification, SignalItem, Stage, Terminal,
+};
 use crate::{Error, Result};
 
 /// The number of a file that is known to exist: decoding hands it out and
@@ -122,6 +125,44 @@ impl Files {
     pub fn inherited_terminal(&self) -> Option<FileRef> {
         let inherited = |file: &File| file.as_terminal().is_some_and(Terminal::is_inherited);
         self.descriptions().find(|(_, file)| inherited(file)).map(|(id, _)| FileRef(id))
+    }
+
+    /// Who is to be told of messages in queues.
+    pub fn notifications(&self) -> impl Iterator<Item = &Notification> {
+        let queues: BTreeMap<_, _> = self.queues().map(|file| (file.queue(), file)).collect();
+        queues.into_values().filter_map(Mqueue::notification)
+    }
+
+    /// Whether a process can ask for it: `file` gives what is behind its
+    /// descriptors.
+    pub fn can_notify(
+        &self,
+        notification: &Notification,
+        file: impl Fn(FdNum) -> Option<FileRef>,
+    ) -> bool {
+        let file = |fd| file(fd).map(|file| self.get(file));
+        let queue = match file(notification.fd) {
+            Some(File::Mqueue(queue)) => queue.notification() == Some(notification),
+            _ => false,
+        };
+        let socket = notification.socket();
+        queue && socket.is_none_or(|fd| matches!(file(fd), Some(File::Netlink(_))))
+    }
+
+    /// The message queues that were made are the tree's, and stay: to be called
+    /// when it is about to run.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn publish_queues(&self) -> Result<()> {
+        self.queues().try_for_each(Mqueue::publish)
+    }
+
+    fn queues(&self) -> impl Iterator<Item = &Mqueue> {
+        self.files.values().filter_map(|file| match file {
+            File::Mqueue(queue) => Some(queue),
+            _ => None,
+        })
     }
 
     /// Takes away the hard links that the dump made for files which had lost

@@ -73,7 +73,9 @@ impl FileKind for PathFile {
     const RANKS: &'static [FillRank] = &[FillRank::Arm];
 
     fn claims(probe: &Probe) -> bool {
-        if !probe.mounted || OTHER_ROOMS.contains(&probe.file_system) {
+        // Queues are in one.
+        let is_directory = probe.file_type() == FileType::Directory;
+        if !probe.mounted || OTHER_ROOMS.contains(&probe.file_system) && !is_directory {
             return false;
         }
         match probe.file_type() {

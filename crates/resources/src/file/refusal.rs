@@ -74,9 +74,6 @@ refusals! {
     /// `pidfd_open(2)`, opened again by its link.
     Pidfd: "a pidfd opened with O_PATH", "the kernel gives no way to open one again",
         "have the program duplicate the descriptor instead (dup)";
-    /// `mq_overview(7)`.
-    MessageQueue: "a POSIX message queue", "message queues are not saved yet",
-        "checkpoint the program while it has none open";
     /// `io_uring(7)`.
     IoUring: "an io_uring", "its rings can be mapped only where the kernel chooses",
         "many programs have a setting to do without it (MariaDB: innodb_use_native_aio=OFF)";
@@ -126,7 +123,6 @@ impl Refusal {
         match probe.file_system {
             FsMagic::SOCKET => return Self::socket(probe),
             FsMagic::PID => return Self::Pidfd,
-            FsMagic::MQUEUE => return Self::MessageQueue,
             FsMagic::SECRET_MEMORY => return Self::SecretMemory,
             FsMagic::ANON_INODE => return Self::anonymous(probe),
             _ => {}

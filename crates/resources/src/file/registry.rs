@@ -155,6 +155,8 @@ registry! {
         Namespace(super::namespace::Namespace),
         /// A BPF map.
         BpfMap(super::bpf_map::BpfMap),
+        /// A POSIX message queue.
+        Mqueue(super::mqueue::Mqueue),
         /// A pidfd.
         Pidfd(super::pidfd::Pidfd),
         /// A terminal.

@@ -228,11 +228,11 @@ impl Status {
 }
 
 /// Runs `act` with other user ids: the kernel notes them with the owner of a
-/// file. Only this thread has them, and only for so long.
-fn as_user(
+/// file, and charges a message queue to them. Only this thread has them, and only for so long.
+pub(super) fn as_user<T>(
     (uid, euid): (u32, u32),
-    act: impl FnOnce() -> rustix::io::Result<()>,
-) -> rustix::io::Result<()> {
+    act: impl FnOnce() -> rustix::io::Result<T>,
+) -> rustix::io::Result<T> {
     let mine = (getuid(), rustix::process::geteuid());
     let theirs = (Uid::from_raw(uid), Uid::from_raw(euid));
     if theirs == mine {

@@ -65,6 +65,13 @@ impl FdTable<FileId> {
 }
 
 impl FdTable {
+    /// What a descriptor stands for.
+    #[must_use]
+    pub fn file(&self, fd: FdNum) -> Option<FileRef> {
+        let at = self.entries.binary_search_by_key(&fd, |descriptor| descriptor.fd).ok()?;
+        Some(self.entries[at].file)
+    }
+
     /// Reads the table back. Tables are to be read in the order of the lowest
     /// pids that use them.
     ///

@@ -8,6 +8,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use dormouse_image::proto::files::FdType;
 use dormouse_kernel::bpf::{MAP_TYPE_ARRAY, Map, MapInfo, create_map};
 use dormouse_kernel::fanotify;
+use dormouse_kernel::mqueue::{self, Room};
 use dormouse_kernel::signal::{SigSet, Signal};
 use dormouse_kernel::signalfd::signalfd;
 use dormouse_resources::file::Refusal;
@@ -18,6 +19,7 @@ use rustix::fs::{
 };
 use rustix::net::{AddressFamily, SocketType, socket};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
+use rustix::thread::UnshareFlags;
 use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
 use tempfile::TempDir;
 
@@ -47,7 +49,6 @@ pub(crate) const ABSENT: &[Refusal] = &[
     Refusal::Pppox,
     Refusal::Transport,
     Refusal::Pidfd,
-    Refusal::MessageQueue,
     Refusal::IoUring,
     Refusal::Userfaultfd,
     Refusal::Bpf,
@@ -69,6 +70,25 @@ fn bpf_map() -> OwnedFd {
     let file = create_map(&info).unwrap();
     Map::of(file.as_fd()).unwrap().set(&1_u32.to_ne_bytes(), &[7; 8]).unwrap();
     file
+}
+
+/// Two queues, with and without a name, and another description of the first.
+fn queues() -> [OwnedFd; 3] {
+    // Others may have made as many as there can be. This is of no harm to any memory, as that of
+    // descriptor tables would be.
+    #[expect(deprecated, reason = "the other one is unsafe")]
+    rustix::thread::unshare(UnshareFlags::NEWIPC).unwrap();
+    let room = Room { messages: 3, message_len: 50 };
+    let mode = Mode::RUSR | Mode::WUSR;
+    let [lost, named] = [c"lost", c"named"].map(|name| {
+        let queue = mqueue::create(name, mode, room).unwrap();
+        mqueue::send(queue.as_fd(), b"in a queue", 7).unwrap();
+        mqueue::send(queue.as_fd(), b"first", 9).unwrap();
+        queue
+    });
+    let again = mqueue::open(c"lost", OFlags::RDONLY).unwrap();
+    mqueue::unlink(c"lost").unwrap();
+    [lost, named, again]
 }
 
 /// One of each, at least.
@@ -110,6 +130,7 @@ pub(crate) fn zoo() -> Zoo {
     dormouse_kernel::terminal::set_locked(&terminal, false).unwrap();
     let slave = dormouse_kernel::terminal::open_slave(&terminal, OFlags::RDWR).unwrap();
 
+    let [lost_queue, queue, queue_again] = queues();
     let place = network(AddressFamily::UNIX, SocketType::DGRAM);
 
     let mut files = vec![
@@ -169,6 +190,9 @@ pub(crate) fn zoo() -> Zoo {
         ("a socket's place", again(&place, OFlags::PATH), Refused(Refusal::Socket)),
         ("a pidfd", pidfd_open(getpid(), PidfdFlags::empty()).unwrap(), Claimed(FdType::PidFd)),
         ("a BPF map", bpf_map(), Claimed(FdType::BpfMap)),
+        ("a message queue", queue, Claimed(FdType::Mqueue)),
+        ("a lost queue", lost_queue, Claimed(FdType::Mqueue)),
+        ("a lost queue again", queue_again, Claimed(FdType::Mqueue)),
         ("a namespace", opened("/proc/self/ns/mnt", OFlags::RDONLY), Claimed(FdType::Ns)),
     ];
     if let Ok(fuse) = open("/dev/fuse", OFlags::RDWR, Mode::empty()) {

@@ -7,6 +7,7 @@ pub mod ext;
 pub mod fsnotify;
 pub mod inet;
 pub mod memfd;
+pub mod mqueue;
 pub mod netlink;
 pub mod ns;
 pub mod packet;
@@ -27,6 +28,7 @@ use crate::proto::files::ext::ExtFileEntry;
 use crate::proto::files::fsnotify::{FanotifyFileEntry, InotifyFileEntry};
 use crate::proto::files::inet::InetSkEntry;
 use crate::proto::files::memfd::MemfdFileEntry;
+use crate::proto::files::mqueue::MqueueFileEntry;
 use crate::proto::files::netlink::NetlinkSkEntry;
 use crate::proto::files::ns::NsFileEntry;
 use crate::proto::files::packet::PacketSockEntry;
@@ -64,6 +66,8 @@ pub enum FdType {
     MemFd = 18,
     BpfMap = 19,
     PidFd = 20,
+    /// Only dormouse has it.
+    Mqueue = 20000,
 }
 
 /// One descriptor of `fdinfo-ID.img` (`fdinfo_entry`).
@@ -134,6 +138,8 @@ pub struct FileEntry {
     pub bpf: Option<Box<BpfmapFileEntry>>,
     #[prost(message, optional, boxed, tag = "22")]
     pub pidfd: Option<Box<PidfdEntry>>,
+    #[prost(message, optional, boxed, tag = "20000")]
+    pub mqueue: Option<Box<MqueueFileEntry>>,
 }
 
 /// `F_SETOWN_EX` and `F_SETSIG` (`fown_entry`).
