@@ -17,7 +17,7 @@ use dormouse_resources::task::{
 };
 
 use super::enumerate::Census;
-use super::freeze::{Frozen, Process};
+use super::frozen::{Frozen, Process};
 use super::interrupted::awaits_signal;
 use super::restart_block::{Remembered, RestartBlocks};
 use super::sleepers::Deadline;

@@ -15,7 +15,7 @@ use dormouse_resources::task::{Filters, Life, TreeNode};
 
 use super::collect::{Living, Thread};
 use super::enumerate::Census;
-use super::freeze::{Frozen, Process};
+use super::frozen::{Frozen, Process};
 use super::semaphores::Undo;
 use super::terminals;
 use crate::cause::{At, Cause};

@@ -19,7 +19,7 @@ use dormouse_resources::task::{FsState, SyscallDispatch};
 use dormouse_resources::{self as resources, memory};
 use rustix::fs::OFlags;
 
-use super::freeze::Frozen;
+use super::frozen::Frozen;
 use super::semaphores::Undo;
 use super::sharing::{Hint, Sharing};
 use crate::cause::{At, Cause};

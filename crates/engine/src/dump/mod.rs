@@ -5,6 +5,7 @@ mod collect;
 mod encode;
 mod enumerate;
 pub(crate) mod freeze;
+mod frozen;
 mod interrupted;
 mod restart_block;
 mod semaphores;
@@ -116,7 +117,7 @@ fn go_on(progress: &dyn Progress, phase: Phase) -> Result<(), Error> {
     if progress.is_abandoned() { Err(Cause::Abandoned).at(phase) } else { Ok(()) }
 }
 
-fn pids(frozen: &freeze::Frozen) -> BTreeSet<HostPid> {
+fn pids(frozen: &frozen::Frozen) -> BTreeSet<HostPid> {
     frozen.processes.iter().map(|process| process.pid).collect()
 }
 
@@ -125,7 +126,7 @@ fn pids(frozen: &freeze::Frozen) -> BTreeSet<HostPid> {
 /// are in it can be forked by whoever stands in for the leader.
 fn check_tree(
     options: &DumpOptions,
-    frozen: &freeze::Frozen,
+    frozen: &frozen::Frozen,
     census: &enumerate::Census,
 ) -> Result<(), Error> {
     let pids = pids(frozen);
@@ -148,14 +149,14 @@ fn check_tree(
     }
     let firsts: BTreeMap<HostPid, HostPid> =
         frozen.processes.iter().map(|process| (process.first(), process.pid)).collect();
-    let space = |process: &freeze::Process| {
+    let space = |process: &frozen::Process| {
         if process.is_zombie() {
             return process.pid;
         }
         firsts[&census.memory.owner(process.first())]
     };
     let number = |pid: Option<HostPid>| pid.map_or(0, HostPid::as_raw);
-    let node = |process: &freeze::Process| spawn_plan::Node {
+    let node = |process: &frozen::Process| spawn_plan::Node {
         pid: process.pid.as_raw(),
         parent: process.parent.map(HostPid::as_raw),
         pgid: number(process.stat.pgrp),
@@ -179,11 +180,11 @@ impl SaveShared for Shared<'_> {
 
 fn collect_files(
     options: &DumpOptions,
-    frozen: &freeze::Frozen,
+    frozen: &frozen::Frozen,
     census: &mut enumerate::Census,
 ) -> Result<(BTreeMap<FileId, File>, HeldConnections), Error> {
     const PHASE: Phase = Phase::Collect;
-    let tasks = |process: &freeze::Process| {
+    let tasks = |process: &frozen::Process| {
         let threads = process.threads.iter().map(|task| task.tid());
         threads.chain([process.pid]).collect::<Vec<_>>()
     };
@@ -254,7 +255,7 @@ fn encode_files(
 }
 
 fn dump_pages(
-    frozen: &freeze::Frozen,
+    frozen: &frozen::Frozen,
     census: &mut enumerate::Census,
     dump: &NewDump,
     progress: &mut dyn Progress,

@@ -12,7 +12,7 @@ use dormouse_kernel::semaphore::{self, SetId};
 use dormouse_resources::task::SemaphoreUndo;
 use epoll_interest::kernel_memory::{Address, Btf, BtfError, KernelMemory, ReadError};
 
-use super::freeze::Frozen;
+use super::frozen::Frozen;
 use super::traced::{Traced, Unreadable};
 use crate::cause::Cause;
 

@@ -6,7 +6,7 @@ use dormouse_kernel::proc::Stat;
 use dormouse_kernel::{HostPid, NsPid};
 use dormouse_resources::file::{Control, Controlled, File, FileId, Terminal};
 
-use super::freeze::Frozen;
+use super::frozen::Frozen;
 use crate::cause::{At, Cause};
 use crate::{Error, Phase};
 
