@@ -79,6 +79,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::epoll::wait_nested::SCENARIO,
     &crate::epoll::wait_processes::SCENARIO,
     &crate::epoll::wait_several::SCENARIO,
+    &crate::epoll::wait_timed::SCENARIO,
     &crate::epoll::wakeup::SCENARIO,
     &crate::files::bpf_map::SCENARIO,
     &crate::files::devices::SCENARIO,

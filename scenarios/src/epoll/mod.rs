@@ -64,4 +64,5 @@ pub(crate) mod wait_masked;
 pub(crate) mod wait_nested;
 pub(crate) mod wait_processes;
 pub(crate) mod wait_several;
+pub(crate) mod wait_timed;
 pub(crate) mod wakeup;

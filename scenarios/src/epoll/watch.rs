@@ -2,6 +2,7 @@
 //! gives out itself.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
@@ -145,16 +146,31 @@ pub(crate) fn wait_by(
     most: i32,
     mask: Option<u64>,
 ) -> Result<Vec<(u64, u32)>, i32> {
+    wait_for(call, epoll, most, mask, None)
+}
+
+/// The same for a time.
+pub(crate) fn wait_for(
+    call: libc::c_long,
+    epoll: i32,
+    most: i32,
+    mask: Option<u64>,
+    time: Option<Duration>,
+) -> Result<Vec<(u64, u32)>, i32> {
     let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; most as usize];
     let at = events.as_mut_ptr();
     let mask = mask.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    let millis = time.map_or(-1, |time| time.as_millis() as i32);
+    let time = time.map(|time| libc::timespec {
+        tv_sec: time.as_secs() as i64,
+        tv_nsec: time.subsec_nanos().into(),
+    });
+    let time = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: room for `most` events; all lives over the call. `epoll_wait` looks at the first four.
     let result = sys::done(unsafe {
         match call {
-            libc::SYS_epoll_pwait2 => {
-                libc::syscall(call, epoll, at, most, std::ptr::null::<u8>(), mask, 8usize)
-            }
-            _ => libc::syscall(call, epoll, at, most, -1, mask, 8usize),
+            libc::SYS_epoll_pwait2 => libc::syscall(call, epoll, at, most, time, mask, 8usize),
+            _ => libc::syscall(call, epoll, at, most, millis, mask, 8usize),
         }
     });
     let count = result.map_err(|error| error.raw_os_error().unwrap_or(0))?;
