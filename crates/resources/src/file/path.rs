@@ -6,7 +6,8 @@
 //! no description.
 //! Truth from: `/proc/PID/fd` and `fdinfo`, and the file system.
 //! Image: `reg_file_entry` in `files.img`, see `location`.
-//! Create: open, seek.
+//! Create: open, seek. What tells of changes until it is read (files of sysfs and cgroups) is read if
+//! it has been.
 //! Fill: the offset of a file about a task, when the task is complete.
 //! Not preserved: `O_LARGEFILE` missing (32-bit programs), `O_TMPFILE` of a
 //! file that has got a name since; hints of `posix_fadvise(2)`, `F_NOTIFY`;
@@ -122,6 +123,9 @@ impl FileKind for PathFile {
         status.apply(Self::NAME, file.as_fd())?;
         if !location.is_about_task() {
             self.seek(file.as_fd())?;
+        }
+        if location.is_seen() {
+            rustix::io::pread(&file, &mut [0; 1], 0).map_err(Error::kernel("read", Self::NAME))?;
         }
         Ok(file)
     }

@@ -49,6 +49,9 @@ pub struct RegFileEntry {
     /// Dormouse: where the proc is mounted in which the file is about a task that lives.
     #[prost(bytes = "vec", optional, tag = "20001")]
     pub proc_mount: Option<Vec<u8>>,
+    /// Dormouse: it tells of changes until it is read, and has been since the last.
+    #[prost(bool, optional, tag = "20002")]
+    pub seen: Option<bool>,
 }
 
 /// How a file without a path is reached (`remap_type`).

@@ -34,6 +34,16 @@ const PSEUDO: [FsMagic; 8] = [
     FsMagic::DEVPTS,
 ];
 
+/// Whether it is a file that tells of changes until it is read, and is a new one until then
+/// (`kernfs_generic_poll`, `fs/kernfs/file.c`).
+pub(super) fn tells_changes(probe: &Probe) -> bool {
+    probe.has_description()
+        && !probe.is_path_only()
+        && probe.file_type() == FileType::RegularFile
+        && probe.flags() & OFlags::ACCMODE != OFlags::WRONLY
+        && [FsMagic::SYS, FsMagic::CGROUP, FsMagic::CGROUP2].contains(&probe.file_system)
+}
+
 /// The name of the file, and how to get at it.
 pub(super) fn find(cx: &CollectCx<'_>, probe: &Probe) -> Result<(PathBuf, Reach)> {
     let link = &probe.link;

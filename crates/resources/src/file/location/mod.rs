@@ -35,6 +35,7 @@ use std::rc::Rc;
 use dormouse_image::ImageName;
 use dormouse_image::proto::files::reg::RegFileEntry;
 use dormouse_image::proto::files::{FdType, FileEntry};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
@@ -56,6 +57,8 @@ pub(crate) struct Location {
     /// In bytes. Only regular files that the program does not just append to
     /// have to keep their size.
     size: Option<u64>,
+    /// It tells of changes by `EPOLLPRI` until it is read, and has been.
+    seen: bool,
 }
 
 /// How to get at the file.
@@ -125,7 +128,7 @@ impl Location {
         let key = format!("file[{:x}:{:x}]", probe.info.mount_id, probe.stat.st_ino);
         if cx.is_external(&key) {
             let (name, reach) = (PathBuf::from(key), Reach::External);
-            return Ok(Self { name, reach, mode: None, size: None });
+            return Ok(Self { name, reach, mode: None, size: None, seen: false });
         }
         let (name, reach) = find::find(cx, probe)?;
         let flags = probe.flags();
@@ -133,14 +136,16 @@ impl Location {
             flags.contains(OFlags::APPEND) && flags & OFlags::ACCMODE == OFlags::WRONLY;
         let sized = probe.file_type() == FileType::RegularFile && !only_appends;
         let size = sized.then(|| u64::try_from(probe.stat.st_size).unwrap_or(0));
-        Ok(Self { name, reach, mode: Some(probe.stat.st_mode), size })
+        let seen = find::tells_changes(probe) && !has_changed(probe)?;
+        Ok(Self { name, reach, mode: Some(probe.stat.st_mode), size, seen })
     }
 
     /// Where a device is that the kernel names itself, and that is not looked
     /// for: it may have no name any more.
     pub(crate) fn of_device(probe: &Probe) -> Self {
         let name = find::without_suffix(&probe.link).to_owned();
-        Self { name, reach: Reach::Name, mode: Some(probe.stat.st_mode), size: None }
+        let mode = Some(probe.stat.st_mode);
+        Self { name, reach: Reach::Name, mode, size: None, seen: false }
     }
 
     /// `st_mode`, if it is known.
@@ -158,6 +163,11 @@ impl Location {
         matches!(self.reach, Reach::DeadTask(_))
     }
 
+    /// Whether it has to be read to be silent, as it tells of changes and has been.
+    pub(crate) fn is_seen(&self) -> bool {
+        self.seen
+    }
+
     /// Writes the entry of the file, opened as `status` and at offset `pos`.
     pub(crate) fn encode(
         &self,
@@ -166,7 +176,7 @@ impl Location {
         pos: u64,
         images: &mut ImageSink<'_>,
     ) -> Result<()> {
-        let Self { name, reach, mode, size } = self;
+        let Self { name, reach, mode, size, seen } = self;
         let (mut lost_name, mut proc_mount) = (None, None);
         let ghost = match reach {
             Reach::Name | Reach::External => None,
@@ -199,7 +209,8 @@ impl Location {
         }
         let entry = reg_entry(id, status, pos, name);
         let ext = matches!(reach, Reach::External).then_some(true);
-        let entry = RegFileEntry { size: *size, mode: *mode, lost_name, proc_mount, ext, ..entry };
+        let (size, mode, seen) = (*size, *mode, seen.then_some(true));
+        let entry = RegFileEntry { size, mode, lost_name, proc_mount, ext, seen, ..entry };
         put(images, id, entry);
         Ok(())
     }
@@ -285,8 +296,18 @@ impl Location {
                 Reach::DeadTask(file.ok_or_else(|| wrong("it is not about the task that is dead"))?)
             }
         };
-        Ok((Self { name, reach, mode: *mode, size: *size }, status, *pos))
+        let seen = reg.seen.unwrap_or(false);
+        Ok((Self { name, reach, mode: *mode, size: *size, seen }, status, *pos))
     }
+}
+
+/// Whether it tells of a change now.
+fn has_changed(probe: &Probe) -> Result<bool> {
+    let file = probe.duplicate()?;
+    let mut asked = [PollFd::new(&file, PollFlags::PRI)];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut asked, Some(&at_once)).map_err(Error::kernel("poll", &probe.link))?;
+    Ok(asked[0].revents().contains(PollFlags::PRI))
 }
 
 fn reg_entry(id: FileId, status: &Status, pos: u64, name: &Path) -> RegFileEntry {
