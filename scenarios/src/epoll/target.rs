@@ -159,7 +159,7 @@ impl Target {
     }
 
     /// One that is watched at its writing end.
-    fn writer(name: &'static str, (reader, writer): (OwnedFd, OwnedFd)) -> Self {
+    pub(crate) fn writer(name: &'static str, (reader, writer): (OwnedFd, OwnedFd)) -> Self {
         Self::new(name, What::Writer(writer, reader))
     }
 

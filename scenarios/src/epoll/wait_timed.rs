@@ -19,13 +19,16 @@ const LATE: Duration = Duration::from_secs(60);
 /// How late one may be on a loaded machine: less than it was under way at the checkpoint.
 const SLACK: Duration = Duration::from_millis(700);
 
+/// What `epoll_wait` returns.
+type Told = Result<Vec<(u64, u32)>, i32>;
+
 /// Waits in vain: what came, and how long that took.
-fn in_vain(call: libc::c_long, epoll: i32) -> (Result<Vec<(u64, u32)>, i32>, Duration) {
+fn in_vain(call: libc::c_long, epoll: i32) -> (Told, Duration) {
     let began = Instant::now();
     (wait_for(call, epoll, 1, None, Some(SOON)), began.elapsed())
 }
 
-fn check(call: libc::c_long, found: &(Result<Vec<(u64, u32)>, i32>, Duration), held: Duration) {
+fn check(call: libc::c_long, found: &(Told, Duration), held: Duration) {
     let (found, took) = found;
     check_eq!(*found, Ok(Vec::new()), "what call {call} returns");
     let latest = SOON + held + SLACK;
@@ -39,7 +42,7 @@ fn run(cx: &mut Context) {
         epoll.add(file, IN | ONCE, data);
     }
     let number = epoll.as_fd().as_raw_fd();
-    let woken = |found: &Result<Vec<(u64, u32)>, i32>| {
+    let woken = |found: &Told| {
         check!(found.as_ref().is_ok_and(|found| found.len() == 1), "who waits long: {found:?}");
     };
     let long = CALLS.map(|call| {

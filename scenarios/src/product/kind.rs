@@ -15,8 +15,11 @@ use rustix::fs::{CWD, Mode, OFlags, mkfifoat, open};
 use rustix::io::{ioctl_fionbio, ioctl_fionread, read, write};
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{
-    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, accept, bind, ipproto,
-    recv, send, sendto, socket_with,
+    AddressFamily, Protocol, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept,
+    bind, connect, ipproto, listen, recv, send, sendto, socket_with, socketpair,
+};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 
 use super::state::State;
@@ -103,7 +106,12 @@ pub(super) const KINDS: &[Kind] = &[
     kind("mounts", mounts, Limit::Single),
     kind("sysctl", sysctl, Limit::Single),
     kind("sysfs", sysfs, Limit::Single),
+    kind("sysfs, read", sysfs_read, Limit::Single),
     kind("random", random, Limit::Single),
+    kind("timerfd, running", running, Limit::Single),
+    kind("unix datagrams, writing", datagram_writer, Limit::None),
+    kind("unix packets, writing", packet_writer, Limit::None),
+    kind("unix packets, listening", packet_listener, Limit::Single),
 ];
 
 /// A number that no other combination of this program has.
@@ -433,4 +441,58 @@ fn sysfs(_: &Context) -> Target {
 
 fn random(_: &Context) -> Target {
     constant("random", IN, opened("/dev/random"))
+}
+
+fn sysfs_read(_: &Context) -> Target {
+    let file = opened("/sys/kernel/mm/transparent_hugepage/enabled");
+    check!(read(&file, &mut [0; 64]).is_ok(), "reading");
+    constant("sysfs, read", IN | ERR, file)
+}
+
+/// A timer that expires now and then in an hour.
+fn running(_: &Context) -> Target {
+    let timer =
+        timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK).expect("timerfd_create");
+    let rouse = |file: &OwnedFd| {
+        let time = Itimerspec {
+            it_interval: Timespec { tv_sec: 3600, tv_nsec: 0 },
+            it_value: Timespec { tv_sec: 0, tv_nsec: 1 },
+        };
+        timerfd_settime(file, TimerfdTimerFlags::empty(), &time).expect("timerfd_settime");
+        come(file);
+    };
+    Target::special("timerfd, running", IN, timer, rouse, empty)
+}
+
+fn pair(kind: SocketType) -> (OwnedFd, OwnedFd) {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    socketpair(AddressFamily::UNIX, kind, flags, None).expect("socketpair")
+}
+
+fn datagram_writer(_: &Context) -> Target {
+    Target::writer("unix datagrams, writing", pair(SocketType::DGRAM))
+}
+
+fn packet_writer(_: &Context) -> Target {
+    Target::writer("unix packets, writing", pair(SocketType::SEQPACKET))
+}
+
+fn packet_listener(cx: &Context) -> Target {
+    let path = free(cx, "packets");
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = move || {
+        socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).expect("socket")
+    };
+    let listener = socket();
+    let address = SocketAddrUnix::new(&path).expect("a short path");
+    bind(&listener, &address).expect("bind");
+    listen(&listener, 20).expect("listen");
+    // They stay open as long as the process.
+    let rouse = move |_: &OwnedFd| {
+        let caller = socket();
+        connect(&caller, &address).expect("connect");
+        std::mem::forget(caller);
+    };
+    let calm = |file: &OwnedFd| while accept(file).is_ok() {};
+    Target::special("unix packets, listening", IN, listener, rouse, calm)
 }
