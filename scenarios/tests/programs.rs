@@ -237,6 +237,11 @@ for n in range(80):
     expect(rb"\$ ")
     type_in(f"cat &\n")
     expect(rb"\$ ")
+    # The shell continues only what it knows to be stopped.
+    listed = b""
+    while b"Stopped" not in listed:
+        type_in("jobs %2\n")
+        listed = expect(rb"\[2\][^$]*\$ ").group()
     type_in("fg %2; echo ended $?\n")
     type_in(f"line {n}\n\x04")
     print(expect(rb"line \d+").group().decode(), expect(rb"ended \d+").group().decode())

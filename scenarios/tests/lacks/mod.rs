@@ -4,7 +4,6 @@
 /// test that is skipped for it; `*` stands for all. What has `::` in it is a part of the names of
 /// tests.
 pub(crate) const LACKS: &[(&str, &str)] = &[
-    ("job control in terminals", "of many freezes of a shell with jobs, one has made it hang"),
     ("unix::rights_cycle::root::interop::dormouse_to_criu", "CRIU crashes over a socket in flight"),
     (
         "unix::rights_nested::root::interop::criu_to_dormouse",
