@@ -31,6 +31,8 @@ const TESTS: &[(&str, &[&str])] = &[
         &[
             "files::eventfd_semaphore::root::dump_restore",
             "inet::unconnected::root::dump_restore",
+            "mqueue::messages::root::dump_restore",
+            "mqueue::notify::root::dump_restore",
             "tcp::both_ends::root::dump_restore",
             "unix::rights_nested::root::dump_restore",
         ],
@@ -39,6 +41,7 @@ const TESTS: &[(&str, &[&str])] = &[
         "tasks",
         &[
             "cpu::avx::root::dump_restore",
+            "memory::aio::root::dump_restore",
             "memory::locked::root::dump_restore",
             "syscalls::nanosleep::root::leave_running",
             "sysv::undo::root::dump_restore",

@@ -75,7 +75,7 @@ refusals! {
     Pidfd: "a pidfd opened with O_PATH", "the kernel gives no way to open one again",
         "have the program duplicate the descriptor instead (dup)";
     /// `io_uring(7)`.
-    IoUring: "an io_uring", "its rings can be mapped only where the kernel chooses",
+    IoUring: "an io_uring", "how far the kernel has got in its rings cannot be set",
         "many programs have a setting to do without it (MariaDB: innodb_use_native_aio=OFF)";
     /// `userfaultfd(2)`.
     Userfaultfd: "a userfaultfd", "userfaultfds are not saved yet",
