@@ -30,6 +30,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::epoll::ends_of_a_pipe::SCENARIO,
     &crate::epoll::exclusive::SCENARIO,
     &crate::epoll::exclusive_one::SCENARIO,
+    &crate::epoll::exclusive_rotated::SCENARIO,
     &crate::epoll::key_closed::SCENARIO,
     &crate::epoll::key_in_child::SCENARIO,
     &crate::epoll::key_in_flight::SCENARIO,

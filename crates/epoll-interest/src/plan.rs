@@ -129,10 +129,7 @@ impl Plan {
             let chosen = flagged.filter(|&(item, _)| chosen(files[item].file));
             early.extend(chosen.map(|(item, _)| (epoll, item)));
         }
-        early.sort_by_key(|&(epoll, item)| {
-            let item = &graph.epolls[epoll].items[item];
-            (item.seniority, item.fd, item.file)
-        });
+        early.sort_by_key(|&(epoll, item)| early_order(&graph.epolls[epoll].items[item]));
         let mut drain: Vec<bool> = vec![false; graph.epolls.len()];
         let mut steps = Vec::with_capacity(early.len() + 1);
         for (epoll, item) in early {
@@ -193,10 +190,15 @@ impl Plan {
             steps.push(Step::Drain { epoll });
         }
 
-        // After the drain exactly these are in the list, and come first.
-        let mut in_front = (0..items.len())
-            .filter(|&item| early[item] && rotates(items[item].events) && ready(item))
-            .count();
+        // After the drain exactly these are in the list, and come first, in the
+        // order of their adds.
+        let rotating = |item: usize| early[item] && rotates(items[item].events) && ready(item);
+        let mut front: Vec<usize> = (0..items.len()).filter(|&item| rotating(item)).collect();
+        front.sort_by_key(|&item| early_order(&items[item]));
+        let first = wanted.pending.iter().chain(&rest).find(|&&item| rotating(item));
+        let ahead = front.iter().position(|item| Some(item) == first).unwrap_or(0);
+        steps.extend((0..ahead).map(|_| Step::Rotate { epoll }));
+        let mut in_front = front.len();
         let mut rotate = |steps: &mut Vec<Step>, item: usize| {
             if ready(item) && in_front > 0 {
                 in_front -= 1;
@@ -234,6 +236,11 @@ impl Plan {
         }
         steps
     }
+}
+
+/// The order in which early items are added.
+fn early_order(item: &Item<FileIndex>) -> impl Ord + use<> {
+    (item.seniority, item.fd, item.file)
 }
 
 /// The mask an early item has until its turn comes: nothing in it survives a

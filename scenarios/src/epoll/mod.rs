@@ -15,6 +15,7 @@ pub(crate) mod empty;
 pub(crate) mod ends_of_a_pipe;
 pub(crate) mod exclusive;
 pub(crate) mod exclusive_one;
+pub(crate) mod exclusive_rotated;
 pub(crate) mod key_closed;
 pub(crate) mod key_in_child;
 pub(crate) mod key_in_flight;

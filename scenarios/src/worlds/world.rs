@@ -225,6 +225,7 @@ fn wait(epoll: i32, most: u64) -> String {
     // SAFETY: room for `most` events.
     let result = done(unsafe { libc::epoll_wait(epoll, events.as_mut_ptr(), most as i32, 0) });
     match result {
+        Ok(0) => "none".to_owned(),
         Ok(count) => {
             let told = events.iter().take(count as usize);
             told.map(|event| format!("{:x}:{} ", { event.events }, { event.u64 })).collect()
