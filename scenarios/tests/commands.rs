@@ -28,6 +28,11 @@ const TESTS: &[(&str, &str, Test)] = &[
     ("ending_meanwhile", "tree::sleeper", ending_meanwhile),
     ("executing_meanwhile", "tree::sleeper", executing_meanwhile),
     ("few_files", "files::numbers", few_files),
+    ("hidden_edge", "epoll::edge_consumed", hidden_edge),
+    ("hidden_signals", "epoll::signals", hidden_signals),
+    ("hidden_structures", "epoll::key_in_child", hidden_structures),
+    ("hidden_structures_nested", "epoll::nested_deep", hidden_structures),
+    ("hidden_structures_reused", "epoll::number_reused_watched", hidden_structures),
     ("killed_dumps", "threads::two", killed_dumps),
     ("killed_dumps_of_epoll_wait", "syscalls::epoll_wait", killed_dumps),
     ("killed_dumps_of_semop", "syscalls::semop", killed_dumps),
@@ -347,6 +352,69 @@ fn few_files(
     let restored = checkpointer.restore(&images, &dir.join("pid"), dir, &[]).succeed()?;
     rustix::process::setrlimit(Resource::Nofile, limit).expect("and raised again");
     target.judge(restored.took)
+}
+
+/// From here on, the kernel in this pen has no type information.
+fn hide_structures() -> Result<(), Failure> {
+    const PATH: &str = "/sys/kernel/btf/vmlinux";
+    let hidden = rustix::mount::mount_bind("/dev/null", PATH);
+    hidden.map_err(|source| Failure::Io {
+        operation: "hide",
+        path: PATH.into(),
+        source: source.into(),
+    })
+}
+
+/// An epoll is dumped where the kernel's structures cannot be read, if it has nothing to report.
+fn hidden_structures(
+    target: &Target,
+    before: &Snapshot,
+    checkpointer: &Checkpointer,
+    dir: &Path,
+) -> Result<(), Failure> {
+    hide_structures()?;
+    let images = dump(target, before, checkpointer, dir)?;
+    let took = checkpointer.restore(&images, &dir.join("pid"), dir, &[]).succeed()?.took;
+    target.judge(took)
+}
+
+/// If there is more to tell, it is refused with what it takes.
+fn refused_if_hidden(
+    target: &Target,
+    before: &Snapshot,
+    checkpointer: &Checkpointer,
+    (dir, reason): (&Path, &str),
+) -> Result<(), Failure> {
+    hide_structures()?;
+    let images = new_images(dir, "images")?;
+    let naming = [reason, "BTF", "CAP_BPF"].map(str::to_owned);
+    let options = ["--tcp-established", "--network-lock=nftables"];
+    let refused = checkpointer.dump(target.root, &images, dir, &options);
+    let took = refused.fail("nobody can tell the state of the epoll", &naming)?.took;
+    target.must_equal(before, "after a refused dump", &[], Duration::from_secs(2))?;
+    target.judge(took)
+}
+
+/// Whether an edge was reported cannot be told then.
+fn hidden_edge(
+    target: &Target,
+    before: &Snapshot,
+    checkpointer: &Checkpointer,
+    dir: &Path,
+) -> Result<(), Failure> {
+    let reason = "whether it was reported";
+    refused_if_hidden(target, before, checkpointer, (dir, reason))
+}
+
+/// Nor whose signals an item watches.
+fn hidden_signals(
+    target: &Target,
+    before: &Snapshot,
+    checkpointer: &Checkpointer,
+    dir: &Path,
+) -> Result<(), Failure> {
+    let reason = "whose signals it watches";
+    refused_if_hidden(target, before, checkpointer, (dir, reason))
 }
 
 fn mappings(target: &Target) -> Result<String, Failure> {

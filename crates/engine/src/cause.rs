@@ -153,9 +153,7 @@ fn of_resource(error: &resources::Error) -> ErrorKind {
         E::Ptrace(error) => of_ptrace(error),
         E::Puppet(error) => of_puppet(error),
         E::Compare(error) => of_errno(error.source),
-        E::EpollReader(_) | E::InetReader(_) | E::EpollItem { .. } | E::SockDiag(_) => {
-            ErrorKind::Unsupported
-        }
+        E::InetReader(_) | E::EpollItem { .. } | E::SockDiag(_) => ErrorKind::Unsupported,
         E::NetworkLock(error) => of_errno(error.source),
         E::StandIn(error) => of_clone(error),
         E::ReadEpoll(_) | E::FillEpoll(_) => ErrorKind::Kernel,

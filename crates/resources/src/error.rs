@@ -87,9 +87,6 @@ pub enum Error {
     /// Two open files could not be compared.
     #[error(transparent)]
     Compare(#[from] dormouse_kernel::kcmp::Error),
-    /// Epolls cannot be read on this system.
-    #[error("epolls cannot be read here")]
-    EpollReader(#[from] epoll_interest::SetUpError),
     /// Internet sockets cannot be looked into on this system.
     #[error("what no call tells of an internet socket cannot be read here")]
     InetReader(#[source] crate::file::InsideError),

@@ -70,7 +70,7 @@ mod unix;
 mod watched;
 
 pub use collect::{CollectCx, CollectOptions, NetworkLock, SaveShared, TcpConnections, UnixPeers};
-pub use epoll::{ItemProblem, Outsider, SignalItem};
+pub use epoll::{Hidden, ItemProblem, Outsider, SignalItem};
 pub use files::{CreateCx, CreatedFiles, FileRef, Files, FillCx, LoadShared};
 pub use id::{FdTableId, FileId, InodeId};
 pub use index::{FileIndex, Identity, Place, compare};

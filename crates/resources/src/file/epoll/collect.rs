@@ -11,6 +11,7 @@ use epoll_interest::fdinfo::Entry;
 use epoll_interest::{FdNumber, FileKey, Inspection, Inspector, Interest, Item, SignalsKey};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::compare::Comparer;
 use super::problem::ItemProblem;
 use super::{Watches, outside};
 use crate::file::{CollectCx, FdTable, FileId, Probe};
@@ -40,35 +41,64 @@ const NO_NUMBER: u32 = i32::MAX as u32;
 #[derive(Default)]
 struct Reader {
     inspector: Option<Inspector>,
+    /// Used instead once that cannot be had.
+    comparer: Option<Comparer>,
     files: HashMap<FileKey, FileId>,
     /// Whose signals are whose, once that is asked for.
     signals: Option<HashMap<SignalsKey, NsPid>>,
 }
 
+/// An epoll, read.
+struct Reading {
+    interest: Interest<FileId>,
+    /// The same items in the same order.
+    listed: Vec<Entry>,
+    /// By index.
+    adders: HashMap<usize, NsPid>,
+}
+
 impl Reader {
-    fn read(&mut self, cx: &CollectCx<'_>, epoll: &OwnedFd) -> Result<Inspection> {
-        let inspector = match &mut self.inspector {
-            Some(inspector) => inspector,
-            None => {
-                let mut inspector = Inspector::new()?;
-                let open: Vec<_> =
-                    cx.probes.values().filter(|probe| probe.has_description()).collect();
-                for probes in open.chunks(BATCH) {
-                    let files: Vec<_> =
-                        probes.iter().map(|probe| probe.duplicate()).collect::<Result<_>>()?;
-                    let fds: Vec<_> = files.iter().map(AsFd::as_fd).collect();
-                    let keys = inspector.file_keys(&fds)?;
-                    self.files.extend(keys.into_iter().zip(probes.iter().map(|probe| probe.id)));
-                }
-                self.inspector.insert(inspector)
+    /// Items with what they watch, their listing, and who has added which.
+    fn read(&mut self, cx: &CollectCx<'_>, epoll: &OwnedFd) -> Result<Reading> {
+        if self.inspector.is_none() && self.comparer.is_none() {
+            self.set_up(cx)?;
+        }
+        if let Some(comparer) = &mut self.comparer {
+            let (interest, listed) = comparer.read(cx, epoll)?;
+            return Ok(Reading { interest, listed, adders: HashMap::new() });
+        }
+        let inspector = self.inspector.as_mut().expect("it is set up");
+        let found = inspector.get_events(epoll.as_fd())?;
+        let adders = self.adders(cx, epoll, &found)?;
+        let Inspection { interest, listed, .. } = found;
+        let interest = self.name(interest, &listed)?;
+        Ok(Reading { interest, listed, adders })
+    }
+
+    fn set_up(&mut self, cx: &CollectCx<'_>) -> Result<()> {
+        let mut inspector = match Inspector::new() {
+            Ok(inspector) => inspector,
+            Err(missing) => {
+                tracing::debug!(error = %missing, "epolls are read by comparing files");
+                self.comparer = Some(Comparer::default());
+                return Ok(());
             }
         };
-        Ok(inspector.get_events(epoll.as_fd())?)
+        let open: Vec<_> = cx.probes.values().filter(|probe| probe.has_description()).collect();
+        for probes in open.chunks(BATCH) {
+            let files: Vec<_> =
+                probes.iter().map(|probe| probe.duplicate()).collect::<Result<_>>()?;
+            let fds: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+            let keys = inspector.file_keys(&fds)?;
+            self.files.extend(keys.into_iter().zip(probes.iter().map(|probe| probe.id)));
+        }
+        self.inspector = Some(inspector);
+        Ok(())
     }
 
     /// Puts our numbers of files in the place of their keys.
     fn name(&mut self, interest: Interest<FileKey>, listed: &[Entry]) -> Result<Interest<FileId>> {
-        let Self { inspector, files, signals: _ } = self;
+        let Self { inspector, files, .. } = self;
         let mut entries = listed.iter();
         interest.try_map(|item| {
             let entry = entries.next();
@@ -89,7 +119,7 @@ impl Reader {
         epoll: &OwnedFd,
         found: &Inspection,
     ) -> Result<HashMap<usize, NsPid>> {
-        let Self { inspector, files, signals } = self;
+        let Self { inspector, files, signals, .. } = self;
         let target = |item: &Item<FileKey>| files.get(&item.file).map(|file| &cx.probes[file]);
         let items = found.interest.items.iter().enumerate();
         let items = items.filter(|(_, item)| target(item).is_some_and(is_signalfd));
@@ -161,12 +191,8 @@ fn numbers(table: Option<&FdTable<FileId>>) -> HashMap<FileId, Vec<u32>> {
 }
 
 pub(super) fn watches(cx: &CollectCx<'_>, probe: &Probe, epoll: &OwnedFd) -> Result<Watches> {
-    let mut reader = cx.part::<Reader>();
-    let found = reader.read(cx, epoll)?;
-    let adders = reader.adders(cx, epoll, &found)?;
-    let Inspection { interest, listed, .. } = found;
+    let Reading { interest, listed, adders } = cx.part::<Reader>().read(cx, epoll)?;
     let pending = interest.pending.clone();
-    let interest = reader.name(interest, &listed)?;
     for item in interest.items.iter().filter(|item| item.fired()) {
         check_fired(item, &cx.probes[&item.file])?;
     }

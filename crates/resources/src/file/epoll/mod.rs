@@ -21,10 +21,12 @@
 //! Not preserved: see `epoll_interest::Rebuild`; the place of items on
 //! signalfds among those that are pending, and that an exclusive edge on one was
 //! reported whose signals still wait (it is reported again).
-//! Kernel needed: BTF and BPF (`CAP_BPF`, `CAP_PERFMON`) for the dump.
+//! Kernel needed: BTF and BPF (`CAP_BPF`, `CAP_PERFMON`) for the dump, unless there
+//! is little to tell: see `compare`.
 //! Scenarios: `epoll`; `crates/resources/tests`.
 
 mod collect;
+mod compare;
 mod outside;
 mod problem;
 mod rebuild;
@@ -50,7 +52,7 @@ use super::{
 use crate::corrupt::corrupt;
 use crate::{Error, Result};
 use collect::Collected;
-pub use problem::{ItemProblem, Outsider};
+pub use problem::{Hidden, ItemProblem, Outsider};
 use rebuild::{Set, Source};
 use signals::Saved;
 pub use signals::SignalItem;

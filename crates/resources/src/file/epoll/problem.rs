@@ -19,6 +19,19 @@ pub enum ItemProblem {
     OthersSignals,
     /// It watches the signals of a process that is gone.
     NobodysSignals,
+    /// Its state cannot be read where the kernel's structures cannot.
+    Hidden(Hidden),
+}
+
+/// What only the kernel's structures tell of an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hidden {
+    /// Whether an edge was reported.
+    Edge,
+    /// Whether it comes before another item.
+    Order,
+    /// Whose signals it watches.
+    Signals,
 }
 
 /// Somebody who is not in the tree and has a file open.
@@ -43,6 +56,11 @@ impl ItemProblem {
             Self::OthersSignals => {
                 "checkpoint the tree together with the process that added the item"
             }
+            Self::Hidden(_) => {
+                "have dormouse read the kernel's structures: it takes BTF (CONFIG_DEBUG_INFO_BTF), CAP_BPF, \
+                 CAP_PERFMON, and no lockdown to confidentiality (`dormouse check`); or dump when the epoll \
+                 has nothing to report"
+            }
             Self::NobodysSignals => {
                 "the item is of no use any more: have the program delete it, and add it in the process \
                  whose signals it is to report"
@@ -57,6 +75,17 @@ impl fmt::Display for ItemProblem {
             Self::OthersSignals => {
                 f.write_str("watches the signals of a process that is not in the tree, or a zombie")
             }
+            Self::Hidden(what) => f.write_str(match what {
+                Hidden::Edge => {
+                    "is an edge on what is ready, and nothing tells here whether it was reported"
+                }
+                Hidden::Order => {
+                    "may have to come before another, and nothing tells here whether it does"
+                }
+                Hidden::Signals => {
+                    "is on a signalfd, and nothing tells here whose signals it watches"
+                }
+            }),
             Self::NobodysSignals => f.write_str("watches the signals of a process that has ended"),
             Self::Outside(holder) => {
                 f.write_str("watches a file that no process of the tree has open")?;
