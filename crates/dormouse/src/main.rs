@@ -49,22 +49,24 @@ fn invoke(persona: Persona, invocation: Invocation) -> ExitCode {
 
 /// Tells why the command line is none.
 fn refuse(persona: Persona, error: &UsageError) -> ExitCode {
-    match error {
+    let name = persona.name();
+    terminal::report(&match error {
         UsageError::Clap(error) if terminal::stderr_has_colour() => {
-            eprint!("{}", error.render().ansi());
+            error.render().ansi().to_string()
         }
-        UsageError::Clap(error) => eprint!("{}", error.render()),
+        UsageError::Clap(error) => error.render().to_string(),
         UsageError::Words(GetoptError::Unrecognized(_)) | UsageError::NoCommand => {
-            eprintln!("{}: {error}\nTry `{} --help` for more.", persona.name(), persona.name());
+            format!("{name}: {error}\nTry `{name} --help` for more.\n")
         }
         error => {
-            eprintln!("{}: {error}", persona.name());
+            let mut report = format!("{name}: {error}\n");
             let mut cause = std::error::Error::source(error);
             while let Some(error) = cause {
-                eprintln!("  cause: {error}");
+                report += &format!("  cause: {error}\n");
                 cause = error.source();
             }
+            report
         }
-    }
+    });
     Exit::Usage.code(persona)
 }

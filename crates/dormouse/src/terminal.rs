@@ -36,6 +36,12 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
     }
 }
 
+/// Writes to standard error. A report that cannot be written, to a full disk or
+/// to a reader that is gone, changes nothing about what is reported.
+pub(crate) fn report(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
 /// Puts words in colour, where that is welcome.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Paint {

@@ -180,6 +180,19 @@ fn a_closed_pipe_ends_quietly() {
 }
 
 #[test]
+fn a_report_that_cannot_be_written_changes_no_exit_code() {
+    for (words, code) in [("dump -t 1 -D /nonexistent", 75), ("dump --nonsense", 64)] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+        let status = Command::new(env!("CARGO_BIN_EXE_dormouse"))
+            .args(line(words))
+            .stderr(full)
+            .status()
+            .expect("the program can be started");
+        assert_eq!(status.code(), Some(code), "{words}");
+    }
+}
+
+#[test]
 fn check_tells_what_there_is() {
     let output = dormouse(&["check"]);
     let table = text(&output.stdout);

@@ -160,13 +160,12 @@ fn directory(doing: &'static str, path: &Path) -> Result<PathBuf, Failure> {
 
 /// Tells of a failure on standard error, and gives the exit code.
 pub(crate) fn fail(persona: Persona, failure: &Failure) -> ExitCode {
-    match persona {
-        Persona::Criu => eprintln!("Error (dormouse): {}", failure.line()),
+    terminal::report(&match persona {
+        Persona::Criu => format!("Error (dormouse): {}\n", failure.line()),
         Persona::Dormouse if io::stderr().is_terminal() => {
-            let report = failure.graphical(terminal::stderr_has_colour(), terminal::stderr_width());
-            eprint!("{report}");
+            failure.graphical(terminal::stderr_has_colour(), terminal::stderr_width())
         }
-        Persona::Dormouse => eprint!("{}", failure.plain()),
-    }
+        Persona::Dormouse => failure.plain(),
+    });
     Exit::from(failure.kind()).code(persona)
 }
