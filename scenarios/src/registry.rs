@@ -171,6 +171,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::mqueue::notify::SCENARIO,
     &crate::mqueue::shared::SCENARIO,
     &crate::mqueue::unlinked::SCENARIO,
+    &crate::netlink::audit::SCENARIO,
     &crate::netlink::queued::SCENARIO,
     &crate::netlink::sockets::SCENARIO,
     &crate::packet::queued::SCENARIO,

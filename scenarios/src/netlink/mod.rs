@@ -1,4 +1,5 @@
 //! Netlink sockets.
 
+pub(crate) mod audit;
 pub(crate) mod queued;
 pub(crate) mod sockets;

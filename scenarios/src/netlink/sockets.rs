@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::net::netlink::{KOBJECT_UEVENT, SocketAddrNetlink, USERSOCK};
+use rustix::net::netlink::{AUDIT, KOBJECT_UEVENT, SocketAddrNetlink, USERSOCK};
 use rustix::net::{
     AddressFamily, Protocol, RecvFlags, SendFlags, SocketType, bind, connect, getpeername,
     getsockname, recv, sendto, socket,
@@ -83,14 +83,17 @@ fn run(cx: &mut Context) {
     bind(&to_kernel, &SocketAddrNetlink::new(port(4), 0)).expect("bind");
     connect(&to_kernel, &SocketAddrNetlink::new(0, 0)).expect("connect");
     check!(asks(&to_kernel), "asking the kernel before");
-    let all = [&route, &events, &one, &other, &stranger, &to_kernel];
+    // As D-Bus has one open; not every kernel has audit.
+    let audit = socket(AddressFamily::NETLINK, SocketType::RAW, Some(AUDIT)).ok();
+    let all = [&route, &events, &one, &other, &stranger, &to_kernel].into_iter().chain(&audit);
     let state = || {
-        all.map(|socket| {
+        let all = all.clone().map(|socket| {
             let netlink = |any| SocketAddrNetlink::try_from(any).ok();
             let name = getsockname(socket).ok().and_then(netlink);
             let peer = getpeername(socket).ok().flatten().and_then(netlink);
             (read(socket), name, peer)
-        })
+        });
+        all.collect::<Vec<_>>()
     };
     let before = state();
 
