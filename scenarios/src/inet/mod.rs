@@ -17,5 +17,6 @@ pub(crate) mod udp;
 pub(crate) mod udp_error;
 pub(crate) mod udp_queued;
 pub(crate) mod udp_queued_shared;
+pub(crate) mod unanswered;
 pub(crate) mod unconnected;
 pub(crate) mod watched;

@@ -59,6 +59,7 @@ struct Layout {
     urgent_sent: usize,
     acknowledged_to: usize,
     queue: usize,
+    write_queue: usize,
     reader_queue: usize,
     len: usize,
     told_interface: usize,
@@ -97,6 +98,7 @@ fn layout(btf: &Btf<'_>) -> Result<Layout, BtfError> {
         urgent_sent: tcp.offset("snd_up")?,
         acknowledged_to: tcp.offset("snd_una")?,
         queue: sock.offset("sk_receive_queue")?,
+        write_queue: sock.offset("sk_write_queue")?,
         reader_queue: btf.structure("udp_sock")?.offset("reader_queue")?,
         len: packet.offset("len")?,
         // struct in_pktinfo and inet6_skb_parm begin with the interface as the
@@ -282,6 +284,13 @@ impl Inside {
             }
         };
         Ok((0..socks.len()).map(judge).collect())
+    }
+
+    /// Whether a datagram waits in the socket for the program to complete it.
+    pub(super) fn holds_back(&mut self, socket: BorrowedFd<'_>) -> Result<bool, InsideError> {
+        let queue = self.socks(&[socket])?[0] + self.layout.write_queue as u64;
+        // Without packets, the queue leads back to itself.
+        Ok(self.memory.word(queue)? != queue)
     }
 
     /// The program that chooses among the sockets that share a socket's port.

@@ -68,6 +68,11 @@ impl Listing {
         self.inside().and_then(|inside| inside.holds_port(socket)).map_err(Error::InetReader)
     }
 
+    /// Whether a socket holds back a datagram that the program goes on writing.
+    pub(super) fn holds_back(&mut self, socket: BorrowedFd<'_>) -> Result<bool> {
+        self.inside().and_then(|inside| inside.holds_back(socket)).map_err(Error::InetReader)
+    }
+
     /// The interface that a socket of IPv4 sends to groups by, if it was told
     /// one. All sockets are looked at with the first.
     pub(super) fn multicast_interface(

@@ -168,7 +168,10 @@ fn queue(
     reads: bool,
     listing: &mut Listing,
 ) -> Result<Vec<Datagram>> {
-    if unsent(socket).map_err(kernel("SO_MEMINFO"))? > 0 {
+    // What has left the socket may still wait for its way, such as for the
+    // answer of a neighbour, and needs the socket no more.
+    let unsent = unsent(socket).map_err(kernel("SO_MEMINFO"))?;
+    if unsent > 0 && listing.holds_back(socket)? {
         return Err(refuse(
             probe,
             "a datagram is held back (UDP_CORK, MSG_MORE), and cannot be read",
