@@ -11,7 +11,10 @@
 //!   and one that had been resumed before ends with `EINTR`.
 //! - Not preserved: time left on the clocks of processors and alarms
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
 use dormouse_kernel::HostPid;
@@ -33,7 +36,12 @@ pub(super) struct Remembered {
 
 /// The restart blocks of all tasks that this thread traces.
 #[derive(Debug, Default)]
-pub(super) struct RestartBlocks(BTreeMap<HostPid, RestartBlock>);
+pub(super) struct RestartBlocks {
+    blocks: BTreeMap<HostPid, RestartBlock>,
+    /// Which calls are resumed by the functions at these addresses. Looked up
+    /// once, for it takes long, and only if a task was interrupted twice.
+    resuming: OnceCell<BTreeMap<Address, i64>>,
+}
 
 /// `struct restart_block`, as far as it is read here.
 #[derive(Clone, Copy, Debug)]
@@ -110,22 +118,33 @@ impl RestartBlocks {
         };
         let tids = tasks.iter().map(|&(tid, _)| tid);
         let blocks = tids.zip(bytes.chunks_exact(BLOCK).map(block)).collect();
-        Ok(Self(blocks))
+        Ok(Self { blocks, resuming: OnceCell::new() })
     }
 
     /// What a task with these registers, interrupted with
     /// `ERESTART_RESTARTBLOCK`, would resume. `None` if nobody knows which
     /// call that is.
     pub(super) fn of(&self, tid: HostPid, registers: &Registers) -> Option<Remembered> {
-        let block = self.0.get(&tid);
+        let block = self.blocks.get(&tid);
         let number = match registers.orig_rax.cast_signed() {
-            libc::SYS_restart_syscall => resumed_call(block?.resumes, registers)?,
+            libc::SYS_restart_syscall => self.resumed_call(block?.resumes, registers)?,
             number => number,
         };
         let Registers { rdi, rsi, rdx, r10, r8, r9, .. } = *registers;
         let span = TimeOut::of(number, &[rdi, rsi, rdx, r10, r8, r9]);
         let time_left = block.zip(span).and_then(|(block, _)| block.time_left(number, rdi));
         Some(Remembered { number: number.cast_unsigned(), time_left })
+    }
+
+    /// Which call is resumed by the function at `address`: after it was
+    /// interrupted a second time, registers say `restart_syscall(2)`.
+    fn resumed_call(&self, address: Address, registers: &Registers) -> Option<i64> {
+        /// Where no user memory is mapped: not an address, so a clock.
+        const LOWEST: u64 = 4096;
+        match *self.resuming.get_or_init(resuming_functions).get(&address)? {
+            libc::SYS_nanosleep if registers.rdi < LOWEST => Some(libc::SYS_clock_nanosleep),
+            number => Some(number),
+        }
     }
 }
 
@@ -156,25 +175,25 @@ impl RestartBlock {
     }
 }
 
-/// Which call is resumed by the function at `address`: after it was
-/// interrupted a second time, registers say `restart_syscall(2)`.
-fn resumed_call(address: Address, registers: &Registers) -> Option<i64> {
-    let symbols = std::fs::read("/proc/kallsyms").ok()?;
-    let name = symbols.split(|&byte| byte == b'\n').find_map(|line| {
-        let line = std::str::from_utf8(line).ok()?;
+/// The functions by which the kernel resumes calls, and which calls those are.
+const RESUMING: [(&str, i64); 5] = [
+    ("do_restart_poll", libc::SYS_poll),
+    ("futex_wait_restart", libc::SYS_futex),
+    ("hrtimer_nanosleep_restart", libc::SYS_nanosleep),
+    ("posix_cpu_nsleep_restart", libc::SYS_clock_nanosleep),
+    ("alarm_timer_nsleep_restart", libc::SYS_clock_nanosleep),
+];
+
+/// Where these functions are; empty if the kernel does not tell.
+fn resuming_functions() -> BTreeMap<Address, i64> {
+    let Ok(symbols) = File::open("/proc/kallsyms") else { return BTreeMap::new() };
+    let function = |line: &str| {
         let mut words = line.split_ascii_whitespace();
-        let at = u64::from_str_radix(words.next()?, 16).ok()?;
-        (at == address && at != 0).then(|| words.nth(1)).flatten()
-    })?;
-    /// Where no user memory is mapped: not an address, so a clock.
-    const LOWEST: u64 = 4096;
-    Some(match name {
-        "do_restart_poll" => libc::SYS_poll,
-        "futex_wait_restart" => libc::SYS_futex,
-        "hrtimer_nanosleep_restart" if registers.rdi >= LOWEST => libc::SYS_nanosleep,
-        "hrtimer_nanosleep_restart" | "posix_cpu_nsleep_restart" | "alarm_timer_nsleep_restart" => {
-            libc::SYS_clock_nanosleep
-        }
-        _ => return None,
-    })
+        let at = u64::from_str_radix(words.next()?, 16).ok().filter(|&at| at != 0)?;
+        let name = words.nth(1)?;
+        RESUMING.iter().find(|(resuming, _)| *resuming == name).map(|&(_, number)| (at, number))
+    };
+    let lines = BufReader::new(symbols).lines().map_while(Result::ok);
+    // There are some hundred thousand others.
+    lines.filter_map(|line| function(&line)).take(RESUMING.len()).collect()
 }
