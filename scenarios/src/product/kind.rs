@@ -45,8 +45,6 @@ enum Limit {
     Single,
     /// What waits in it, and it has no other end.
     Queue,
-    /// That it was reported to be writable.
-    Output,
 }
 
 impl Kind {
@@ -55,7 +53,6 @@ impl Kind {
             Limit::None => true,
             Limit::Single => !state.parts(),
             Limit::Queue => !state.rouses() && !state.parts(),
-            Limit::Output => !state.parts() && !state.consumes_output(),
         }
     }
 }
@@ -78,7 +75,7 @@ pub(super) const KINDS: &[Kind] = &[
     kind("unix datagrams, pair", target::KINDS[10], Limit::None),
     kind("unix packets, pair", target::KINDS[11], Limit::None),
     kind("UDP, connected", target::KINDS[12], Limit::None),
-    kind("TCP", target::KINDS[13], Limit::Output),
+    kind("TCP", target::KINDS[13], Limit::None),
     kind("unix listener", target::KINDS[14], Limit::Single),
     kind("inotify", target::KINDS[15], Limit::Single),
     kind("message queue, reading", target::KINDS[16], Limit::Single),
@@ -95,7 +92,7 @@ pub(super) const KINDS: &[Kind] = &[
     kind("raw, sending", sender, Limit::Queue),
     kind("TCP listener", listener, Limit::Queue),
     kind("TCP, unconnected", unconnected, Limit::Single),
-    kind("TCP over IPv6", connection_v6, Limit::Output),
+    kind("TCP over IPv6", connection_v6, Limit::Single),
     kind("UDP, unconnected", unconnected_udp, Limit::Single),
     kind("UDP over IPv6, unconnected", unconnected_udp_v6, Limit::Single),
     kind("unix datagrams, bound", bound_datagrams, Limit::Single),

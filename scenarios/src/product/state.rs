@@ -32,12 +32,6 @@ impl State {
         self.steps.iter().rfind(last).is_some_and(|step| *step == Step::Rouse) || self.parts()
     }
 
-    /// Whether an edge is reported at last that tells of output.
-    pub(super) fn consumes_output(&self) -> bool {
-        let output = matches!(self.asked, Mask(mask) if mask & (OUT | EDGE) == OUT | EDGE);
-        output && self.steps.last() == Some(&Step::Wait)
-    }
-
     /// Whether the other end of its file is to go.
     pub(super) fn parts(&self) -> bool {
         self.steps.contains(&Step::Part)
