@@ -256,6 +256,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::tcp::failed::SCENARIO,
     &crate::tcp::half_shut::SCENARIO,
     &crate::tcp::options::SCENARIO,
+    &crate::tcp::syn_sent::SCENARIO,
     &crate::tcp::urgent_read::SCENARIO,
     &crate::tcp::urgent_sent::SCENARIO,
     &crate::threads::altstacks::SCENARIO,

@@ -166,6 +166,66 @@ func main() {
         },
         clients: "python3 clients.py http_count 16",
     },
+    // One connection, which goes through a process and two pipes, or through two.
+    Server {
+        server: Program {
+            name: "socat",
+            tools: &["socat", "python3"],
+            script: "exec socat TCP-LISTEN:$PORT,bind=127.0.0.1,reuseaddr EXEC:cat,pipes",
+            ..PLAIN
+        },
+        clients: "python3 clients.py echo 1",
+    },
+    Server {
+        server: Program {
+            name: "netcat",
+            tools: &["nc", "python3"],
+            prepare: "mkfifo back",
+            script: "nc -l 127.0.0.1 $PORT < back | cat > back",
+            ..PLAIN
+        },
+        clients: "python3 clients.py echo 1",
+    },
+    // The clients are on another host, as far as the kernel is concerned.
+    Server {
+        server: Program {
+            name: "veth",
+            tools: &["unshare", "python3"],
+            files: &[
+                CLIENTS,
+                (
+                    "server.py",
+                    r#"
+import os, selectors, socket
+
+waiting = selectors.EpollSelector()
+listener = socket.create_server(("10.97.0.1", int(os.environ["PORT"])), backlog=64)
+waiting.register(listener, selectors.EVENT_READ)
+while True:
+    for key, _ in waiting.select():
+        if key.fileobj is listener:
+            waiting.register(listener.accept()[0], selectors.EVENT_READ)
+        elif data := key.fileobj.recv(1 << 16):
+            key.fileobj.sendall(data)
+        else:
+            waiting.unregister(key.fileobj)
+            key.fileobj.close()
+"#,
+                ),
+            ],
+            prepare: "
+                ip netns add peers
+                ip link add here type veth peer name there netns peers
+                ip address add 10.97.0.1/24 dev here
+                ip link set here up
+                ip -n peers address add 10.97.0.2/24 dev there
+                ip -n peers link set there up
+            ",
+            script: "exec python3 server.py",
+            ..PLAIN
+        },
+        clients: "env HOST=10.97.0.1 ip netns exec peers python3 clients.py echo 12",
+    },
 ];
 
 fn main() -> ExitCode {

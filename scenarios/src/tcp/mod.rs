@@ -5,5 +5,6 @@ pub(crate) mod failed;
 pub(crate) mod half_shut;
 pub(crate) mod options;
 pub(crate) mod pair;
+pub(crate) mod syn_sent;
 pub(crate) mod urgent_read;
 pub(crate) mod urgent_sent;

@@ -1,11 +1,11 @@
-"""Clients of a server on port $PORT that check every answer: `clients.py PROTOCOL`.
+"""Clients of a server on port $PORT of $HOST (or this host) that check every answer: `clients.py PROTOCOL`.
 
 Every connection has a thread and is never made anew. See `dormouse_testkit::server` for what the
 test and the clients tell each other."""
 
 import os, socket, struct, sys, threading, time
 
-PORT = int(os.environ["PORT"])
+HOST, PORT = os.environ.get("HOST", "127.0.0.1"), int(os.environ["PORT"])
 stop = threading.Event()
 failures = []
 
@@ -16,7 +16,7 @@ class Connection:
         deadline = time.monotonic() + 30
         while True:
             try:
-                self.socket = socket.create_connection(("127.0.0.1", PORT))
+                self.socket = socket.create_connection((HOST, PORT))
                 break
             except ConnectionRefusedError:
                 if time.monotonic() > deadline:
@@ -135,6 +135,19 @@ def http_count(connection):
     while not stop.is_set():
         n += 1
         expect(get(connection, f"/{connection.number}"), b"%d" % n * 50)
+
+
+# Whatever comes goes back, a byte at a time or many.
+
+
+def echo(connection):
+    n = 0
+    while not stop.is_set():
+        n += 1
+        line = b"%d," % n * (3000 if n % 5 == 0 else 2) + b"\r\n"
+        connection.ask(line)
+        expect(connection.exactly(len(line)), line)
+        connection.got()
 
 
 # memcached.
