@@ -15,7 +15,6 @@ const SET: [((i32, i32), i32); 14] = [
     ((SOCKET, libc::SO_REUSEADDR), 1),
     ((SOCKET, libc::SO_KEEPALIVE), 1),
     ((SOCKET, libc::SO_RCVLOWAT), 3),
-    ((SOCKET, libc::SO_PRIORITY), 4),
     ((SOCKET, libc::SO_SNDBUF), 50_000),
     ((SOCKET, libc::SO_RCVBUF), 60_000),
     ((TCP, libc::TCP_NODELAY), 1),
@@ -25,7 +24,9 @@ const SET: [((i32, i32), i32); 14] = [
     ((TCP, libc::TCP_LINGER2), 21),
     ((TCP, libc::TCP_USER_TIMEOUT), 12_345),
     ((TCP, 25), 8000), // TCP_NOTSENT_LOWAT
+    // The first changes the other.
     ((libc::IPPROTO_IP, libc::IP_TOS), 0x10),
+    ((SOCKET, libc::SO_PRIORITY), 4),
 ];
 
 fn run(cx: &mut Context) {

@@ -64,9 +64,9 @@ macro_rules! numbers {
     (@put number $value:ident) => { $value.cast_unsigned() };
 }
 
-/// Options after which the kernel does more on its own than it was asked for:
-/// they are set last.
-const LATE: [i32; 2] = [libc::SO_PASSCRED, libc::SO_PASSSEC];
+/// Options after which the kernel does more on its own than it was asked for, or
+/// that others change (`IP_TOS`): they are set last.
+const LATE: [i32; 3] = [libc::SO_PASSCRED, libc::SO_PASSSEC, libc::SO_PRIORITY];
 
 static NUMBERS: [Number; 12] = numbers! {
     SO_REUSEADDR: reuseaddr as switch,
@@ -128,19 +128,47 @@ fn absent(error: Errno) -> bool {
     matches!(error, Errno::NOPROTOOPT | Errno::OPNOTSUPP | Errno::INVAL)
 }
 
-fn get_pair(socket: BorrowedFd<'_>, name: i32) -> Result<(u64, u64)> {
+/// The options of a socket, as its kernel tells them.
+pub(crate) trait Options {
+    /// As [`SocketOption::get_into`].
+    fn get_into(&self, option: SocketOption, value: &mut [u8]) -> Result<usize, Errno>;
+
+    /// As [`SocketOption::filter`].
+    fn filter(&self) -> Result<Vec<[u8; 8]>, Errno>;
+}
+
+impl Options for BorrowedFd<'_> {
+    fn get_into(&self, option: SocketOption, value: &mut [u8]) -> Result<usize, Errno> {
+        option.get_into(self, value)
+    }
+
+    fn filter(&self) -> Result<Vec<[u8; 8]>, Errno> {
+        SocketOption::filter(self)
+    }
+}
+
+/// An option that is a number.
+fn get(socket: &impl Options, name: i32) -> Result<i32, Errno> {
+    let mut value = [0; 4];
+    match socket.get_into(option(name), &mut value)? {
+        4 => Ok(i32::from_ne_bytes(value)),
+        _ => Err(Errno::INVAL),
+    }
+}
+
+fn get_pair(socket: &impl Options, name: i32) -> Result<(u64, u64)> {
     let mut value = [0; 16];
-    option(name).get_into(socket, &mut value).map_err(Error::kernel("getsockopt", "a socket"))?;
+    socket.get_into(option(name), &mut value).map_err(Error::kernel("getsockopt", "a socket"))?;
     let half = |at: usize| u64::from_ne_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|i| value[at + i]));
     Ok((half(0), half(8)))
 }
 
 impl SocketOptions {
     /// Reads them.
-    pub(crate) fn collect(socket: BorrowedFd<'_>) -> Result<Self> {
+    pub(crate) fn collect(socket: impl Options) -> Result<Self> {
         let failed = || Error::kernel("getsockopt", "a socket");
-        let number = |name| option(name).get(socket).map_err(failed());
-        let optional = |name| match option(name).get(socket) {
+        let number = |name| get(&socket, name).map_err(failed());
+        let optional = |name| match get(&socket, name) {
             Ok(value) => Ok(Some(value)),
             Err(error) if absent(error) => Ok(None),
             Err(error) => Err(failed()(error)),
@@ -159,19 +187,19 @@ impl SocketOptions {
             }
         }
         let mut linger = [0; 8];
-        option(libc::SO_LINGER).get_into(socket, &mut linger).map_err(failed())?;
+        socket.get_into(option(libc::SO_LINGER), &mut linger).map_err(failed())?;
         let [on, seconds] =
             [0, 4].map(|at| u32::from_ne_bytes([0, 1, 2, 3].map(|i| linger[at + i])));
         Ok(Self {
             send_buffer: number(libc::SO_SNDBUF)?.cast_unsigned(),
             receive_buffer: number(libc::SO_RCVBUF)?.cast_unsigned(),
             buffer_locks: optional(SO_BUF_LOCK)?.map(i32::cast_unsigned),
-            send_timeout: get_pair(socket, libc::SO_SNDTIMEO)?,
-            receive_timeout: get_pair(socket, libc::SO_RCVTIMEO)?,
+            send_timeout: get_pair(&socket, libc::SO_SNDTIMEO)?,
+            receive_timeout: get_pair(&socket, libc::SO_RCVTIMEO)?,
             numbers,
             linger: (on != 0).then_some(seconds),
-            device: device(socket)?,
-            filter: filter(socket)?,
+            device: device(&socket)?,
+            filter: filter(&socket)?,
             more,
         })
     }
@@ -355,9 +383,9 @@ pub(super) const MAX_FILTER: usize = 4096;
 const IFNAMSIZ: usize = 16;
 
 /// The interface it is bound to.
-fn device(socket: BorrowedFd<'_>) -> Result<Option<Vec<u8>>> {
+fn device(socket: &impl Options) -> Result<Option<Vec<u8>>> {
     let mut name = [0; IFNAMSIZ];
-    match option(libc::SO_BINDTODEVICE).get_into(socket, &mut name) {
+    match socket.get_into(option(libc::SO_BINDTODEVICE), &mut name) {
         Ok(0) => Ok(None),
         Ok(len) => {
             let name = &name[..len];
@@ -370,8 +398,8 @@ fn device(socket: BorrowedFd<'_>) -> Result<Option<Vec<u8>>> {
 }
 
 /// The classic BPF program that its messages go through.
-fn filter(socket: BorrowedFd<'_>) -> Result<Vec<[u8; 8]>> {
-    match SocketOption::filter(socket) {
+fn filter(socket: &impl Options) -> Result<Vec<[u8; 8]>> {
+    match socket.filter() {
         Err(error) if absent(error) => Ok(Vec::new()),
         // The kernel shows no eBPF program.
         Err(Errno::ACCESS) => Err(Error::Unsupported {

@@ -22,7 +22,8 @@ use dormouse_kernel::tcp::{self, Repair};
 
 use super::connected::refuse_inner_state;
 use super::connection::Connection;
-use super::inside::{InnerState, InsideError};
+use super::inside::InnerState;
+use super::likeness::Alike;
 use super::listing::Listing;
 use super::options::{Kind, TCP};
 use crate::file::{CollectCx, FileId, NetworkLock, Probe, SocketFamily};
@@ -30,12 +31,15 @@ use crate::{Error, Result};
 
 const REUSE: SocketOption = SocketOption::of_socket(libc::SO_REUSEADDR);
 
-/// A socket of a connection, its `SO_REUSEADDR`, and what no call tells of it.
+/// A socket of a connection, its `SO_REUSEADDR`, what no call tells of it, and
+/// which of its options are those of a new one.
 #[derive(Debug)]
 struct Held {
     socket: OwnedFd,
+    kind: Kind,
     reuse: bool,
     inner: InnerState,
+    alike: Option<Alike>,
 }
 
 /// The open connections of a tree, as long as they are held.
@@ -107,27 +111,31 @@ impl HeldConnections {
             if !held.ends.contains(&Ends { local: remote, remote: local }) {
                 held.ends.insert(Ends { local, remote });
             }
-            let inner = InnerState::Plain;
-            held.sockets.insert(probe.id, Held { socket, reuse: reuse != 0, inner });
+            let (reuse, inner) = (reuse != 0, InnerState::Plain);
+            held.sockets.insert(probe.id, Held { socket, kind, reuse, inner, alike: None });
         }
         if cx.options.network_lock == NetworkLock::Nftables {
             let table = LockTable::make(&format!("dormouse-{}", held.run), Lasts::WithMaker)?;
             table.lock(held.ends.iter().copied())?;
             held.table = Some(table);
         }
-        held.look_inside(&mut cx.part::<Listing>()).map_err(Error::InetReader)?;
+        held.look_inside(&mut cx.part::<Listing>())?;
         held.appoint()?;
         Ok(held)
     }
 
-    fn look_inside(&mut self, listing: &mut Listing) -> Result<(), InsideError> {
-        if self.sockets.is_empty() {
-            return Ok(());
-        }
-        let sockets: Vec<_> = self.sockets.values().map(|held| held.socket.as_fd()).collect();
-        let states = listing.inside()?.inner_states(&sockets)?;
-        for (held, inner) in self.sockets.values_mut().zip(states) {
-            held.inner = inner;
+    fn look_inside(&mut self, listing: &mut Listing) -> Result<()> {
+        let kinds: BTreeSet<Kind> = self.sockets.values().map(|held| held.kind).collect();
+        for kind in kinds {
+            let mut all: Vec<_> =
+                self.sockets.values_mut().filter(|held| held.kind == kind).collect();
+            let sockets: Vec<_> = all.iter().map(|held| held.socket.as_fd()).collect();
+            let alike = listing.alike(&sockets, kind)?;
+            let inside = listing.inside().map_err(Error::InetReader)?;
+            let inner = inside.inner_states(&sockets).map_err(Error::InetReader)?;
+            for (held, (inner, alike)) in all.iter_mut().zip(inner.into_iter().zip(alike)) {
+                (held.inner, held.alike) = (inner, Some(alike));
+            }
         }
         Ok(())
     }
@@ -149,7 +157,7 @@ impl HeldConnections {
         probe: &Probe,
         read: impl FnOnce(BorrowedFd<'_>) -> Result<Option<Connection>>,
     ) -> Result<Option<Connection>> {
-        let Some(Held { socket, reuse, inner }) = self.sockets.get(&probe.id) else {
+        let Some(Held { socket, reuse, inner, .. }) = self.sockets.get(&probe.id) else {
             return Ok(None);
         };
         refuse_inner_state(probe, inner)?;
@@ -231,6 +239,11 @@ impl CollectCx<'_> {
         }
         let held = self.part::<Option<HeldConnections>>();
         held.as_ref().map_or(Ok(None), |held| held.read(probe, read))
+    }
+
+    /// Which options of a connection that is held are those of a new socket.
+    pub(super) fn alike(&self, id: FileId) -> Option<Alike> {
+        self.part::<Option<HeldConnections>>().as_ref()?.sockets.get(&id)?.alike.clone()
     }
 
     /// The connections that are held since they were read.

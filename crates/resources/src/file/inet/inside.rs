@@ -16,6 +16,7 @@ use epoll_interest::kernel_memory::{
     Address, Btf, BtfError, KernelMemory, OpenError, OpenFiles, ReadError,
 };
 
+use super::likeness::{Alike, Places};
 use crate::Result;
 use crate::file::{FileId, Probe, SocketFamily};
 
@@ -179,12 +180,74 @@ pub(super) enum InnerState {
 pub(super) struct Inside {
     memory: KernelMemory,
     layout: Layout,
+    places: Places,
+    /// Groups of sockets that share a port, by where the kernel has them: they
+    /// last as long as a socket is in them.
+    groups: BTreeMap<Address, Group>,
+}
+
+/// Sockets that share a port.
+struct Group {
+    /// The place of each.
+    places: BTreeMap<Address, u32>,
+    /// As in [`Chooser`], if a program chooses.
+    program: Option<Option<Vec<[u8; 8]>>>,
 }
 
 impl Inside {
     pub(super) fn open() -> Result<Self, InsideError> {
-        let (memory, layout) = KernelMemory::open(layout)?;
-        Ok(Self { memory, layout })
+        let (memory, (layout, places)) =
+            KernelMemory::open(|btf| Ok((layout(btf)?, Places::new(btf)?)))?;
+        Ok(Self { memory, layout, places, groups: BTreeMap::new() })
+    }
+
+    /// Where options are kept.
+    pub(super) fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// Which options of connections are those of a new socket.
+    pub(super) fn alike(
+        &mut self,
+        sockets: &[BorrowedFd<'_>],
+        model: BorrowedFd<'_>,
+        is_v6: bool,
+    ) -> Result<Vec<Alike>, InsideError> {
+        let model = self.bytes(&[model], is_v6)?;
+        let mut alike = Vec::new();
+        for sockets in sockets.chunks(SOME) {
+            let sockets = self.bytes(sockets, is_v6)?;
+            alike.extend(sockets.iter().map(|bytes| self.places.compare(bytes, &model[0])));
+        }
+        Ok(alike)
+    }
+
+    /// The whole of TCP sockets.
+    fn bytes(
+        &mut self,
+        sockets: &[BorrowedFd<'_>],
+        is_v6: bool,
+    ) -> Result<Vec<Vec<u8>>, ReadError> {
+        /// The longest that is read at once.
+        const PIECE: usize = 256;
+        let Places { len, v6, v6_len, .. } = self.places;
+        let socks = self.socks(sockets)?;
+        let mut parts = vec![(socks.clone(), len)];
+        if is_v6 {
+            parts.push((self.words(&socks, v6)?, v6_len));
+        }
+        let mut all = vec![Vec::new(); sockets.len()];
+        for (starts, len) in parts {
+            for from in (0..len).step_by(PIECE) {
+                let piece = PIECE.min(len - from);
+                let at: Vec<_> = starts.iter().map(|start| start + from as u64).collect();
+                let bytes = self.memory.read(&at, piece)?;
+                for (all, bytes) in all.iter_mut().zip(bytes.chunks_exact(piece)) {
+                    all.extend(bytes);
+                }
+            }
+        }
+        Ok(all)
     }
 
     /// A word behind each of the addresses.
@@ -308,21 +371,31 @@ impl Inside {
     }
 
     fn try_chooser(&mut self, socket: BorrowedFd<'_>) -> Result<Option<Chooser>, ReadError> {
-        let Layout { group, group_len, group_program, group_members, .. } = self.layout;
-        let Layout { program_original, original_len, original_code, .. } = self.layout;
         let sock = self.socks(&[socket])?[0];
-        let group = self.memory.word(sock + group as u64)?;
+        let group = self.memory.word(sock + self.layout.group as u64)?;
         if group == 0 {
             return Ok(None);
         }
+        if !self.groups.contains_key(&group) {
+            let read = self.group(group)?;
+            self.groups.insert(group, read);
+        }
+        let Group { places, program } = &self.groups[&group];
+        // One that is not bound yet is of a group of its own.
+        let place = places.get(&sock).copied().unwrap_or(0);
+        Ok(program.clone().map(|classic| Chooser { place, classic }))
+    }
+
+    /// Reads who shares a port.
+    fn group(&mut self, group: Address) -> Result<Group, ReadError> {
+        let Layout { group_len, group_program, group_members, .. } = self.layout;
+        let Layout { program_original, original_len, original_code, .. } = self.layout;
         let program = self.memory.word(group + group_program as u64)?;
         if program == 0 {
-            return Ok(None);
+            return Ok(Group { places: BTreeMap::new(), program: None });
         }
         let members = self.memory.word(group + group_len as u64)? as u16;
         let members = self.memory.words(&row(group + group_members as u64, members))?;
-        // One that is not bound yet is of a group of its own.
-        let place = members.iter().position(|&member| member == sock).unwrap_or(0) as u32;
         let original = self.memory.word(program + program_original as u64)?;
         let mut classic = None;
         if original != 0 {
@@ -330,7 +403,7 @@ impl Inside {
             let code = self.memory.word(original + original_code as u64)?;
             classic = Some(self.memory.read(&row(code, len), 8)?.as_chunks::<8>().0.to_vec());
         }
-        Ok(Some(Chooser { place, classic }))
+        Ok(Group { places: members.into_iter().zip(0..).collect(), program: Some(classic) })
     }
 
     /// The datagrams that wait in a UDP socket, first to be read first.

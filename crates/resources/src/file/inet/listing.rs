@@ -8,8 +8,9 @@ use dormouse_kernel::sock_diag::{InetDiag, SockDiag};
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with};
 
 use super::inside::{Inside, InsideError};
+use super::likeness::{Alike, Known, Model};
 use super::memberships::Groups;
-use super::options::{Kind, ProtocolOptions};
+use super::options::Kind;
 use crate::file::listed::Listed;
 use crate::file::{FileId, Probe};
 use crate::{Error, Result};
@@ -26,7 +27,7 @@ pub(super) fn make(kind: Kind) -> Result<OwnedFd, Errno> {
 #[derive(Default)]
 pub(super) struct Listing {
     listed: BTreeMap<(i32, i32), Listed<InetDiag>>,
-    fresh: BTreeMap<Kind, ProtocolOptions>,
+    models: BTreeMap<Kind, Model>,
     /// Multicast groups there are.
     pub(super) groups: Groups,
     inside: Option<Inside>,
@@ -44,15 +45,39 @@ impl Listing {
         listed.of(inode, list, |listed| listed.inode)
     }
 
-    /// The options of a new socket.
-    pub(super) fn fresh(&mut self, kind: Kind) -> Result<&ProtocolOptions> {
-        match self.fresh.entry(kind) {
-            Entry::Occupied(fresh) => Ok(fresh.into_mut()),
+    /// A new socket of the kind.
+    fn model(&mut self, kind: Kind) -> Result<&Model> {
+        match self.models.entry(kind) {
+            Entry::Occupied(model) => Ok(model.into_mut()),
             Entry::Vacant(place) => {
                 let socket = make(kind).map_err(Error::kernel("socket", "a new socket"))?;
-                Ok(place.insert(ProtocolOptions::read(socket.as_fd(), kind)?))
+                Ok(place.insert(Model::new(socket)))
             }
         }
+    }
+
+    /// The options of a socket, and of a new one. `alike` says which are the same
+    /// in both, if that is known.
+    pub(super) fn options<'a>(
+        &'a mut self,
+        (socket, kind): (BorrowedFd<'a>, Kind),
+        alike: Option<&'a Alike>,
+    ) -> Result<(Known<'a>, &'a Model)> {
+        self.model(kind)?;
+        let model = &self.models[&kind];
+        let places = self.inside.as_ref().map(Inside::places);
+        Ok((Known { socket, model, alike: places.zip(alike) }, model))
+    }
+
+    /// Which options of connections of a kind are those of a new socket.
+    pub(super) fn alike(&mut self, sockets: &[BorrowedFd<'_>], kind: Kind) -> Result<Vec<Alike>> {
+        self.inside().map_err(Error::InetReader)?;
+        self.model(kind)?;
+        let Self { inside: Some(inside), models, .. } = self else {
+            return Ok(Vec::new());
+        };
+        let model = models[&kind].socket.as_fd();
+        inside.alike(sockets, model, kind.is_v6()).map_err(Error::InetReader)
     }
 
     /// What looks into sockets.

@@ -35,6 +35,7 @@ mod datagrams;
 mod failure;
 mod held;
 mod inside;
+mod likeness;
 mod listing;
 mod live;
 mod memberships;

@@ -11,6 +11,7 @@ use dormouse_image::proto::files::inet::{
 use dormouse_kernel::Errno;
 use dormouse_kernel::socket::SocketOption;
 
+use crate::file::socket_options::Options;
 use crate::{Error, Result};
 
 const IP: i32 = libc::IPPROTO_IP;
@@ -257,57 +258,60 @@ fn of_connection(option: SocketOption) -> bool {
     option.level == TCP && matches!(option.name, TCP_MAXSEG | TCP_WINDOW_CLAMP | libc::TCP_FASTOPEN)
 }
 
-/// What a connection has brought with it, and nobody can set on a stream: what
-/// belongs to multicast, and segments that are longer than anybody may ask for.
-fn has_come(option: SocketOption, value: &[u8]) -> bool {
-    const MAX_TCP_WINDOW: u32 = 32_767;
-    match (option.level, option.name) {
-        (TCP, TCP_MAXSEG) => number(value).is_some_and(|bytes| bytes > MAX_TCP_WINDOW),
-        (IP, name) => [libc::IP_MULTICAST_IF, libc::IP_MULTICAST_TTL].contains(&name),
-        (IPV6, name) => [libc::IPV6_MULTICAST_IF, libc::IPV6_MULTICAST_HOPS].contains(&name),
+/// What belongs to multicast, and nobody can set on a stream; a connection may
+/// have brought it with it.
+fn of_multicast(option: SocketOption) -> bool {
+    match option.level {
+        IP => [libc::IP_MULTICAST_IF, libc::IP_MULTICAST_TTL].contains(&option.name),
+        IPV6 => [libc::IPV6_MULTICAST_IF, libc::IPV6_MULTICAST_HOPS].contains(&option.name),
         _ => false,
     }
 }
 
-fn read(socket: BorrowedFd<'_>, option: SocketOption) -> Result<Option<Vec<u8>>> {
-    let mut value = vec![0; LONGEST];
-    match option.get_into(socket, &mut value) {
-        Ok(len) => {
-            value.truncate(len);
-            Ok(Some(value))
-        }
+/// Segments that are longer than anybody may ask for, and have come of
+/// themselves.
+fn has_come(option: SocketOption, value: &[u8]) -> bool {
+    const MAX_TCP_WINDOW: u32 = 32_767;
+    (option.level, option.name) == (TCP, TCP_MAXSEG)
+        && number(value).is_some_and(|bytes| bytes > MAX_TCP_WINDOW)
+}
+
+fn read(socket: &impl Options, option: SocketOption) -> Result<Option<Vec<u8>>> {
+    let mut value = [0; LONGEST];
+    match socket.get_into(option, &mut value) {
+        Ok(len) => Ok(Some(value[..len.min(LONGEST)].to_vec())),
         Err(error) if absent(error) => Ok(None),
         Err(source) => Err(Error::kernel("getsockopt", "a socket")(source)),
     }
 }
 
 impl ProtocolOptions {
-    /// Reads all that a socket of the kind has.
-    pub(super) fn read(socket: BorrowedFd<'_>, kind: Kind) -> Result<Self> {
+    /// Reads what differs from a new socket's, and what CRIU knows.
+    pub(super) fn read(
+        socket: impl Options,
+        fresh: impl Options,
+        (kind, connected): (Kind, bool),
+    ) -> Result<Self> {
         let mut options = Vec::new();
         for option in kind.options() {
-            if let Some(value) = read(socket, option)? {
+            if connected && of_connection(option) || kind.is_stream() && of_multicast(option) {
+                continue;
+            }
+            let Some(value) = read(&socket, option)? else { continue };
+            if has_come(option, &value) {
+                continue;
+            }
+            if Field::of(option, kind).is_some() || read(&fresh, option)?.as_ref() != Some(&value) {
                 options.push((option, value));
             }
         }
         Ok(Self(options))
     }
 
-    /// Keeps what differs from a new socket's, and what CRIU knows.
-    pub(super) fn differing(mut self, fresh: &Self, kind: Kind, connected: bool) -> Self {
-        self.0.retain(|(option, value)| {
-            let own = !fresh.0.iter().any(|known| known.0 == *option && known.1 == *value);
-            (own || Field::of(*option, kind).is_some())
-                && !(connected && of_connection(*option))
-                && !(kind.is_stream() && has_come(*option, value))
-        });
-        self
-    }
-
     /// Sets what can be set at this moment.
     pub(super) fn apply(&self, socket: BorrowedFd<'_>, moment: Moment) -> Result<()> {
         for (option, value) in self.0.iter().filter(|(option, _)| self::moment(*option) == moment) {
-            if read(socket, *option)?.as_ref() != Some(value) {
+            if read(&socket, *option)?.as_ref() != Some(value) {
                 let failed =
                     Error::kernel("setsockopt", format!("{}:{}", option.level, option.name));
                 option.set_bytes(socket, value).map_err(failed)?;

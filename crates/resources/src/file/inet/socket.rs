@@ -322,8 +322,8 @@ impl FileKind for Inet {
             ));
         }
         let state = state(cx, probe, socket, kind)?;
+        let alike = cx.alike(probe.id);
         let mut listing = cx.part::<Listing>();
-        let protocol_options = ProtocolOptions::read(socket, kind)?;
         let mut shutdown = listed.and_then(|listed| listed.shutdown);
         let reads = !matches!(shutdown, Some(Shutdown::Read | Shutdown::Both));
         let mut local = address(Some(getsockname(socket).map_err(kernel("getsockname"))?));
@@ -354,7 +354,9 @@ impl FileKind for Inet {
             false => listing.multicast_interface(probe.id, cx.probes)?,
         };
         let is_open = matches!(state, State::Open(_) | State::Lost { .. });
-        let protocol_options = protocol_options.differing(listing.fresh(kind)?, kind, is_open);
+        let (known, model) = listing.options((socket, kind), alike.as_ref())?;
+        let protocol_options = ProtocolOptions::read(&known, model, (kind, is_open))?;
+        let options = SocketOptions::collect(&known)?;
         Ok(Self {
             status,
             inode,
@@ -363,7 +365,7 @@ impl FileKind for Inet {
             local,
             state,
             shutdown,
-            options: SocketOptions::collect(socket)?,
+            options,
             protocol_options,
             memberships: listing.groups.of(socket, kind)?,
             queue,
