@@ -257,6 +257,8 @@ pub static ALL: &[&Scenario] = &[
     &crate::tcp::half_shut::SCENARIO,
     &crate::tcp::options::SCENARIO,
     &crate::tcp::syn_sent::SCENARIO,
+    &crate::tcp::unaccepted::SCENARIO,
+    &crate::tcp::unaccepted_sent::SCENARIO,
     &crate::tcp::urgent_read::SCENARIO,
     &crate::tcp::urgent_sent::SCENARIO,
     &crate::threads::altstacks::SCENARIO,

@@ -6,5 +6,7 @@ pub(crate) mod half_shut;
 pub(crate) mod options;
 pub(crate) mod pair;
 pub(crate) mod syn_sent;
+pub(crate) mod unaccepted;
+pub(crate) mod unaccepted_sent;
 pub(crate) mod urgent_read;
 pub(crate) mod urgent_sent;

@@ -48,6 +48,11 @@ fn run(cx: &mut Context) {
     });
     let waits = place(cx, Way::V4, 2);
     let (third, thread) = (deaf(waits), std::thread::spawn(move || TcpStream::connect(waits)));
+    // An entry: number, both addresses in hexadecimal, state.
+    let asks = format!(":{:04X} 02 ", waits.port());
+    until("the thread to wait", || {
+        std::fs::read_to_string("/proc/self/net/tcp").is_ok_and(|all| all.contains(&asks))
+    });
     let states = || clients.each_ref().map(state);
     check_eq!(states(), [Some(SYN_SENT); 2], "states before");
 

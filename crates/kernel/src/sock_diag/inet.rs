@@ -20,6 +20,9 @@ pub struct InetDiag {
     pub shutdown: Option<Shutdown>,
     /// Whether it signs its segments (`TCP_MD5SIG`).
     pub signed: bool,
+    /// Bytes that wait to be read; of one that listens: connections that wait to
+    /// be accepted.
+    pub waiting: u32,
 }
 
 /// `INET_DIAG_REQ_PROTOCOL`: protocols with numbers above 255.
@@ -52,7 +55,7 @@ impl SockDiag {
     }
 }
 
-/// `struct inet_diag_msg` (family, state, timer, retransmits, id, expiry,
+/// `struct inet_diag_msg` (family, state, timer, retransmits, id, expiry, both
 /// queues, user, inode) and its attributes.
 fn parse(answer: &[u8]) -> Result<InetDiag, Malformed> {
     const FIXED: usize = 72;
@@ -72,7 +75,16 @@ fn parse(answer: &[u8]) -> Result<InetDiag, Malformed> {
     };
     let (local, remote) = (end(4, 8)?, end(6, 24)?);
     let state = fixed[1];
-    let mut socket = InetDiag { inode, state, local, remote, shutdown: None, signed: false };
+    let waiting = [56, 57, 58, 59].map(|at| fixed[at]);
+    let mut socket = InetDiag {
+        inode,
+        state,
+        local,
+        remote,
+        shutdown: None,
+        signed: false,
+        waiting: u32::from_ne_bytes(waiting),
+    };
     for attribute in Attributes::new(attributes) {
         match attribute? {
             // RCV_SHUTDOWN and SEND_SHUTDOWN.
@@ -110,7 +122,8 @@ mod tests {
         one.shutdown(Direction::Write).unwrap();
         let listed = SockDiag::open().unwrap().inet(libc::AF_INET, libc::IPPROTO_TCP).unwrap();
         let find = |inode| listed.iter().find(|socket| socket.inode == inode).unwrap();
-        assert_eq!(find(inode(&listener)).state, 10);
+        let listening = find(inode(&listener));
+        assert_eq!((listening.state, listening.waiting), (10, 1));
         let found = find(inode(&one));
         assert_eq!(found.shutdown, Some(Shutdown::Write));
         let ends = (one.local_addr().unwrap(), one.peer_addr().unwrap());

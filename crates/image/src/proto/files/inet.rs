@@ -83,6 +83,9 @@ pub struct InetSkEntry {
     /// Dormouse: whether `connect` has told no more of that connection than that it is being made.
     #[prost(bool, optional, tag = "20015")]
     pub connecting: Option<bool>,
+    /// Dormouse: its connection waits to be accepted in the tree, as this one of those that do.
+    #[prost(uint32, optional, tag = "20016")]
+    pub unaccepted: Option<u32>,
 }
 
 /// Dormouse: a socket is a member of a multicast group.

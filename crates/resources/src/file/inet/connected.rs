@@ -133,6 +133,16 @@ pub(super) fn refuse_inner_state(probe: &Probe, inner: &InnerState) -> Result<()
     Err(refuse(probe, reason, hint))
 }
 
+/// Connections wait to be accepted that do not come back.
+pub(super) fn refuse_unaccepted(probe: &Probe) -> Error {
+    refuse(
+        probe,
+        "TCP connections wait to be accepted that come from elsewhere, or on which something was \
+         sent, and cannot be saved",
+        "dump again when the program has accepted them, or have them dropped by --skip-in-flight",
+    )
+}
+
 /// The state of a socket that images say is connected.
 pub(super) fn decode_connection(
     number: (FileId, u32),

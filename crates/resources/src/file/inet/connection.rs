@@ -10,8 +10,10 @@ use dormouse_kernel::Errno;
 use dormouse_kernel::socket::SocketOption;
 use dormouse_kernel::tcp::{self, Agreed, Queue, Queued, Repair, Window};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, bind, connect, recv, send, shutdown};
 
+use super::failure::await_event;
 use super::options::TCP;
 use super::segment::{self, Segment};
 use crate::file::{FileId, ImageSink};
@@ -82,6 +84,9 @@ pub(super) struct Connection {
     segment_size: u32,
     timestamp: Option<u32>,
     window: Option<Window>,
+    /// The place of its other end among those that wait to be accepted in the
+    /// tree, if it does: then it is one that is being made.
+    pub(super) place: Option<u32>,
 }
 
 const TIMESTAMPS: u32 = 1;
@@ -166,7 +171,16 @@ impl Connection {
             segment_size,
             timestamp,
             window: Some(window),
+            place: None,
         }))
+    }
+
+    /// The same as one that is to be made anew, so that it waits to be accepted
+    /// again; `None` if that makes a difference.
+    pub(super) fn unaccepted(self, place: u32) -> Option<Self> {
+        let is_plain =
+            self.state == TcpState::Established && self.received.is_empty() && self.sent.is_empty();
+        is_plain.then_some(Self { state: TcpState::SynSent, place: Some(place), ..self })
     }
 
     /// Writes the image of its own.
@@ -184,6 +198,7 @@ impl Connection {
             segment_size,
             timestamp,
             window,
+            place: _,
         } = self;
         let len = |bytes: usize| u32::try_from(bytes).expect("the kernel counts in 32 bits");
         let scaled = agreed & WSCALE != 0;
@@ -272,6 +287,7 @@ impl Connection {
             segment_size: entry.mss_clamp,
             timestamp: entry.timestamp,
             window,
+            place: None,
         })
     }
 
@@ -314,6 +330,18 @@ impl Connection {
         let ends = || format!("{local} to {}", self.remote);
         connect(socket, &self.remote).map_err(Error::kernel("connect", ends()))?;
         self.agree(socket)
+    }
+
+    /// Makes it in earnest, with a listener of the tree; it is under repair then.
+    pub(super) fn call(&self, socket: BorrowedFd<'_>, local: SocketAddr) -> Result<()> {
+        tcp::repair(socket, Repair::On).map_err(kernel("TCP_REPAIR"))?;
+        bind(socket, &local).map_err(Error::kernel("bind", local.to_string()))?;
+        tcp::repair(socket, Repair::OffSilently).map_err(kernel("TCP_REPAIR"))?;
+        ask(socket, self.remote)?;
+        await_event(socket, PollFlags::OUT)?;
+        // It tells that it is connected.
+        ask(socket, self.remote)?;
+        tcp::repair(socket, Repair::On).map_err(kernel("TCP_REPAIR"))
     }
 
     fn agree(&self, socket: BorrowedFd<'_>) -> Result<()> {
@@ -411,22 +439,13 @@ impl Connection {
         socket: BorrowedFd<'_>,
         widen: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
-        let asks = self.state == TcpState::SynSent;
+        let asks = self.state == TcpState::SynSent && self.place.is_none();
         if !asks && self.unsent().is_empty() {
             return Ok(());
         }
         tcp::repair(socket, Repair::OffSilently).map_err(kernel("TCP_REPAIR"))?;
         if asks {
-            let flags = rustix::fs::fcntl_getfl(socket).map_err(kernel("F_GETFL"))?;
-            let not_waiting = flags | rustix::fs::OFlags::NONBLOCK;
-            rustix::fs::fcntl_setfl(socket, not_waiting).map_err(kernel("F_SETFL"))?;
-            match connect(socket, &self.remote) {
-                Ok(()) | Err(Errno::INPROGRESS) => {}
-                Err(source) => {
-                    return Err(Error::kernel("connect", self.remote.to_string())(source));
-                }
-            }
-            rustix::fs::fcntl_setfl(socket, flags).map_err(kernel("F_SETFL"))?;
+            ask(socket, self.remote)?;
         } else {
             let sent = send_some(socket, self.unsent())?;
             let rest = &self.unsent()[sent..];
@@ -437,6 +456,17 @@ impl Connection {
         }
         tcp::repair(socket, Repair::On).map_err(kernel("TCP_REPAIR"))
     }
+}
+
+/// Asks for a connection, without waiting for it.
+pub(super) fn ask(socket: BorrowedFd<'_>, remote: SocketAddr) -> Result<()> {
+    let flags = fcntl_getfl(socket).map_err(kernel("F_GETFL"))?;
+    fcntl_setfl(socket, flags | OFlags::NONBLOCK).map_err(kernel("F_SETFL"))?;
+    match connect(socket, &remote) {
+        Ok(()) | Err(Errno::INPROGRESS | Errno::ISCONN) => {}
+        Err(source) => return Err(Error::kernel("connect", remote.to_string())(source)),
+    }
+    fcntl_setfl(socket, flags).map_err(kernel("F_SETFL"))
 }
 
 /// What the kernel asks of a window (`tcp_repair_set_window` in

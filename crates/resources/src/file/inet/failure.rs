@@ -11,11 +11,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use dormouse_kernel::Errno;
 use dormouse_kernel::socket::SocketOption;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::net::{
-    SendFlags, Shutdown, accept, bind, connect, getsockname, listen, send, shutdown,
-};
+use rustix::net::{SendFlags, Shutdown, accept, bind, getsockname, listen, send, shutdown};
 
+use super::connection::ask;
 use super::inside::Pending;
 use super::listing::{Listing, make};
 use super::options::{Kind, TCP};
@@ -49,7 +47,7 @@ enum End {
 const PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
 /// Returns once something has happened to the socket.
-fn await_event(socket: BorrowedFd<'_>, events: PollFlags) -> Result<()> {
+pub(super) fn await_event(socket: BorrowedFd<'_>, events: PollFlags) -> Result<()> {
     match poll(&mut [PollFd::from_borrowed_fd(socket, events)], Some(&PATIENCE)) {
         Ok(0) => Err(kernel("poll")(Errno::TIME)),
         Ok(_) => Ok(()),
@@ -143,24 +141,17 @@ impl Failure {
         let there = address(Some(getsockname(&peer).map_err(kernel("getsockname"))?));
         let there = there.ok_or_else(|| kernel("getsockname")(Errno::ADDRNOTAVAIL))?;
         // A call that waits would be told, and nobody after it.
-        let flags = fcntl_getfl(socket).map_err(kernel("F_GETFL"))?;
-        fcntl_setfl(socket, flags | OFlags::NONBLOCK).map_err(kernel("F_SETFL"))?;
-        let ask = || match connect(socket, &there) {
-            Ok(()) | Err(Errno::INPROGRESS) => Ok(()),
-            Err(source) => Err(Error::kernel("connect", there.to_string())(source)),
-        };
-        ask()?;
+        ask(socket, there)?;
         if self.end != End::Refused {
             await_event(peer.as_fd(), PollFlags::IN)?;
             await_event(socket, PollFlags::OUT)?;
             if !self.connecting {
                 // It tells that it is connected.
-                ask()?;
+                ask(socket, there)?;
             }
             self.end.come(socket, accept(&peer).map_err(kernel("accept"))?.as_fd())?;
         }
-        await_event(socket, PollFlags::empty())?;
-        fcntl_setfl(socket, flags).map_err(kernel("F_SETFL"))
+        await_event(socket, PollFlags::empty())
     }
 }
 

@@ -13,6 +13,7 @@
 //! lifts it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use dormouse_kernel::clone::{Custodian, Duty, Ward};
@@ -20,9 +21,9 @@ use dormouse_kernel::netfilter::{self, Ends, Lasts, LockTable};
 use dormouse_kernel::socket::SocketOption;
 use dormouse_kernel::tcp::{self, Repair};
 
-use super::connected::refuse_inner_state;
+use super::connected::{refuse_inner_state, refuse_unaccepted};
 use super::connection::Connection;
-use super::inside::InnerState;
+use super::inside::{InnerState, Unaccepted};
 use super::likeness::Alike;
 use super::listing::Listing;
 use super::options::{Kind, TCP};
@@ -40,12 +41,17 @@ struct Held {
     reuse: bool,
     inner: InnerState,
     alike: Option<Alike>,
+    /// The place of its other end among those that wait to be accepted, if it
+    /// does.
+    unaccepted: Option<u32>,
 }
 
 /// The open connections of a tree, as long as they are held.
 #[derive(Debug, Default)]
 pub struct HeldConnections {
     sockets: BTreeMap<FileId, Held>,
+    /// Those that listen, and whose connections to be accepted are all from here.
+    listeners: BTreeSet<FileId>,
     // In this order: the custodian ends what is left of repairs, and only then
     // may packets pass again.
     custodian: Option<Custodian>,
@@ -80,13 +86,19 @@ fn fresh_name() -> Result<String> {
     Ok(name.trim_end().to_owned())
 }
 
+/// One address, however it is written.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+const LISTEN: u8 = 10;
+
 /// What a connection's state is not (`include/net/tcp_states.h`): of sockets
 /// that nobody has, closed, or listening.
 fn is_open(state: u8) -> bool {
     const SYN_RECV: u8 = 3;
     const TIME_WAIT: u8 = 6;
     const CLOSE: u8 = 7;
-    const LISTEN: u8 = 10;
     const NEW_SYN_RECV: u8 = 12;
     ![SYN_RECV, TIME_WAIT, CLOSE, LISTEN, NEW_SYN_RECV].contains(&state)
 }
@@ -96,6 +108,7 @@ impl HeldConnections {
     fn of_tree(cx: &CollectCx<'_>) -> Result<Self> {
         let mut held = Self::default();
         held.run = fresh_name()?;
+        let (mut unaccepted, mut by_ends) = (BTreeMap::new(), BTreeMap::new());
         for probe in cx.probes.values().filter(|probe| probe.has_description()) {
             let family = match probe.socket_family() {
                 Some(SocketFamily::INET) => libc::AF_INET,
@@ -103,16 +116,39 @@ impl HeldConnections {
                 _ => continue,
             };
             let kind = Kind { family, kind: libc::SOCK_STREAM, protocol: TCP };
-            let listed = cx.part::<Listing>().of(kind, probe.stat.st_ino as u32)?;
-            let Some(listed) = listed.filter(|listed| is_open(listed.state)) else { continue };
+            let Some(listed) = cx.part::<Listing>().of(kind, probe.stat.st_ino as u32)? else {
+                continue;
+            };
+            if listed.state == LISTEN && listed.waiting > 0 {
+                let socket = probe.duplicate()?;
+                let mut listing = cx.part::<Listing>();
+                let inside = listing.inside().map_err(Error::InetReader)?;
+                let all = inside.unaccepted(socket.as_fd(), kind.is_v6());
+                unaccepted.insert(probe.id, all.map_err(Error::InetReader)?);
+            }
+            if !is_open(listed.state) {
+                continue;
+            }
             let socket = probe.duplicate()?;
             let reuse = REUSE.get(&socket).map_err(Error::kernel("SO_REUSEADDR", "a socket"))?;
-            let (local, remote) = (listed.local, listed.remote);
+            let ends = Ends { local: listed.local, remote: listed.remote };
+            by_ends.insert([ends.local, ends.remote].map(canonical), (probe.id, ends));
+            let held_socket = Held {
+                socket,
+                kind,
+                reuse: reuse != 0,
+                inner: InnerState::Plain,
+                alike: None,
+                unaccepted: None,
+            };
+            held.sockets.insert(probe.id, held_socket);
+        }
+        held.match_unaccepted(&unaccepted, &mut by_ends);
+        for (_, ends) in by_ends.into_values() {
+            let Ends { local, remote } = ends;
             if !held.ends.contains(&Ends { local: remote, remote: local }) {
-                held.ends.insert(Ends { local, remote });
+                held.ends.insert(ends);
             }
-            let (reuse, inner) = (reuse != 0, InnerState::Plain);
-            held.sockets.insert(probe.id, Held { socket, kind, reuse, inner, alike: None });
         }
         if cx.options.network_lock == NetworkLock::Nftables {
             let table = LockTable::make(&format!("dormouse-{}", held.run), Lasts::WithMaker)?;
@@ -122,6 +158,29 @@ impl HeldConnections {
         held.look_inside(&mut cx.part::<Listing>())?;
         held.appoint()?;
         Ok(held)
+    }
+
+    /// Finds those whose other ends wait to be accepted in the tree, and takes
+    /// them out: they are connected anew, and nothing has to be held up.
+    fn match_unaccepted(
+        &mut self,
+        unaccepted: &BTreeMap<FileId, Vec<Unaccepted>>,
+        by_ends: &mut BTreeMap<[SocketAddr; 2], (FileId, Ends)>,
+    ) {
+        for (&listener, all) in unaccepted {
+            let ends = |it: &Unaccepted| [it.remote, it.local].map(canonical);
+            if !all.iter().all(|it| it.is_untouched && by_ends.contains_key(&ends(it))) {
+                continue;
+            }
+            self.listeners.insert(listener);
+            for (it, place) in all.iter().zip(0..) {
+                let found = by_ends.remove(&ends(it));
+                let client = found.and_then(|(id, _)| self.sockets.get_mut(&id));
+                if let Some(client) = client {
+                    client.unaccepted = Some(place);
+                }
+            }
+        }
     }
 
     fn look_inside(&mut self, listing: &mut Listing) -> Result<()> {
@@ -157,7 +216,8 @@ impl HeldConnections {
         probe: &Probe,
         read: impl FnOnce(BorrowedFd<'_>) -> Result<Option<Connection>>,
     ) -> Result<Option<Connection>> {
-        let Some(Held { socket, reuse, inner, .. }) = self.sockets.get(&probe.id) else {
+        let Some(Held { socket, reuse, inner, unaccepted, .. }) = self.sockets.get(&probe.id)
+        else {
             return Ok(None);
         };
         refuse_inner_state(probe, inner)?;
@@ -166,7 +226,13 @@ impl HeldConnections {
         let connection = read(socket.as_fd());
         tcp::repair(socket, Repair::OffSilently).map_err(failed())?;
         REUSE.set(socket, i32::from(*reuse)).map_err(failed())?;
-        connection
+        match (connection?, unaccepted) {
+            (Some(connection), &Some(place)) => match connection.unaccepted(place) {
+                Some(connection) => Ok(Some(connection)),
+                None => Err(refuse_unaccepted(probe)),
+            },
+            (connection, _) => Ok(connection),
+        }
     }
 
     /// The name that the inventory keeps, if there is anything to be unlocked
@@ -233,12 +299,25 @@ impl CollectCx<'_> {
         probe: &Probe,
         read: impl FnOnce(BorrowedFd<'_>) -> Result<Option<Connection>>,
     ) -> Result<Option<Connection>> {
+        self.hold_connections()?;
+        let held = self.part::<Option<HeldConnections>>();
+        held.as_ref().map_or(Ok(None), |held| held.read(probe, read))
+    }
+
+    fn hold_connections(&self) -> Result<()> {
         if self.part::<Option<HeldConnections>>().is_none() {
             let held = HeldConnections::of_tree(self)?;
             *self.part() = Some(held);
         }
+        Ok(())
+    }
+
+    /// Whether all connections that wait for a listener to accept them come from
+    /// the tree, and come back with it.
+    pub(super) fn keeps_unaccepted(&self, listener: FileId) -> Result<bool> {
+        self.hold_connections()?;
         let held = self.part::<Option<HeldConnections>>();
-        held.as_ref().map_or(Ok(None), |held| held.read(probe, read))
+        Ok(held.as_ref().is_some_and(|held| held.listeners.contains(&listener)))
     }
 
     /// Which options of a connection that is held are those of a new socket.

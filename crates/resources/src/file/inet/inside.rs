@@ -3,13 +3,13 @@
 //! datagrams that somebody has looked at before (the kernel shows those once to
 //! whoever looks by `SO_PEEK_OFF`); the program that chooses among sockets
 //! that share a port; of a TCP socket, whether it still has the port it tells,
-//! the error it has to tell, and what was sent out of band.
+//! what waits to be accepted, the error it has to tell, and what was sent out of band.
 //!
 //! Truth from: `struct inet_sock`, `inet_connection_sock`, `tcp_sock`, `sk_buff`, `sock_reuseport`, by the kernel's type
 //! information. Nothing but reading.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use epoll_interest::kernel_memory::{
@@ -30,7 +30,7 @@ pub enum InsideError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// It was never twice the same.
-    #[error("what waits in a UDP socket, or who shares a port, never stood still")]
+    #[error("what waits in a socket, or who shares a port, never stood still")]
     Restless,
 }
 
@@ -49,6 +49,12 @@ struct Layout {
     socket_sock: usize,
     multicast_interface: usize,
     port_holder: usize,
+    unaccepted: usize,
+    next_request: usize,
+    request_sock: usize,
+    ends: usize,
+    ends_v6: usize,
+    ports: usize,
     socket_state: usize,
     state: usize,
     error: usize,
@@ -83,13 +89,22 @@ fn layout(btf: &Btf<'_>) -> Result<Layout, BtfError> {
     let original = btf.structure("sock_fprog_kern")?;
     let sock = btf.structure("sock")?;
     let tcp = btf.structure("tcp_sock")?;
+    let common = btf.structure("sock_common")?;
+    let request = btf.structure("request_sock")?;
+    let (requests, queue) = btf.structure("inet_connection_sock")?.member("icsk_accept_queue")?;
     Ok(Layout {
         files: OpenFiles::new(btf)?,
         socket_sock: btf.structure("socket")?.offset("sk")?,
         multicast_interface: btf.structure("inet_sock")?.offset("mc_index")?,
         port_holder: btf.structure("inet_connection_sock")?.offset("icsk_bind_hash")?,
+        unaccepted: requests + queue.offset("rskq_accept_head")?,
+        next_request: request.offset("dl_next")?,
+        request_sock: request.offset("sk")?,
+        ends: common.offset("skc_daddr")?,
+        ends_v6: common.offset("skc_v6_daddr")?,
+        ports: common.offset("skc_dport")?,
         socket_state: btf.structure("socket")?.offset("state")?,
-        state: sock.offset("__sk_common")? + btf.structure("sock_common")?.offset("skc_state")?,
+        state: sock.offset("__sk_common")? + common.offset("skc_state")?,
         error: sock.offset("sk_err")?,
         notices: sock.offset("sk_zckey")?,
         urgent: tcp.offset("urg_data")?,
@@ -174,6 +189,15 @@ pub(super) enum InnerState {
     UrgentUnsent,
     /// It counts what it has sent by `MSG_ZEROCOPY`.
     CountsNotices,
+}
+
+/// A connection that waits to be accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unaccepted {
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+    /// Whether nothing has come yet, not even an end.
+    pub(super) is_untouched: bool,
 }
 
 /// What reads it.
@@ -412,9 +436,73 @@ impl Inside {
         socket: BorrowedFd<'_>,
         is_v6: bool,
     ) -> Result<Vec<Waiting>, InsideError> {
+        self.steady(|inside| inside.try_waiting(socket, is_v6))
+    }
+
+    /// The connections that wait to be accepted, first to be accepted first.
+    pub(super) fn unaccepted(
+        &mut self,
+        listener: BorrowedFd<'_>,
+        is_v6: bool,
+    ) -> Result<Vec<Unaccepted>, InsideError> {
+        self.steady(|inside| inside.try_unaccepted(listener, is_v6))
+    }
+
+    fn try_unaccepted(
+        &mut self,
+        listener: BorrowedFd<'_>,
+        is_v6: bool,
+    ) -> Result<Vec<Unaccepted>, ReadError> {
+        const ESTABLISHED: u8 = 1;
+        let Layout { unaccepted, next_request, request_sock, state, .. } = self.layout;
+        let Layout { read_to, received_to, .. } = self.layout;
+        let listener = self.socks(&[listener])?[0];
+        let mut found = Vec::new();
+        let mut request = self.memory.word(listener + unaccepted as u64)?;
+        while request != 0 {
+            if found.len() >= MOST {
+                return Err(ReadError::Fault);
+            }
+            let sock = self.memory.word(request + request_sock as u64)?;
+            let (local, remote) = self.ends(sock, is_v6)?;
+            let state = self.memory.word(sock + state as u64)? as u8;
+            let [read_to, received_to] = [read_to, received_to].map(|at| sock + at as u64);
+            let unread = self.memory.word(read_to)? as u32 != self.memory.word(received_to)? as u32;
+            let is_untouched = state == ESTABLISHED && !unread;
+            found.push(Unaccepted { local, remote, is_untouched });
+            request = self.memory.word(request + next_request as u64)?;
+        }
+        Ok(found)
+    }
+
+    /// The addresses of both ends of a connection: this one first.
+    fn ends(&mut self, sock: Address, is_v6: bool) -> Result<(SocketAddr, SocketAddr), ReadError> {
+        let Layout { ends, ends_v6, ports, .. } = self.layout;
+        let at = sock + ports as u64;
+        let [a, b, c, d] = (self.memory.word(at)? as u32).to_ne_bytes();
+        // The peer's port is in the order of the network, the other is not.
+        let (remote, local) = (u16::from_be_bytes([a, b]), u16::from_ne_bytes([c, d]));
+        let len = if is_v6 { 16 } else { 4 };
+        let bytes =
+            self.memory.read(&[sock + if is_v6 { ends_v6 } else { ends } as u64], 2 * len)?;
+        let address = |bytes: &[u8]| match (<[u8; 4]>::try_from(bytes), <[u8; 16]>::try_from(bytes))
+        {
+            (Ok(bytes), _) => Ok(IpAddr::from(bytes)),
+            (_, Ok(bytes)) => Ok(IpAddr::from(bytes)),
+            _ => Err(ReadError::Fault),
+        };
+        let (remote_ip, local_ip) = (address(&bytes[..len])?, address(&bytes[len..])?);
+        Ok((SocketAddr::new(local_ip, local), SocketAddr::new(remote_ip, remote)))
+    }
+
+    /// Reads until that gives the same twice.
+    fn steady<T: PartialEq>(
+        &mut self,
+        mut read: impl FnMut(&mut Self) -> Result<T, ReadError>,
+    ) -> Result<T, InsideError> {
         let mut last = None;
         for _ in 0..ATTEMPTS {
-            match self.try_waiting(socket, is_v6) {
+            match read(self) {
                 Ok(now) if last.as_ref() == Some(&now) => return Ok(now),
                 Ok(now) => last = Some(now),
                 Err(ReadError::Fault) => last = None,

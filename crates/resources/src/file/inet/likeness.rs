@@ -224,10 +224,16 @@ fn offset(within: &Struct<'_>, path: &'static str) -> Result<usize, BtfError> {
 impl Places {
     pub(super) fn new(btf: &Btf<'_>) -> Result<Self, BtfError> {
         let len = btf.structure("tcp_sock")?.size();
+        let mut structures = BTreeMap::new();
+        for &(name, ..) in PLACES.iter().flat_map(|(_, _, places)| *places) {
+            if !structures.contains_key(name) {
+                structures.insert(name, btf.structure(name)?);
+            }
+        }
         let (mut rows, mut of) = (Vec::new(), BTreeMap::new());
         for &(level, names, places) in PLACES {
             let ranges = places.iter().map(|&(structure, member, bytes)| {
-                let start = offset(&btf.structure(structure)?, member)?;
+                let start = offset(&structures[structure], member)?;
                 let start = if structure == V6 { len + start } else { start };
                 Ok::<_, BtfError>(start..start + bytes)
             });

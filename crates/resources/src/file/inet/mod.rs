@@ -17,8 +17,8 @@
 //! is new among those that share a port, where no program chooses; such a
 //! program if the socket has `SO_REUSEPORT` no more; what the network has said
 //! of a connection that goes on all the same (`sk_err_soft`, an ICMP message).
-//! Refused: connections of TCP that wait to be accepted, or that have ended with
-//! bytes left to be read; packets that
+//! Refused: connections of TCP that wait to be accepted, unless both ends are in
+//! the tree and nothing was sent; those that have ended with bytes left to be read; packets that
 //! wait in raw and ICMP sockets; what was sent out of band by TCP and not read,
 //! or not acknowledged; `MSG_ZEROCOPY`, which is counted; datagrams that are held
 //! back; errors to be told, but for those that connections of TCP usually end

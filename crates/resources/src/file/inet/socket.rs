@@ -16,7 +16,7 @@ use rustix::net::{
     Shutdown, SocketAddrAny, bind, connect, getpeername, getsockname, listen, shutdown,
 };
 
-use super::connected::{connected, decode_connection, ended, is_hung_up};
+use super::connected::{connected, decode_connection, ended, is_hung_up, refuse_unaccepted};
 use super::connection::{Connection, TcpState};
 use super::datagrams::{Datagram, Receiver, Unreadable, peek_all};
 use super::failure::{Failure, has_something_to_tell};
@@ -31,7 +31,7 @@ use crate::file::sk_queues::{self, QueueSink, QueueSource};
 use crate::file::socket_options::SocketOptions;
 use crate::file::{
     CollectCx, CreateCx, Created, FileId, FileKind, FillCx, FillRank, ImageSink, ImageSource,
-    Inode, Probe, SocketFamily, Stage, Status,
+    Inode, Probe, SocketFamily, Stage, Status, TcpConnections,
 };
 use crate::{Error, Result};
 
@@ -144,12 +144,13 @@ fn state(cx: &CollectCx<'_>, probe: &Probe, socket: BorrowedFd<'_>, kind: Kind) 
     };
     match state {
         TCP_CLOSE => ended(cx, probe, (socket, kind)),
-        TCP_LISTEN if waiting > 0 && !cx.options.skip_in_flight => Err(refuse(
-            probe,
-            "TCP connections wait to be accepted, and cannot be saved",
-            "dump again when the program has accepted them, or have them dropped by \
-             --skip-in-flight",
-        )),
+        TCP_LISTEN if waiting > 0 && !cx.options.skip_in_flight => {
+            let keep = cx.options.tcp == TcpConnections::Keep && kind.protocol == TCP;
+            match keep && cx.keeps_unaccepted(probe.id)? {
+                true => Ok(State::Listening { backlog }),
+                false => Err(refuse_unaccepted(probe)),
+            }
+        }
         TCP_LISTEN => Ok(State::Listening { backlog }),
         _ if kind.protocol != TCP => Err(refuse(
             probe,
@@ -396,6 +397,10 @@ impl FileKind for Inet {
             State::Failed(failure) => Some(failure.encode()).unzip(),
             _ => (None, None),
         };
+        let unaccepted = match state {
+            State::Open(connection) => connection.place,
+            _ => None,
+        };
         let (state, backlog, remote) = match state {
             State::Unconnected | State::Failed(_) => (TCP_CLOSE, 0, None),
             State::Listening { backlog } => (TCP_LISTEN, *backlog, None),
@@ -452,6 +457,7 @@ impl FileKind for Inet {
             reuseport_filter: reuseport_filter.unwrap_or_default(),
             error,
             connecting,
+            unaccepted,
         };
         let entry = FileEntry {
             kind: Self::TYPE.into(),
@@ -489,7 +495,7 @@ impl FileKind for Inet {
         };
         let local = from_words(kind, &isk.src_addr, isk.src_port, scope).map_err(wrong)?;
         let remote = from_words(kind, &isk.dst_addr, isk.dst_port, scope).map_err(wrong)?;
-        let state = match (isk.state, remote) {
+        let mut state = match (isk.state, remote) {
             (TCP_LISTEN, _) if kind.is_stream() && isk.backlog <= MAX_BACKLOG => {
                 State::Listening { backlog: isk.backlog }
             }
@@ -509,6 +515,13 @@ impl FileKind for Inet {
             }
             _ => return Err(wrong("its state is none")),
         };
+        match (isk.unaccepted, &mut state) {
+            (None, _) | (_, State::Lost { .. }) => {}
+            (place, State::Open(connection)) if connection.state == TcpState::SynSent => {
+                connection.place = place;
+            }
+            _ => return Err(wrong("nobody can wait for it to be accepted")),
+        }
         let shutdown = match isk.shutdown.map(SkShutdown::try_from) {
             None | Some(Ok(SkShutdown::None)) => None,
             Some(Ok(SkShutdown::Read)) => Some(Shutdown::Read),
@@ -621,6 +634,11 @@ impl FileKind for Inet {
             }
             socket.open(*file)?;
         }
+        // They are accepted in the order in which they come.
+        files.sort_by_key(|socket| socket.kind.place());
+        for Created { kind: socket, file, .. } in &files {
+            socket.call(*file)?;
+        }
         files.iter().try_for_each(|Created { kind: socket, file, .. }| socket.finish(*file))
     }
 }
@@ -713,9 +731,30 @@ impl Inet {
         let (State::Open(connection), Some(local)) = (&self.state, self.local) else {
             return Ok(());
         };
+        if connection.place.is_some() {
+            return Ok(());
+        }
         connection.open(file, local)?;
         self.options.widen(file)?;
         connection.fill(file)
+    }
+
+    /// Its place among those that wait to be accepted.
+    fn place(&self) -> Option<u32> {
+        match &self.state {
+            State::Open(connection) => connection.place,
+            _ => None,
+        }
+    }
+
+    /// Connects it, if its other end waits to be accepted.
+    fn call(&self, file: BorrowedFd<'_>) -> Result<()> {
+        match (&self.state, self.local) {
+            (State::Open(connection), Some(local)) if connection.place.is_some() => {
+                connection.call(file, local)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Has a connection go on, as far as that can be done under repair.
