@@ -132,6 +132,10 @@ impl Vma {
         }
         let wrong_flags = MappingProblem::Flags(flags);
         let huge = HugePages::take(&mut flags).ok_or(wrong_flags)?;
+        if huge.is_some() && status & (vma_status::ANON_PRIVATE | vma_status::ANON_SHARED) != 0 {
+            // Which CRIU does not say of them.
+            flags |= MAP_ANONYMOUS.bits();
+        }
         let backing = backing(status, flags, pgoff, shmid, fdflags)?;
         let range = AddrRange::new(Addr::from_raw(start), Addr::from_raw(end))
             .filter(|range| is_mapping(*range, &backing))

@@ -61,6 +61,8 @@ impl HugePages {
     const HUGETLB: u32 = 0x4_0000;
     /// `MAP_HUGE_SHIFT`.
     const SHIFT: u32 = 26;
+    /// What the kernel takes if no size is said: 2 MiB, unless booted with another default.
+    const DEFAULT: u32 = 21;
 
     /// Pages of so many bytes, which is a power of two.
     #[must_use]
@@ -87,6 +89,7 @@ impl HugePages {
         *flags &= ((1 << Self::SHIFT) - 1) & !Self::HUGETLB;
         match (is_huge, size) {
             (false, 0) => Some(None),
+            (true, 0) => Some(Some(Self(Self::DEFAULT))),
             (true, _) => Self::of_size(1u64.checked_shl(size)?).map(Some),
             (false, _) => None,
         }

@@ -62,7 +62,7 @@ fn contradictions_are_refused() {
     assert_eq!(refused(VmaEntry { pgoff: 5, ..good.clone() }), MappingProblem::Offset(5));
     assert_eq!(refused(VmaEntry { madv: Some(1), ..good.clone() }), MappingProblem::Advice(1));
     assert_eq!(refused(criu(0x201, 0x21, 3, 0)), MappingProblem::Flags(0x21));
-    assert_eq!(refused(criu(0x201, 0x4_0022, 3, 0)), MappingProblem::Flags(0x4_0022));
+    assert_eq!(refused(criu(0x201, 0x4_0022, 3, 0)), MappingProblem::Bounds);
     assert_eq!(refused(criu(0x41, 0x102, 3, 0)), MappingProblem::Flags(0x102));
     assert_eq!(refused(criu(0xc1, 0x2, 3, 0)), MappingProblem::Status(0xc1));
     assert_eq!(refused(criu(0x4201, 0x22, 3, 0)), MappingProblem::Status(0x4201));
