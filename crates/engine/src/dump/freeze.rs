@@ -402,6 +402,9 @@ impl Freezer {
         task: Result<Halting, ptrace::Error>,
     ) -> Result<(), Error> {
         let Member { pid, tid, .. } = member;
+        if let Some(reaper) = &self.reaper {
+            reaper.step();
+        }
         let _span = debug_span!("freeze", %pid).entered();
         let dir = &self.dirs[&pid];
         let has_ended = || tid == pid && dir.stat().is_ok_and(|stat| stat.state.is_dead());

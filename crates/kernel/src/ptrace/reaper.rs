@@ -1,7 +1,7 @@
 //! Takes note of ends while the tracer itself cannot.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -29,11 +29,13 @@ pub struct Reaper {
 #[derive(Debug, Default)]
 struct Shared {
     is_over: AtomicBool,
+    /// How far the tracer is.
+    steps: AtomicU64,
     tasks: Mutex<Vec<Pid>>,
 }
 
 impl Reaper {
-    /// How often it looks.
+    /// How long the tracer has to stand still until it looks.
     const INTERVAL: Duration = Duration::from_millis(10);
 
     /// Starts the thread.
@@ -45,9 +47,13 @@ impl Reaper {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
         let thread = Builder::new().name("reaper".into()).stack_size(1 << 16).spawn(move || {
+            let mut before = None;
             while !theirs.is_over.load(Ordering::Acquire) {
                 std::thread::park_timeout(Self::INTERVAL);
-                theirs.tasks().retain(|&task| !reap_ended(task));
+                let now = Some(theirs.steps.load(Ordering::Relaxed));
+                if std::mem::replace(&mut before, now) == now {
+                    theirs.tasks().retain(|&task| !reap_ended(task));
+                }
             }
         })?;
         Ok(Self { shared, thread: Some(thread) })
@@ -55,7 +61,13 @@ impl Reaper {
 
     /// Has it reap the task too, which is traced.
     pub fn add(&self, tid: HostPid) {
+        self.step();
         self.shared.tasks().extend(Pid::from_raw(tid.as_raw()));
+    }
+
+    /// Tells it that the tracer does not stand still.
+    pub fn step(&self) {
+        self.shared.steps.fetch_add(1, Ordering::Relaxed);
     }
 }
 
