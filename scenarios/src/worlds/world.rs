@@ -130,7 +130,7 @@ fn write(world: usize, file: usize) -> std::io::Result<i64> {
                 done(unsafe { libc::write(number, 1_u64.to_ne_bytes().as_ptr().cast(), 8) } as i64);
             if [SLAVE, MASTER].contains(&file) && has_terminal(world) {
                 // The kernel moves it later.
-                sys::nap(Duration::from_millis(3));
+                sys::nap(Duration::from_millis(10));
             }
             written
         }
