@@ -42,6 +42,19 @@ impl Stash for Doomed {
     }
 }
 
+/// Masters that were opened on the way to a higher number, by the file and the
+/// flags they were opened with, and their number: one that comes later may need
+/// it.
+#[derive(Default)]
+struct Lower(BTreeMap<(PathBuf, u32, u32), OwnedFd>);
+
+impl Stash for Lower {
+    fn reached(&mut self, _: Milestone) -> Result<()> {
+        self.0.clear();
+        Ok(())
+    }
+}
+
 /// How long the number of a pseudo terminal may still be in use by those that
 /// have just been killed.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -120,7 +133,7 @@ impl Terminal {
         let master;
         let terminal = match self.real.or_else(|| self.by_session(cx)) {
             None => {
-                master = throwaway(Path::new("/dev/pts/0"), 0)?;
+                master = throwaway(Path::new("/dev/pts/0"), 0, cx)?;
                 open_slave(master.as_fd(), OFlags::RDWR)?
             }
             Some(real) => {
@@ -246,7 +259,7 @@ fn pty(info: &Info, cx: &mut CreateCx<'_>) -> Result<OwnedFd> {
         return duplicate(master.as_fd());
     }
     let (path, flags) = info.master().expect("slaves without one are inherited");
-    let master = open_master(&path, flags, index)?;
+    let master = open_master(&path, flags, index, cx)?;
     let file = duplicate(master.as_fd())?;
     cx.stash::<Ptys>().0.insert(index, master);
     Ok(file)
@@ -262,10 +275,10 @@ fn by_device(cx: &mut CreateCx<'_>, device: DeviceId) -> Result<Option<OwnedFd>>
 
 /// Opens the master of pseudo terminal `index`, which must not exist. Its slave
 /// can be opened.
-fn open_master(path: &Path, flags: OFlags, index: u32) -> Result<OwnedFd> {
+fn open_master(path: &Path, flags: OFlags, index: u32, cx: &mut CreateCx<'_>) -> Result<OwnedFd> {
     let begun = Instant::now();
     let master = loop {
-        if let Some(master) = try_open_master(path, flags, index)? {
+        if let Some(master) = try_open_master(path, flags, index, cx)? {
             break master;
         }
         if begun.elapsed() > PATIENCE {
@@ -284,9 +297,18 @@ fn open_master(path: &Path, flags: OFlags, index: u32) -> Result<OwnedFd> {
 }
 
 /// The kernel gives the lowest number that is free, so lower ones are taken
-/// for the moment. `None`: the number is in use.
-fn try_open_master(path: &Path, flags: OFlags, index: u32) -> Result<Option<OwnedFd>> {
-    let mut lower = Vec::new();
+/// until all are there. `None`: the number is in use.
+fn try_open_master(
+    path: &Path,
+    flags: OFlags,
+    index: u32,
+    cx: &mut CreateCx<'_>,
+) -> Result<Option<OwnedFd>> {
+    let lower = &mut cx.stash::<Lower>().0;
+    let key = |number| (path.to_owned(), flags.bits(), number);
+    if let Some(master) = lower.remove(&key(index)) {
+        return Ok(Some(master));
+    }
     loop {
         let master = open(path, flags | QUIETLY, Mode::empty());
         let master = master.map_err(Error::kernel("open", path))?;
@@ -294,10 +316,14 @@ fn try_open_master(path: &Path, flags: OFlags, index: u32) -> Result<Option<Owne
         if number == index {
             return Ok(Some(master));
         }
-        if number > index {
+        if number < index {
+            lower.insert(key(number), master);
+        } else if lower.is_empty() {
             return Ok(None);
+        } else {
+            // One that was opened otherwise may have it.
+            lower.clear();
         }
-        lower.push(master);
     }
 }
 
@@ -307,7 +333,7 @@ fn doomed(slave: &Path, index: u32, cx: &mut CreateCx<'_>) -> Result<OwnedFd> {
     if let Some(master) = cx.stash::<Doomed>().0.get(&index) {
         return duplicate(master.as_fd());
     }
-    let master = throwaway(slave, index)?;
+    let master = throwaway(slave, index, cx)?;
     let file = duplicate(master.as_fd())?;
     cx.stash::<Doomed>().0.insert(index, master);
     Ok(file)
@@ -315,10 +341,10 @@ fn doomed(slave: &Path, index: u32, cx: &mut CreateCx<'_>) -> Result<OwnedFd> {
 
 /// A pseudo terminal whose slave, once it is open, is to hang up: if possible
 /// under the same number.
-fn throwaway(slave: &Path, index: u32) -> Result<OwnedFd> {
+fn throwaway(slave: &Path, index: u32, cx: &mut CreateCx<'_>) -> Result<OwnedFd> {
     let beside = slave.with_file_name("ptmx");
     let path = if beside.exists() { beside } else { PathBuf::from("/dev/ptmx") };
-    let master = match try_open_master(&path, OFlags::RDWR, index)? {
+    let master = match try_open_master(&path, OFlags::RDWR, index, cx)? {
         Some(master) => master,
         None => open(&path, OFlags::RDWR | QUIETLY, Mode::empty())
             .map_err(Error::kernel("open", &path))?,
