@@ -1,29 +1,28 @@
 //! A socket, from probe to probe.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+mod address;
+mod creation;
+mod state;
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
 
 use dormouse_image::ImageName;
 use dormouse_image::proto::files::inet::{InetMembershipEntry, InetSkEntry};
 use dormouse_image::proto::files::socket::SkShutdown;
 use dormouse_image::proto::files::{FdType, FileEntry};
-use dormouse_kernel::Errno;
-use dormouse_kernel::socket::SocketOption;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Gid, Uid, fchown};
-use rustix::net::{
-    Shutdown, SocketAddrAny, bind, connect, getpeername, getsockname, listen, shutdown,
-};
+use rustix::net::{Shutdown, getsockname};
 
-use super::connected::{connected, decode_connection, ended, is_hung_up, refuse_unaccepted};
-use super::connection::{Connection, TcpState};
-use super::datagrams::{Datagram, Receiver, Unreadable, peek_all};
-use super::failure::{Failure, has_something_to_tell};
+use super::connected::{decode_connection, is_hung_up};
+use super::connection::TcpState;
+use super::datagrams::Datagram;
+use super::failure::Failure;
 use super::listing::{Listing, make};
 use super::memberships::Membership;
-use super::options::{Fields, Kind, Moment, ProtocolOptions, TCP};
+use super::options::{Fields, Kind, ProtocolOptions, TCP};
 use super::selection::Selection;
+use crate::Result;
 use crate::corrupt::corrupt;
 use crate::file::home_network::HomeNetwork;
 use crate::file::interfaces;
@@ -31,9 +30,16 @@ use crate::file::sk_queues::{self, QueueSink, QueueSource};
 use crate::file::socket_options::SocketOptions;
 use crate::file::{
     CollectCx, CreateCx, Created, FileId, FileKind, FillCx, FillRank, ImageSink, ImageSource,
-    Inode, Probe, SocketFamily, Stage, Status, TcpConnections,
+    Inode, Probe, SocketFamily, Stage, Status,
 };
-use crate::{Error, Result};
+use address::{from_words, scope, words};
+use creation::fill_contents;
+use state::{
+    MAX_BACKLOG, TCP_CLOSE, TCP_ESTABLISHED, TCP_LISTEN, is_for_all, is_known, option, queue,
+    state, unknown,
+};
+
+pub(super) use state::{State, address, kernel, refuse};
 
 /// An internet socket.
 #[derive(Debug)]
@@ -55,237 +61,6 @@ pub struct Inet {
     multicast_interface: Option<u32>,
     /// Who is chosen among those that share its port.
     selection: Option<Selection>,
-}
-
-/// What it is to the world.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    /// Nothing yet, or nothing any more.
-    Unconnected,
-    /// It was a connection of TCP, and has to tell what that ended with.
-    Failed(Failure),
-    /// It takes connections.
-    Listening {
-        /// How many may wait to be accepted.
-        backlog: u32,
-    },
-    /// Datagrams go to this address, and come from there.
-    Connected(SocketAddr),
-    /// An open connection of TCP.
-    Open(Box<Connection>),
-    /// A connection of TCP that comes back closed.
-    Lost {
-        /// What it was.
-        state: TcpState,
-        /// Whom it was connected to.
-        remote: SocketAddr,
-    },
-}
-
-// include/net/tcp_states.h.
-const TCP_ESTABLISHED: u32 = 1;
-const TCP_CLOSE: u32 = 7;
-const TCP_LISTEN: u32 = 10;
-
-/// A longer backlog than any kernel allows (`somaxconn` is an int).
-const MAX_BACKLOG: u32 = i32::MAX as u32;
-
-fn option(name: i32) -> SocketOption {
-    SocketOption::of_socket(name)
-}
-
-pub(super) fn kernel(call: &'static str) -> impl FnOnce(Errno) -> Error {
-    Error::kernel(call, Inet::NAME)
-}
-
-/// The beginning of a `struct tcp_info`.
-struct TcpInfo {
-    state: u32,
-    /// For one that listens: how many wait to be accepted.
-    waiting: u32,
-    /// And how many may.
-    backlog: u32,
-}
-
-impl TcpInfo {
-    /// `None`: an MPTCP socket without any subflow yet.
-    fn read(socket: BorrowedFd<'_>) -> Result<Option<Self>> {
-        let mut info = [0; 32];
-        match SocketOption::new(TCP, libc::TCP_INFO).get_into(socket, &mut info) {
-            Ok(_) => {}
-            Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(None),
-            Err(source) => return Err(kernel("TCP_INFO")(source)),
-        }
-        let number = |at: usize| u32::from_ne_bytes([0, 1, 2, 3].map(|byte| info[at + byte]));
-        Ok(Some(Self { state: info[0].into(), waiting: number(24), backlog: number(28) }))
-    }
-}
-
-pub(super) fn refuse(probe: &Probe, reason: &'static str, hint: &'static str) -> Error {
-    Error::Unsupported { object: "a socket", detail: probe.link.clone().into(), reason, hint }
-}
-
-/// An address, unless it is none at all.
-pub(super) fn address(any: Option<SocketAddrAny>) -> Option<SocketAddr> {
-    let address = SocketAddr::try_from(any?).ok()?;
-    (address.port() != 0 || !address.ip().is_unspecified()).then_some(address)
-}
-
-fn state(cx: &CollectCx<'_>, probe: &Probe, socket: BorrowedFd<'_>, kind: Kind) -> Result<State> {
-    if !kind.is_stream() {
-        return match getpeername(socket) {
-            Ok(peer) => Ok(address(peer).map_or(State::Unconnected, State::Connected)),
-            Err(Errno::NOTCONN) => Ok(State::Unconnected),
-            Err(source) => Err(kernel("getpeername")(source)),
-        };
-    }
-    let Some(TcpInfo { state, waiting, backlog }) = TcpInfo::read(socket)? else {
-        return Ok(State::Unconnected);
-    };
-    match state {
-        TCP_CLOSE => ended(cx, probe, (socket, kind)),
-        TCP_LISTEN if waiting > 0 && !cx.options.skip_in_flight => {
-            let keep = cx.options.tcp == TcpConnections::Keep && kind.protocol == TCP;
-            match keep && cx.keeps_unaccepted(probe.id)? {
-                true => Ok(State::Listening { backlog }),
-                false => Err(refuse_unaccepted(probe)),
-            }
-        }
-        TCP_LISTEN => Ok(State::Listening { backlog }),
-        _ if kind.protocol != TCP => Err(refuse(
-            probe,
-            "an open MPTCP connection cannot be saved",
-            "dump the program while it has none",
-        )),
-        state => connected(cx, probe, socket, (kind, state)),
-    }
-}
-
-/// What waits to be read.
-fn queue(
-    probe: &Probe,
-    socket: BorrowedFd<'_>,
-    (kind, local): (Kind, Option<SocketAddr>),
-    reads: bool,
-    listing: &mut Listing,
-) -> Result<Vec<Datagram>> {
-    // What has left the socket may still wait for its way, such as for the
-    // answer of a neighbour, and needs the socket no more.
-    let unsent = unsent(socket).map_err(kernel("SO_MEMINFO"))?;
-    if unsent > 0 && listing.holds_back(socket)? {
-        return Err(refuse(
-            probe,
-            "a datagram is held back (UDP_CORK, MSG_MORE), and cannot be read",
-            "dump again when the program has sent it",
-        ));
-    }
-    if has_something_to_tell(socket)? {
-        // To look would take it out.
-        return Err(refuse(
-            probe,
-            "it has an error to tell, which cannot be put back",
-            "dump again when the program has read it",
-        ));
-    }
-    // FIONREAD does not tell an empty datagram from none.
-    let mut polled = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
-    poll(&mut polled, Some(&Timespec::default())).map_err(kernel("poll"))?;
-    if !polled[0].revents().contains(PollFlags::IN) {
-        return Ok(Vec::new());
-    }
-    if kind.is_udp() {
-        let inside = listing.inside().map_err(Error::InetReader)?;
-        let waiting = inside.waiting(socket, kind.is_v6()).map_err(Error::InetReader)?;
-        let of_group = local.is_some_and(|local| local.ip().is_multicast());
-        return peek_all(socket, waiting, of_group).map_err(|why| match why {
-            Unreadable::Moving => refuse(
-                probe,
-                "what waits to be read does not stand still",
-                "dump again when less comes in",
-            ),
-            Unreadable::TooLong => refuse(
-                probe,
-                "a datagram that waits to be read is too long to be delivered again",
-                "dump again when the program has read it",
-            ),
-            Unreadable::Kernel(source) => kernel("recvmsg")(source),
-        });
-    }
-    if reads {
-        return Err(refuse(
-            probe,
-            "packets wait to be read, and would be lost",
-            "dump again when the program has read them",
-        ));
-    }
-    Ok(Vec::new())
-}
-
-/// Bytes of memory that what was not sent yet takes.
-fn unsent(socket: BorrowedFd<'_>) -> Result<u32, Errno> {
-    // SK_MEMINFO_WMEM_ALLOC, include/uapi/linux/sock_diag.h.
-    const SO_MEMINFO: i32 = 55;
-    const ALLOCATED: usize = 2;
-    let mut info = [0; 36];
-    option(SO_MEMINFO).get_into(socket, &mut info)?;
-    Ok(u32::from_ne_bytes([0, 1, 2, 3].map(|byte| info[4 * ALLOCATED + byte])))
-}
-
-/// Whether an address is that of all hosts of a network: the kernel lets no
-/// socket send there that has not asked for it.
-fn is_for_all(local: SocketAddr) -> bool {
-    let family = if local.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
-    let probe = make(Kind { family, kind: libc::SOCK_DGRAM, protocol: 0 });
-    probe.and_then(|probe| connect(probe, &local)) == Err(Errno::ACCESS)
-}
-
-/// Has a socket of IPv4 send to groups by an interface, from the address that
-/// was set before.
-fn send_to_groups_by(socket: BorrowedFd<'_>, index: u32) -> Result<(), Errno> {
-    let option = SocketOption::new(libc::IPPROTO_IP, libc::IP_MULTICAST_IF);
-    // struct ip_mreqn: group, address, interface. The kernel tells the address.
-    let mut request = [[0; 4], [0; 4], index.to_ne_bytes()];
-    option.get_into(socket, &mut request[1])?;
-    option.set_bytes(socket, request.as_flattened())
-}
-
-/// As images have addresses: words in the order of the network.
-fn words(address: IpAddr) -> Vec<u32> {
-    match address {
-        IpAddr::V4(address) => vec![u32::from_ne_bytes(address.octets())],
-        IpAddr::V6(address) => {
-            let bytes = address.octets();
-            let (words, _) = bytes.as_chunks::<4>();
-            words.iter().map(|&word| u32::from_ne_bytes(word)).collect()
-        }
-    }
-}
-
-/// The address in an image; `None` if it is none at all.
-fn from_words(
-    kind: Kind,
-    words: &[u32],
-    port: u32,
-    scope: u32,
-) -> Result<Option<SocketAddr>, &'static str> {
-    let port = u16::try_from(port).map_err(|_| "a port is none")?;
-    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let address = match (<[u8; 4]>::try_from(&*bytes), <[u8; 16]>::try_from(&*bytes)) {
-        (Ok(bytes), _) if !kind.is_v6() => SocketAddr::new(Ipv4Addr::from(bytes).into(), port),
-        (_, Ok(bytes)) if kind.is_v6() => {
-            SocketAddrV6::new(Ipv6Addr::from(bytes), port, 0, scope).into()
-        }
-        _ if bytes.is_empty() => return Ok(None),
-        _ => return Err("an address is not of its family"),
-    };
-    Ok((port != 0 || !address.ip().is_unspecified()).then_some(address))
-}
-
-fn scope(address: Option<SocketAddr>) -> u32 {
-    match address {
-        Some(SocketAddr::V6(address)) => address.scope_id(),
-        _ => 0,
-    }
 }
 
 impl FileKind for Inet {
@@ -598,275 +373,6 @@ impl FileKind for Inet {
         if rank == FillRank::Arm {
             return files.iter().try_for_each(|Created { kind, file, .. }| kind.go_on(*file));
         }
-        // A program that chooses among them knows them by their order.
-        let mut files: Vec<_> = files.iter().collect();
-        files.sort_by_key(|socket| socket.kind.selection.as_ref().map(|chosen| chosen.place));
-        let (mut sharing, mut listening, mut crowds) = (Ports::new(), Ports::new(), Ports::new());
-        for Created { kind: socket, .. } in &files {
-            if let Some(port) = socket.port() {
-                let listens = matches!(socket.state, State::Listening { .. });
-                *sharing.entry(port).or_default() += usize::from(!socket.was_connected());
-                *listening.entry(port).or_default() += usize::from(listens);
-                *crowds.entry(port).or_default() += usize::from(socket.is_early());
-            }
-        }
-        let several = |ports: &Ports, socket: &Self| socket.port().is_some_and(|at| ports[&at] > 1);
-        // As long as nobody else has the port, datagrams come to those they are
-        // for.
-        let (first, others): (Vec<_>, Vec<_>) =
-            files.iter().copied().partition(|socket| socket.kind.is_early());
-        for Created { kind: socket, file, .. } in first.into_iter().chain(others) {
-            socket.options.apply(*file)?;
-            if several(&sharing, socket) {
-                share(*file, several(&listening, socket))?;
-            }
-            socket.bind(*file)?;
-            socket.receive(*file, several(&crowds, socket))?;
-        }
-        for Created { kind: socket, file, .. } in &files {
-            if let State::Listening { backlog } = socket.state {
-                listen(file, backlog.cast_signed()).map_err(kernel("listen"))?;
-            }
-        }
-        for Created { kind: socket, file, .. } in &files {
-            if several(&sharing, socket) {
-                socket.share_no_more(*file)?;
-            }
-            socket.open(*file)?;
-        }
-        // They are accepted in the order in which they come.
-        files.sort_by_key(|socket| socket.kind.place());
-        for Created { kind: socket, file, .. } in &files {
-            socket.call(*file)?;
-        }
-        files.iter().try_for_each(|Created { kind: socket, file, .. }| socket.finish(*file))
-    }
-}
-
-/// How many sockets have a port of a protocol.
-type Ports = BTreeMap<(i32, u16), usize>;
-
-impl Inet {
-    fn port(&self) -> Option<(i32, u16)> {
-        self.local.map(|local| (self.kind.protocol, local.port()))
-    }
-
-    /// Whether it is bound before others.
-    fn is_early(&self) -> bool {
-        !self.queue.is_empty() || self.selection.is_some()
-    }
-
-    /// Has it share its port on the terms that its program has set.
-    fn share_no_more(&self, file: BorrowedFd<'_>) -> Result<()> {
-        for (name, own) in [
-            (libc::SO_REUSEADDR, self.options.reuses_address()),
-            (libc::SO_REUSEPORT, self.options.reuses_port()),
-        ] {
-            if !own {
-                option(name).set(file, 0).map_err(kernel("SO_REUSEADDR"))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Binds it to its address, and has it join groups.
-    fn bind(&self, file: BorrowedFd<'_>) -> Result<()> {
-        self.protocol_options.apply(file, Moment::Early)?;
-        if let Some(index) = self.multicast_interface {
-            send_to_groups_by(file, index).map_err(kernel("IP_MULTICAST_IF"))?;
-        }
-        if let Some(local) = self.local.filter(|_| self.takes_address() && !self.was_connected()) {
-            // What is left of connections that have ended may still have the
-            // port.
-            let reuse = self.kind.is_stream().then(|| option(libc::SO_REUSEADDR));
-            let bound = with(reuse, file, || bind(file, &local));
-            let bound = bound.or_else(|error| match error {
-                // It was bound while it was free to be bound to any address,
-                // or the machine had this one.
-                Errno::ADDRNOTAVAIL => {
-                    let level =
-                        if self.kind.is_v6() { libc::IPPROTO_IPV6 } else { libc::IPPROTO_IP };
-                    let name =
-                        if self.kind.is_v6() { libc::IPV6_FREEBIND } else { libc::IP_FREEBIND };
-                    let free = SocketOption { level, name };
-                    with(Some(free), file, || with(reuse, file, || bind(file, &local)))
-                }
-                error => Err(error),
-            });
-            bound.map_err(Error::kernel("bind", local.to_string()))?;
-        }
-        self.memberships.iter().try_for_each(|membership| membership.join(file))
-    }
-
-    /// Puts back what was in its queue.
-    fn receive(&self, file: BorrowedFd<'_>, is_crowded: bool) -> Result<()> {
-        let Some(local) = self.local.filter(|_| !self.queue.is_empty()) else { return Ok(()) };
-        self.options.widen(file)?;
-        let device = self.options.device.as_deref();
-        let receiver = Receiver { file, kind: self.kind, local, device, is_crowded };
-        self.queue.iter().try_for_each(|datagram| receiver.deliver(datagram))
-    }
-
-    /// A raw socket has its protocol in place of a port, and is bound by its
-    /// address alone.
-    fn takes_address(&self) -> bool {
-        !self.kind.is_raw() || self.local.is_some_and(|local| !local.ip().is_unspecified())
-    }
-
-    /// Whether it is, or was, a connection of TCP.
-    fn was_connected(&self) -> bool {
-        matches!(self.state, State::Open(_) | State::Lost { .. })
-    }
-
-    /// If it is an open connection, its `SO_REUSEADDR`.
-    pub(in crate::file) fn as_connection(&self) -> Option<bool> {
-        matches!(self.state, State::Open(_)).then(|| self.options.reuses_address())
-    }
-
-    /// Opens its connection, or has that end.
-    fn open(&self, file: BorrowedFd<'_>) -> Result<()> {
-        if let State::Failed(failure) = self.state {
-            return failure.bring_about(file, (self.kind, self.local));
-        }
-        let (State::Open(connection), Some(local)) = (&self.state, self.local) else {
-            return Ok(());
-        };
-        if connection.place.is_some() {
-            return Ok(());
-        }
-        connection.open(file, local)?;
-        self.options.widen(file)?;
-        connection.fill(file)
-    }
-
-    /// Its place among those that wait to be accepted.
-    fn place(&self) -> Option<u32> {
-        match &self.state {
-            State::Open(connection) => connection.place,
-            _ => None,
-        }
-    }
-
-    /// Connects it, if its other end waits to be accepted.
-    fn call(&self, file: BorrowedFd<'_>) -> Result<()> {
-        match (&self.state, self.local) {
-            (State::Open(connection), Some(local)) if connection.place.is_some() => {
-                connection.call(file, local)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Has a connection go on, as far as that can be done under repair.
-    fn go_on(&self, file: BorrowedFd<'_>) -> Result<()> {
-        let State::Open(connection) = &self.state else { return Ok(()) };
-        self.protocol_options.apply(file, Moment::Late)?;
-        connection.go_on(file, || self.options.widen(file))?;
-        self.options.finish(file)?;
-        connection.await_room(file)
-    }
-
-    /// Connects it, and does what is done when all is queued.
-    fn finish(&self, file: BorrowedFd<'_>) -> Result<()> {
-        match (&self.state, self.local) {
-            (State::Connected(remote), _) => {
-                connect(file, remote).map_err(Error::kernel("connect", remote.to_string()))?;
-            }
-            (State::Open(connection), Some(local)) => {
-                connection.finish(file, local)?;
-                // Before anybody watches it.
-                self.options.narrow(file)?;
-            }
-            (State::Lost { .. }, _) => shut(file, Shutdown::Both)?,
-            _ => {}
-        }
-        let by_itself = matches!(self.state, State::Listening { .. } | State::Failed(_));
-        if let Some(how) = self.shutdown.filter(|_| !by_itself) {
-            shut(file, how)?;
-        }
-        if matches!(self.state, State::Open(_)) {
-            return Ok(());
-        }
-        self.protocol_options.apply(file, Moment::Late)?;
-        if let Some(selection) = &self.selection {
-            selection.apply(file)?;
-        }
-        self.options.finish(file)
-    }
-}
-
-/// Has a socket share its port with others of the tree, which may have come to
-/// that in any way; all that listen at once, if `port`.
-fn share(file: BorrowedFd<'_>, port: bool) -> Result<()> {
-    option(libc::SO_REUSEADDR).set(file, 1).map_err(kernel("SO_REUSEADDR"))?;
-    if port {
-        option(libc::SO_REUSEPORT).set(file, 1).map_err(kernel("SO_REUSEPORT"))?;
-    }
-    Ok(())
-}
-
-fn shut(file: BorrowedFd<'_>, how: Shutdown) -> Result<()> {
-    match shutdown(file, how) {
-        // So it says of one that is not connected, and does it.
-        Ok(()) | Err(Errno::NOTCONN) => Ok(()),
-        Err(source) => Err(kernel("shutdown")(source)),
-    }
-}
-
-/// Does what a socket can do only with an option set, which it need not have of
-/// its own.
-fn with(
-    option: Option<SocketOption>,
-    file: BorrowedFd<'_>,
-    does: impl FnOnce() -> Result<(), Errno>,
-) -> Result<(), Errno> {
-    let Some(option) = option else { return does() };
-    let own = option.get(file)?;
-    if own != 0 {
-        return does();
-    }
-    option.set(file, 1)?;
-    let done = does();
-    option.set(file, 0)?;
-    done
-}
-
-/// Why others are refused, and what can be done.
-fn unknown(kind: Kind) -> (&'static str, &'static str) {
-    // include/uapi/linux/in.h.
-    const DCCP: i32 = 33;
-    const SMC: i32 = 256;
-    const SEQUENCED: i32 = libc::SOCK_SEQPACKET;
-    match (kind.kind, kind.protocol) {
-        (_, libc::IPPROTO_SCTP) | (SEQUENCED, _) => (
-            "the kernel does not tell the state of SCTP associations",
-            "dump the program while it has no SCTP socket open, or have it talk by TCP",
-        ),
-        (_, DCCP) => (
-            "the kernel does not tell the state of DCCP connections",
-            "dump the program while it has no DCCP socket open",
-        ),
-        (_, SMC) => (
-            "the state of SMC connections is in the network card",
-            "have the program talk by TCP (smc_run adds SMC to programs that know nothing of it)",
-        ),
-        _ => (
-            "its protocol is none of TCP, UDP, UDP-Lite, ICMP and raw IP",
-            "dump the program while it has no such socket open",
-        ),
-    }
-}
-
-/// Kinds of sockets whose state is known.
-fn is_known(kind: Kind) -> bool {
-    match kind.kind {
-        libc::SOCK_STREAM => [libc::IPPROTO_TCP, libc::IPPROTO_MPTCP].contains(&kind.protocol),
-        libc::SOCK_DGRAM => {
-            let echo = if kind.is_v6() { libc::IPPROTO_ICMPV6 } else { libc::IPPROTO_ICMP };
-            kind.is_udp() || kind.protocol == echo
-        }
-        // Any number is one, be it of TCP's.
-        libc::SOCK_RAW => kind.protocol > 0,
-        _ => false,
+        fill_contents(files)
     }
 }

@@ -1,0 +1,259 @@
+//! How a new socket becomes what it was.
+
+use std::collections::BTreeMap;
+use std::os::fd::BorrowedFd;
+
+use dormouse_kernel::Errno;
+use dormouse_kernel::socket::SocketOption;
+use rustix::net::{Shutdown, bind, connect, listen, shutdown};
+
+use super::state::{kernel, option};
+use super::{Inet, State};
+use crate::file::Created;
+use crate::file::inet::datagrams::Receiver;
+use crate::file::inet::options::Moment;
+use crate::{Error, Result};
+
+/// Has sockets, all of them with nothing done to them yet, become what they are.
+pub(super) fn fill_contents(files: &[Created<'_, Inet>]) -> Result<()> {
+    // A program that chooses among them knows them by their order.
+    let mut files: Vec<_> = files.iter().collect();
+    files.sort_by_key(|socket| socket.kind.selection.as_ref().map(|chosen| chosen.place));
+    let (mut sharing, mut listening, mut crowds) = (Ports::new(), Ports::new(), Ports::new());
+    for Created { kind: socket, .. } in &files {
+        if let Some(port) = socket.port() {
+            let listens = matches!(socket.state, State::Listening { .. });
+            *sharing.entry(port).or_default() += usize::from(!socket.was_connected());
+            *listening.entry(port).or_default() += usize::from(listens);
+            *crowds.entry(port).or_default() += usize::from(socket.is_early());
+        }
+    }
+    let several = |ports: &Ports, socket: &Inet| socket.port().is_some_and(|at| ports[&at] > 1);
+    // As long as nobody else has the port, datagrams come to those they are
+    // for.
+    let (first, others): (Vec<_>, Vec<_>) =
+        files.iter().copied().partition(|socket| socket.kind.is_early());
+    for Created { kind: socket, file, .. } in first.into_iter().chain(others) {
+        socket.options.apply(*file)?;
+        if several(&sharing, socket) {
+            share(*file, several(&listening, socket))?;
+        }
+        socket.bind(*file)?;
+        socket.receive(*file, several(&crowds, socket))?;
+    }
+    for Created { kind: socket, file, .. } in &files {
+        if let State::Listening { backlog } = socket.state {
+            listen(file, backlog.cast_signed()).map_err(kernel("listen"))?;
+        }
+    }
+    for Created { kind: socket, file, .. } in &files {
+        if several(&sharing, socket) {
+            socket.share_no_more(*file)?;
+        }
+        socket.open(*file)?;
+    }
+    // They are accepted in the order in which they come.
+    files.sort_by_key(|socket| socket.kind.place());
+    for Created { kind: socket, file, .. } in &files {
+        socket.call(*file)?;
+    }
+    files.iter().try_for_each(|Created { kind: socket, file, .. }| socket.finish(*file))
+}
+
+/// How many sockets have a port of a protocol.
+type Ports = BTreeMap<(i32, u16), usize>;
+
+impl Inet {
+    fn port(&self) -> Option<(i32, u16)> {
+        self.local.map(|local| (self.kind.protocol, local.port()))
+    }
+
+    /// Whether it is bound before others.
+    fn is_early(&self) -> bool {
+        !self.queue.is_empty() || self.selection.is_some()
+    }
+
+    /// Has it share its port on the terms that its program has set.
+    fn share_no_more(&self, file: BorrowedFd<'_>) -> Result<()> {
+        for (name, own) in [
+            (libc::SO_REUSEADDR, self.options.reuses_address()),
+            (libc::SO_REUSEPORT, self.options.reuses_port()),
+        ] {
+            if !own {
+                option(name).set(file, 0).map_err(kernel("SO_REUSEADDR"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Binds it to its address, and has it join groups.
+    fn bind(&self, file: BorrowedFd<'_>) -> Result<()> {
+        self.protocol_options.apply(file, Moment::Early)?;
+        if let Some(index) = self.multicast_interface {
+            send_to_groups_by(file, index).map_err(kernel("IP_MULTICAST_IF"))?;
+        }
+        if let Some(local) = self.local.filter(|_| self.takes_address() && !self.was_connected()) {
+            // What is left of connections that have ended may still have the
+            // port.
+            let reuse = self.kind.is_stream().then(|| option(libc::SO_REUSEADDR));
+            let bound = with(reuse, file, || bind(file, &local));
+            let bound = bound.or_else(|error| match error {
+                // It was bound while it was free to be bound to any address,
+                // or the machine had this one.
+                Errno::ADDRNOTAVAIL => {
+                    let level =
+                        if self.kind.is_v6() { libc::IPPROTO_IPV6 } else { libc::IPPROTO_IP };
+                    let name =
+                        if self.kind.is_v6() { libc::IPV6_FREEBIND } else { libc::IP_FREEBIND };
+                    let free = SocketOption { level, name };
+                    with(Some(free), file, || with(reuse, file, || bind(file, &local)))
+                }
+                error => Err(error),
+            });
+            bound.map_err(Error::kernel("bind", local.to_string()))?;
+        }
+        self.memberships.iter().try_for_each(|membership| membership.join(file))
+    }
+
+    /// Puts back what was in its queue.
+    fn receive(&self, file: BorrowedFd<'_>, is_crowded: bool) -> Result<()> {
+        let Some(local) = self.local.filter(|_| !self.queue.is_empty()) else { return Ok(()) };
+        self.options.widen(file)?;
+        let device = self.options.device.as_deref();
+        let receiver = Receiver { file, kind: self.kind, local, device, is_crowded };
+        self.queue.iter().try_for_each(|datagram| receiver.deliver(datagram))
+    }
+
+    /// A raw socket has its protocol in place of a port, and is bound by its
+    /// address alone.
+    fn takes_address(&self) -> bool {
+        !self.kind.is_raw() || self.local.is_some_and(|local| !local.ip().is_unspecified())
+    }
+
+    /// Whether it is, or was, a connection of TCP.
+    fn was_connected(&self) -> bool {
+        matches!(self.state, State::Open(_) | State::Lost { .. })
+    }
+
+    /// If it is an open connection, its `SO_REUSEADDR`.
+    pub(in crate::file) fn as_connection(&self) -> Option<bool> {
+        matches!(self.state, State::Open(_)).then(|| self.options.reuses_address())
+    }
+
+    /// Opens its connection, or has that end.
+    fn open(&self, file: BorrowedFd<'_>) -> Result<()> {
+        if let State::Failed(failure) = self.state {
+            return failure.bring_about(file, (self.kind, self.local));
+        }
+        let (State::Open(connection), Some(local)) = (&self.state, self.local) else {
+            return Ok(());
+        };
+        if connection.place.is_some() {
+            return Ok(());
+        }
+        connection.open(file, local)?;
+        self.options.widen(file)?;
+        connection.fill(file)
+    }
+
+    /// Its place among those that wait to be accepted.
+    fn place(&self) -> Option<u32> {
+        match &self.state {
+            State::Open(connection) => connection.place,
+            _ => None,
+        }
+    }
+
+    /// Connects it, if its other end waits to be accepted.
+    fn call(&self, file: BorrowedFd<'_>) -> Result<()> {
+        match (&self.state, self.local) {
+            (State::Open(connection), Some(local)) if connection.place.is_some() => {
+                connection.call(file, local)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Has a connection go on, as far as that can be done under repair.
+    pub(super) fn go_on(&self, file: BorrowedFd<'_>) -> Result<()> {
+        let State::Open(connection) = &self.state else { return Ok(()) };
+        self.protocol_options.apply(file, Moment::Late)?;
+        connection.go_on(file, || self.options.widen(file))?;
+        self.options.finish(file)?;
+        connection.await_room(file)
+    }
+
+    /// Connects it, and does what is done when all is queued.
+    fn finish(&self, file: BorrowedFd<'_>) -> Result<()> {
+        match (&self.state, self.local) {
+            (State::Connected(remote), _) => {
+                connect(file, remote).map_err(Error::kernel("connect", remote.to_string()))?;
+            }
+            (State::Open(connection), Some(local)) => {
+                connection.finish(file, local)?;
+                // Before anybody watches it.
+                self.options.narrow(file)?;
+            }
+            (State::Lost { .. }, _) => shut(file, Shutdown::Both)?,
+            _ => {}
+        }
+        let by_itself = matches!(self.state, State::Listening { .. } | State::Failed(_));
+        if let Some(how) = self.shutdown.filter(|_| !by_itself) {
+            shut(file, how)?;
+        }
+        if matches!(self.state, State::Open(_)) {
+            return Ok(());
+        }
+        self.protocol_options.apply(file, Moment::Late)?;
+        if let Some(selection) = &self.selection {
+            selection.apply(file)?;
+        }
+        self.options.finish(file)
+    }
+}
+
+/// Has a socket share its port with others of the tree, which may have come to
+/// that in any way; all that listen at once, if `port`.
+fn share(file: BorrowedFd<'_>, port: bool) -> Result<()> {
+    option(libc::SO_REUSEADDR).set(file, 1).map_err(kernel("SO_REUSEADDR"))?;
+    if port {
+        option(libc::SO_REUSEPORT).set(file, 1).map_err(kernel("SO_REUSEPORT"))?;
+    }
+    Ok(())
+}
+
+fn shut(file: BorrowedFd<'_>, how: Shutdown) -> Result<()> {
+    match shutdown(file, how) {
+        // So it says of one that is not connected, and does it.
+        Ok(()) | Err(Errno::NOTCONN) => Ok(()),
+        Err(source) => Err(kernel("shutdown")(source)),
+    }
+}
+
+/// Does what a socket can do only with an option set, which it need not have of
+/// its own.
+fn with(
+    option: Option<SocketOption>,
+    file: BorrowedFd<'_>,
+    does: impl FnOnce() -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    let Some(option) = option else { return does() };
+    let own = option.get(file)?;
+    if own != 0 {
+        return does();
+    }
+    option.set(file, 1)?;
+    let done = does();
+    option.set(file, 0)?;
+    done
+}
+
+/// Has a socket of IPv4 send to groups by an interface, from the address that
+/// was set before.
+fn send_to_groups_by(socket: BorrowedFd<'_>, index: u32) -> Result<(), Errno> {
+    let option = SocketOption::new(libc::IPPROTO_IP, libc::IP_MULTICAST_IF);
+    // struct ip_mreqn: group, address, interface. The kernel tells the address.
+    let mut request = [[0; 4], [0; 4], index.to_ne_bytes()];
+    option.get_into(socket, &mut request[1])?;
+    option.set_bytes(socket, request.as_flattened())
+}
