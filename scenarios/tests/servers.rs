@@ -213,7 +213,10 @@ while True:
 "#,
                 ),
             ],
+            // Names of namespaces are files, which would outlive the test.
             prepare: "
+                mkdir -p /run/netns
+                mount -t tmpfs names /run/netns
                 ip netns add peers
                 ip link add here type veth peer name there netns peers
                 ip address add 10.97.0.1/24 dev here
