@@ -185,7 +185,7 @@ impl Contexts {
         let at: Vec<_> = (0..u64::from(len)).map(|number| entries + 8 * number).collect();
         let mut contexts = memory.words(&at)?;
         contexts.retain(|&context| context != 0);
-        let addresses = layout.traced.words(memory, &contexts, layout.address)?;
+        let addresses = memory.words_behind(&contexts, layout.address)?;
         Ok(addresses.into_iter().zip(contexts).collect())
     }
 

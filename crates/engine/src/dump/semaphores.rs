@@ -35,8 +35,6 @@ struct Layout {
 
 /// More sets than there can be (`SEMMNI`).
 const SETS: usize = 1 << 24;
-/// What is read at one address, in bytes.
-const PIECE: usize = 256;
 
 impl Layout {
     fn new(btf: &Btf<'_>) -> Result<Self, BtfError> {
@@ -79,7 +77,7 @@ impl Undo {
         let (mut memory, layout) = KernelMemory::open(Layout::new)?;
         let (tids, tasks): (Vec<_>, Vec<_>) =
             layout.traced.newest(&mut memory, usize::MAX)?.into_iter().unzip();
-        let lists = layout.traced.words(&mut memory, &tasks, layout.list)?;
+        let lists = memory.words_behind(&tasks, layout.list)?;
         let lists: BTreeMap<HostPid, Address> = tids.into_iter().zip(lists).collect();
         let mut undo = Self::default();
         let mut first: BTreeMap<Address, HostPid> = BTreeMap::new();
@@ -131,11 +129,7 @@ impl Layout {
                 && let Ok(set) = semaphore::look(id)
             {
                 let len = set.values.len() * size_of::<i16>();
-                let mut bytes = Vec::with_capacity(len);
-                for at in (0..len).step_by(PIECE) {
-                    let piece = undo + (self.adjustments + at) as u64;
-                    bytes.extend(memory.read(&[piece], PIECE.min(len - at))?);
-                }
+                let bytes = memory.bytes(undo + self.adjustments as u64, len)?;
                 let (words, _) = bytes.as_chunks::<2>();
                 found.note(id, &set, words.iter().map(|word| i16::from_ne_bytes(*word)));
             }

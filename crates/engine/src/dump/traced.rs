@@ -80,22 +80,12 @@ impl Traced {
             tasks.push(node - self.entry as u64);
             node = memory.word(node)?;
         }
-        let pids = self.words(memory, &tasks, self.pid)?;
-        let numbers = self.words(memory, &pids, number)?;
+        let pids = memory.words_behind(&tasks, self.pid)?;
+        let numbers = memory.words_behind(&pids, number)?;
         let numbers = numbers.into_iter().map(|word| (word as u32).cast_signed());
         let named =
             numbers.zip(tasks).filter_map(|(pid, task)| Some((HostPid::from_raw(pid)?, task)));
         Ok(named.collect())
-    }
-
-    /// The words at an offset of each of the addresses.
-    pub(super) fn words(
-        &self,
-        memory: &mut KernelMemory,
-        at: &[Address],
-        offset: usize,
-    ) -> Result<Vec<u64>, ReadError> {
-        memory.words(&at.iter().map(|at| at + offset as u64).collect::<Vec<_>>())
     }
 }
 

@@ -23,7 +23,7 @@ use dormouse_puppet::{Arg, Batch, Ending, Resumption};
 use dormouse_resources::file::{CreateCx, CreatedFiles, FillRank, LoadShared, SignalItem};
 use dormouse_resources::memory::ShmemId;
 use dormouse_resources::task::{
-    Filters, Life, Numbering, ProcessPending, Property, Seccomp, ThreadPending,
+    Cpu, Filters, Life, Numbering, ProcessPending, Property, Seccomp, ThreadPending,
 };
 use dormouse_resources::{self as resources};
 
@@ -647,8 +647,6 @@ fn registers(world: &mut World, body: &Body, is_last: bool) -> Result<(), Cause>
     Ok(())
 }
 
-use dormouse_resources::task::Cpu;
-
 /// Lets the tree run.
 fn release(checkpoint: &Checkpoint, options: &RestoreOptions, world: World) -> Result<(), Error> {
     for (process, _) in living(checkpoint) {
@@ -661,11 +659,8 @@ fn release(checkpoint: &Checkpoint, options: &RestoreOptions, world: World) -> R
         }
     }
     // Children before their parents.
-    match world.release() {
-        Ok(()) => Ok(()),
-        Err(error) => {
-            let tid = error.tid();
-            Err(error).of(Phase::Release, tid)
-        }
-    }
+    world.release().or_else(|error| {
+        let tid = error.tid();
+        Err(error).of(Phase::Release, tid)
+    })
 }

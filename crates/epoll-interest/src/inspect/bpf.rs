@@ -21,6 +21,14 @@ const MAP_TYPE_PERCPU_ARRAY: u32 = 6;
 const PROG_TYPE_SYSCALL: u32 = 31;
 const F_SLEEPABLE: u32 = 1 << 4;
 
+/// An instruction: its code, two registers, an offset and a number.
+///
+/// Truth from: `Documentation/bpf/standardization/instruction-set.rst`.
+pub(super) fn op(code: u64, dst: u64, src: u64, offset: i16, imm: i32) -> u64 {
+    let (offset, imm) = (u64::from(offset as u16), u64::from(imm as u32));
+    code | dst << 8 | src << 12 | offset << 16 | imm << 32
+}
+
 /// `union bpf_attr`, the members used here, padded to one length: the kernel
 /// wants the rest zero.
 #[repr(C)]

@@ -8,7 +8,7 @@ use std::io;
 
 use thiserror::Error;
 
-use super::bpf::{Program, Value};
+use super::bpf::{Program, Value, op};
 use super::btf::{Btf, BtfError};
 use super::type_information::{self, TypeInformation};
 
@@ -131,6 +131,30 @@ impl KernelMemory {
         let bytes = self.read(addresses, 8)?;
         Ok(bytes.chunks_exact(8).map(|word| u64_at(word, 0)).collect())
     }
+
+    /// The pointer-sized words `offset` bytes behind each of the addresses.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`].
+    pub fn words_behind(&mut self, of: &[Address], offset: usize) -> Result<Vec<u64>, ReadError> {
+        self.words(&of.iter().map(|at| at + offset as u64).collect::<Vec<_>>())
+    }
+
+    /// So many bytes from `address` on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`].
+    pub fn bytes(&mut self, address: Address, len: usize) -> Result<Vec<u8>, ReadError> {
+        let (whole, rest) = (len / MAX_LEN, len % MAX_LEN);
+        let piece = |number: usize| address + (MAX_LEN * number) as u64;
+        let mut bytes = self.read(&(0..whole).map(piece).collect::<Vec<_>>(), MAX_LEN)?;
+        if rest > 0 {
+            bytes.extend(self.read(&[piece(whole)], rest)?);
+        }
+        Ok(bytes)
+    }
 }
 
 /// A program and the value it shares with us.
@@ -203,10 +227,6 @@ fn program(map: i32, slots: usize) -> Vec<u64> {
     const GET_CURRENT_TASK: i32 = 35;
     const PROBE_READ_KERNEL: i32 = 113;
 
-    let op = |code: u64, dst: u64, src: u64, offset: i16, imm: i32| {
-        let (offset, imm) = (u64::from(offset as u16), u64::from(imm as u32));
-        code | dst << 8 | src << 12 | offset << 16 | imm << 32
-    };
     vec![
         op(LOAD_W, 6, 1, 0, 0),                  //  0 r6 = context[0]
         op(LOAD_W, 2, 1, 4, 0),                  //  1 r2 = context[1]

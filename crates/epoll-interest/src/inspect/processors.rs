@@ -10,7 +10,7 @@
 
 use std::io;
 
-use super::bpf::{Program, Value};
+use super::bpf::{Program, Value, op};
 use super::memory::{Address, KernelMemory, ReadError, u64_at};
 
 impl KernelMemory {
@@ -67,10 +67,6 @@ fn program(map: i32, found: i32) -> Vec<u64> {
     const MAP_VALUE: u64 = 2;
     const LOOKUP_PERCPU: i32 = 195;
 
-    let op = |code: u64, dst: u64, src: u64, offset: i16, imm: i32| {
-        let (offset, imm) = (u64::from(offset as u16), u64::from(imm as u32));
-        code | dst << 8 | src << 12 | offset << 16 | imm << 32
-    };
     vec![
         op(LOAD_W, 3, 1, 0, 0),               // r3 = context[0]
         op(LOAD_MAP, 7, MAP_VALUE, 0, found), // r7 = found

@@ -68,10 +68,9 @@ impl Signals {
         memory: &mut KernelMemory,
         hooks: &[Address],
     ) -> Result<Vec<Option<SignalsKey>>, ReadError> {
-        let at: Vec<_> = hooks.iter().map(|hook| hook + self.hook_queue as u64).collect();
         // Nothing is left there when the process is gone (`POLLFREE`).
         let handlers = |queue: Address| queue.checked_sub(self.handlers_queue as u64);
-        let queues = memory.words(&at)?;
+        let queues = memory.words_behind(hooks, self.hook_queue)?;
         Ok(queues.into_iter().map(|queue| handlers(queue).map(SignalsKey)).collect())
     }
 }

@@ -258,7 +258,7 @@ impl Inside {
         let socks = self.socks(sockets)?;
         let mut parts = vec![(socks.clone(), len)];
         if is_v6 {
-            parts.push((self.words(&socks, v6)?, v6_len));
+            parts.push((self.memory.words_behind(&socks, v6)?, v6_len));
         }
         let mut all = vec![Vec::new(); sockets.len()];
         for (starts, len) in parts {
@@ -274,15 +274,10 @@ impl Inside {
         Ok(all)
     }
 
-    /// A word behind each of the addresses.
-    fn words(&mut self, at: &[Address], offset: usize) -> Result<Vec<u64>, ReadError> {
-        self.memory.words(&at.iter().map(|at| at + offset as u64).collect::<Vec<_>>())
-    }
-
     /// The `struct sock` behind each of some descriptors of this process.
     fn socks(&mut self, files: &[BorrowedFd<'_>]) -> Result<Vec<Address>, ReadError> {
         let sockets = self.layout.files.private_data(&mut self.memory, files)?;
-        self.words(&sockets, self.layout.socket_sock)
+        self.memory.words_behind(&sockets, self.layout.socket_sock)
     }
 
     /// The interfaces that sockets of IPv4 send to groups by; none for those
@@ -299,7 +294,8 @@ impl Inside {
                 probes.iter().map(|probe| probe.duplicate()).collect::<Result<_>>()?;
             let files: Vec<_> = files.iter().map(AsFd::as_fd).collect();
             let offset = self.layout.multicast_interface;
-            let words = self.socks(&files).and_then(|socks| self.words(&socks, offset));
+            let words =
+                self.socks(&files).and_then(|socks| self.memory.words_behind(&socks, offset));
             match words {
                 Ok(words) => {
                     let set = probes.iter().zip(words).map(|(probe, word)| (probe.id, word as u32));
@@ -349,7 +345,7 @@ impl Inside {
         for offset in
             [notices, urgent_sent, acknowledged_to, urgent, urgent_at, read_to, received_to]
         {
-            fields.push(self.words(&socks, offset)?);
+            fields.push(self.memory.words_behind(&socks, offset)?);
         }
         let judge = |index: usize| {
             let [notices, urgent_sent, acknowledged_to, urgent, urgent_at, read_to, received_to] =

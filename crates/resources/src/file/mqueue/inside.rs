@@ -50,8 +50,6 @@ pub(super) struct Listener {
 const ATTEMPTS: usize = 64;
 /// More messages, and more nodes of a tree, than any queue has (`HARD_MSGMAX`).
 const MOST: usize = 1 << 16;
-/// What is read at one address, in bytes.
-const PIECE: usize = 256;
 /// `NOTIFY_COOKIE_LEN`.
 pub(super) const COOKIE: usize = 32;
 
@@ -225,23 +223,13 @@ impl Inside {
         let mut bytes = Vec::new();
         loop {
             let some = (len - bytes.len()).min(PAGE_SIZE as usize - head);
-            self.bytes(part + head as u64, some, &mut bytes)?;
+            bytes.extend(self.memory.bytes(part + head as u64, some)?);
             if bytes.len() >= len {
                 return Ok(Message { priority, bytes });
             }
             (head, part) = (NEXT, next);
             next = self.memory.word(part)?;
         }
-    }
-
-    fn bytes(&mut self, at: Address, len: usize, to: &mut Vec<u8>) -> Result<(), ReadError> {
-        let (whole, rest) = (len / PIECE, len % PIECE);
-        let piece = |number: usize| at + (PIECE * number) as u64;
-        to.extend(self.memory.read(&(0..whole).map(piece).collect::<Vec<_>>(), PIECE)?);
-        if rest > 0 {
-            to.extend(self.memory.read(&[piece(whole)], rest)?);
-        }
-        Ok(())
     }
 
     fn listener(&mut self, queue: Address) -> Result<Option<Listener>, ReadError> {

@@ -28,8 +28,6 @@ pub(super) enum PeekError {
 
 /// How often it is read until it is twice the same.
 const ATTEMPTS: usize = 64;
-/// Bytes read at one address.
-const PIECE: usize = 256;
 /// More than there are buffers in the chain of a terminal.
 const MOST_BUFFERS: usize = 4096;
 
@@ -139,7 +137,7 @@ impl Peek {
         }
         let (mut ready, mut ends) = (Vec::new(), Vec::new());
         if len > 0 {
-            let bytes = bytes(memory, discipline + layout.bytes as u64, ROOM)?;
+            let bytes = memory.bytes(discipline + layout.bytes as u64, ROOM)?;
             let marks = bytes_of_marks(memory, discipline + layout.ends as u64)?;
             for at in 0..len {
                 let place = tail.wrapping_add(at) % ROOM;
@@ -169,7 +167,7 @@ impl Peek {
             let end = number(memory, layout.buffer_end)?;
             if begin < end {
                 let at = buffer + (layout.buffer_bytes + begin) as u64;
-                waiting.extend(bytes(memory, at, end - begin)?);
+                waiting.extend(memory.bytes(at, end - begin)?);
             }
             buffer = memory.word(buffer + layout.buffer_next as u64)?;
         }
@@ -177,19 +175,9 @@ impl Peek {
     }
 }
 
-/// So many bytes, read in pieces.
-fn bytes(memory: &mut KernelMemory, at: Address, len: usize) -> Result<Vec<u8>, PeekError> {
-    let mut read = Vec::with_capacity(len);
-    while read.len() < len {
-        let piece = (len - read.len()).min(PIECE);
-        read.extend(memory.read(&[at + read.len() as u64], piece)?);
-    }
-    Ok(read)
-}
-
 /// One bit for each byte; the words of a bitmap are in the processor's order,
 /// which for single bytes is this only where that is little-endian.
 fn bytes_of_marks(memory: &mut KernelMemory, at: Address) -> Result<Vec<u8>, PeekError> {
     const _: () = assert!(cfg!(target_endian = "little"));
-    bytes(memory, at, ROOM / 8)
+    Ok(memory.bytes(at, ROOM / 8)?)
 }
