@@ -6,9 +6,7 @@
 
 mod worlds;
 
-use std::cell::Cell;
 use std::fmt;
-use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -16,7 +14,6 @@ use dormouse_scenarios::worlds::{FILES, History, NUMBERS, Op, PLAIN, Verb};
 use dormouse_testkit::checkpointer::Checkpointer;
 use dormouse_testkit::failure::Failure;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
 
 /// How many worlds share one program, on average.
 const TOGETHER: usize = 100;
@@ -38,30 +35,9 @@ fn all(
     dir: &Path,
     worlds: usize,
 ) -> Result<(), Failure> {
-    let rounds = worlds.div_ceil(TOGETHER);
-    let config = Config {
-        cases: u32::try_from(rounds).unwrap_or(u32::MAX),
-        failure_persistence: None,
-        max_shrink_iters: 60,
-        max_shrink_time: 60_000,
-        ..Config::default()
-    };
-    let round = Cell::new(0);
-    // A failure shrinks to fewer worlds, then to shorter histories.
-    let histories = prop::collection::vec(history(), 1..2 * TOGETHER);
-    let check = |histories: Vec<History>| {
-        round.set(round.get() + 1);
-        let dir = dir.join(format!("round-{}", round.get()));
-        let outcome = compare(scenario, checkpointer, &dir, &histories);
-        worlds::end_all();
-        outcome.map_err(|failure| TestCaseError::fail(failure.to_string()))?;
-        // Hundreds of images would fill the disk.
-        let _ = fs::remove_dir_all(&dir);
-        Ok(())
-    };
-    TestRunner::new(config)
-        .run(&histories, check)
-        .map_err(|error| Failure::Verdict(error.to_string()))
+    worlds::try_all((worlds, TOGETHER), 60, dir, history(), |dir, worlds| {
+        compare(scenario, checkpointer, dir, worlds)
+    })
 }
 
 fn history() -> impl Strategy<Value = History> {

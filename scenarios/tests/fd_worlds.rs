@@ -6,8 +6,6 @@
 
 mod worlds;
 
-use std::cell::Cell;
-use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -15,7 +13,6 @@ use dormouse_scenarios::fd_worlds::{Graph, KINDS, Op, SLOTS, Verb, line};
 use dormouse_testkit::checkpointer::Checkpointer;
 use dormouse_testkit::failure::Failure;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
 
 /// How many worlds share one program, on average.
 const TOGETHER: usize = 20;
@@ -34,28 +31,9 @@ fn all(
     dir: &Path,
     worlds: usize,
 ) -> Result<(), Failure> {
-    let rounds = worlds.div_ceil(TOGETHER);
-    let config = Config {
-        cases: u32::try_from(rounds).unwrap_or(u32::MAX),
-        failure_persistence: None,
-        max_shrink_iters: 200,
-        max_shrink_time: 60_000,
-        ..Config::default()
-    };
-    let round = Cell::new(0);
-    let check = |graphs: Vec<Graph>| {
-        round.set(round.get() + 1);
-        let dir = dir.join(format!("round-{}", round.get()));
-        let outcome = compare(scenario, checkpointer, &dir, &graphs);
-        worlds::end_all();
-        outcome.map_err(|failure| TestCaseError::fail(failure.to_string()))?;
-        // Hundreds of images would fill the disk.
-        let _ = fs::remove_dir_all(&dir);
-        Ok(())
-    };
-    TestRunner::new(config)
-        .run(&prop::collection::vec(graph(), 1..2 * TOGETHER), check)
-        .map_err(|error| Failure::Verdict(error.to_string()))
+    worlds::try_all((worlds, TOGETHER), 200, dir, graph(), |dir, worlds| {
+        compare(scenario, checkpointer, dir, worlds)
+    })
 }
 
 fn graph() -> impl Strategy<Value = Graph> {

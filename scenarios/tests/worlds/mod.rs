@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each of the tests uses a part")]
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -12,6 +13,8 @@ use dormouse_testkit::binaries::Binaries;
 use dormouse_testkit::cases::{self, Case};
 use dormouse_testkit::checkpointer::Checkpointer;
 use dormouse_testkit::failure::{Failure, io_failure};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
 /// Tries so many worlds with the program of the scenarios and a checkpointer, in a directory.
@@ -57,6 +60,40 @@ pub(crate) fn outcomes(
     let expected = undisturbed(program, &dir.join("undisturbed"), text)?;
     let found = restored(program, checkpointer, &dir.join("frozen"), text, &[])?;
     Ok((expected, found))
+}
+
+/// Tries so many worlds, `together` of them in one program on average; `compare` does it in a
+/// directory of its own, which it makes. A failure shrinks, in so many steps, to fewer worlds, then
+/// to simpler ones.
+pub(crate) fn try_all<W: std::fmt::Debug>(
+    (worlds, together): (usize, usize),
+    shrinks: u32,
+    dir: &Path,
+    world: impl Strategy<Value = W>,
+    compare: impl Fn(&Path, &[W]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let rounds = worlds.div_ceil(together);
+    let config = Config {
+        cases: u32::try_from(rounds).unwrap_or(u32::MAX),
+        failure_persistence: None,
+        max_shrink_iters: shrinks,
+        max_shrink_time: 60_000,
+        ..Config::default()
+    };
+    let round = Cell::new(0);
+    let check = |worlds: Vec<W>| {
+        round.set(round.get() + 1);
+        let dir = dir.join(format!("round-{}", round.get()));
+        let outcome = compare(&dir, &worlds);
+        end_all();
+        outcome.map_err(|failure| TestCaseError::fail(failure.to_string()))?;
+        // Hundreds of images would fill the disk.
+        let _ = fs::remove_dir_all(&dir);
+        Ok(())
+    };
+    TestRunner::new(config)
+        .run(&prop::collection::vec(world, 1..2 * together), check)
+        .map_err(|error| Failure::Verdict(error.to_string()))
 }
 
 /// What it says if nobody disturbs it.
