@@ -181,23 +181,25 @@ fn executing_meanwhile(
     }
 }
 
-/// A restore that is killed at any moment has restored all or nothing. Most moments are late in
-/// it, where tasks are let go.
-fn killed_restores(
+/// Kills restores at `moment`s, which are parts of the time of a whole one, so many times: each has
+/// restored all or nothing, and the next one succeeds. `prepare` comes before each but the last.
+fn kill_restores(
     target: &Target,
     before: &Snapshot,
     checkpointer: &Checkpointer,
-    dir: &Path,
+    (dir, images): (&Path, &Path),
+    (count, moment): (u32, &dyn Fn(u32, &mut Dice) -> f64),
+    prepare: &dyn Fn(),
 ) -> Result<(), Failure> {
-    let images = dump(target, before, checkpointer, dir)?;
-    let restore = || checkpointer.restore(&images, &dir.join("pidfile"), dir, &[]);
+    let restore = || checkpointer.restore(images, &dir.join("pidfile"), dir, &[]);
+    prepare();
     let whole = restore().succeed()?.took;
     target.kill(before.pids())?;
     let mut dice = Dice::new();
-    for number in 0..kills() {
-        let share = if number % 3 == 0 { dice.roll() } else { 0.6 + 0.5 * dice.roll() };
+    for number in 0..count {
+        prepare();
         let _ = fs::remove_file(dir.join("pidfile"));
-        restore().start()?.kill_after(whole.mul_f64(share))?;
+        restore().start()?.kill_after(whole.mul_f64(moment(number, &mut dice)))?;
         if target.whole_or_nothing(before, "after a killed restore", &[])? {
             none_left("after a restore killed when it was complete", before.pids())?;
             target.kill(before.pids())?;
@@ -206,6 +208,21 @@ fn killed_restores(
     let _ = fs::remove_file(dir.join("pidfile"));
     restore().succeed()?;
     target.judge(whole)
+}
+
+/// A restore that is killed at any moment has restored all or nothing.
+fn killed_restores(
+    target: &Target,
+    before: &Snapshot,
+    checkpointer: &Checkpointer,
+    dir: &Path,
+) -> Result<(), Failure> {
+    let images = dump(target, before, checkpointer, dir)?;
+    // Most moments are late in a restore, where tasks are let go.
+    let moment = |number, dice: &mut Dice| {
+        if number % 3 == 0 { dice.roll() } else { 0.6 + 0.5 * dice.roll() }
+    };
+    kill_restores(target, before, checkpointer, (dir, &images), (kills(), &moment), &|| ())
 }
 
 /// Message queues that are gone are made again, and what killed restores have left of them is in
@@ -217,7 +234,6 @@ fn queues_gone(
     dir: &Path,
 ) -> Result<(), Failure> {
     let images = dump(target, before, checkpointer, dir)?;
-    let restore = || checkpointer.restore(&images, &dir.join("pidfile"), dir, &[]);
     let remove = || {
         for what in ["messages", "empty"] {
             let name = CString::new(format!("/dormouse.{}.{what}", target.root)).expect("no zero");
@@ -225,21 +241,8 @@ fn queues_gone(
             unsafe { libc::mq_unlink(name.as_ptr()) };
         }
     };
-    remove();
-    let whole = restore().succeed()?.took;
-    target.kill(before.pids())?;
-    let mut dice = Dice::new();
-    for _ in 0..kills() / 3 {
-        remove();
-        let _ = fs::remove_file(dir.join("pidfile"));
-        restore().start()?.kill_after(whole.mul_f64(0.2 + 0.9 * dice.roll()))?;
-        if target.whole_or_nothing(before, "after a killed restore", &[])? {
-            target.kill(before.pids())?;
-        }
-    }
-    let _ = fs::remove_file(dir.join("pidfile"));
-    restore().succeed()?;
-    target.judge(whole)
+    let moment = |_, dice: &mut Dice| 0.2 + 0.9 * dice.roll();
+    kill_restores(target, before, checkpointer, (dir, &images), (kills() / 3, &moment), &remove)
 }
 
 /// `--restore-sibling`: the root is a child of whoever has called the command.
