@@ -181,25 +181,24 @@ fn executing_meanwhile(
     }
 }
 
-/// Kills restores at `moment`s, which are parts of the time of a whole one, so many times: each has
-/// restored all or nothing, and the next one succeeds. `prepare` comes before each but the last.
+/// Kills restores at `moments`, which are parts of the time of a whole one: each has restored all or
+/// nothing, and the next one succeeds. `prepare` comes before each but the last.
 fn kill_restores(
     target: &Target,
     before: &Snapshot,
     checkpointer: &Checkpointer,
     (dir, images): (&Path, &Path),
-    (count, moment): (u32, &dyn Fn(u32, &mut Dice) -> f64),
-    prepare: &dyn Fn(),
+    moments: impl IntoIterator<Item = f64>,
+    prepare: impl Fn(),
 ) -> Result<(), Failure> {
     let restore = || checkpointer.restore(images, &dir.join("pidfile"), dir, &[]);
     prepare();
     let whole = restore().succeed()?.took;
     target.kill(before.pids())?;
-    let mut dice = Dice::new();
-    for number in 0..count {
+    for moment in moments {
         prepare();
         let _ = fs::remove_file(dir.join("pidfile"));
-        restore().start()?.kill_after(whole.mul_f64(moment(number, &mut dice)))?;
+        restore().start()?.kill_after(whole.mul_f64(moment))?;
         if target.whole_or_nothing(before, "after a killed restore", &[])? {
             none_left("after a restore killed when it was complete", before.pids())?;
             target.kill(before.pids())?;
@@ -219,10 +218,10 @@ fn killed_restores(
 ) -> Result<(), Failure> {
     let images = dump(target, before, checkpointer, dir)?;
     // Most moments are late in a restore, where tasks are let go.
-    let moment = |number, dice: &mut Dice| {
-        if number % 3 == 0 { dice.roll() } else { 0.6 + 0.5 * dice.roll() }
-    };
-    kill_restores(target, before, checkpointer, (dir, &images), (kills(), &moment), &|| ())
+    let mut dice = Dice::new();
+    let moments = (0..kills())
+        .map(|number| if number % 3 == 0 { dice.roll() } else { 0.6 + 0.5 * dice.roll() });
+    kill_restores(target, before, checkpointer, (dir, &images), moments, || ())
 }
 
 /// Message queues that are gone are made again, and what killed restores have left of them is in
@@ -241,8 +240,9 @@ fn queues_gone(
             unsafe { libc::mq_unlink(name.as_ptr()) };
         }
     };
-    let moment = |_, dice: &mut Dice| 0.2 + 0.9 * dice.roll();
-    kill_restores(target, before, checkpointer, (dir, &images), (kills() / 3, &moment), &remove)
+    let mut dice = Dice::new();
+    let moments = (0..kills() / 3).map(|_| 0.2 + 0.9 * dice.roll());
+    kill_restores(target, before, checkpointer, (dir, &images), moments, remove)
 }
 
 /// `--restore-sibling`: the root is a child of whoever has called the command.
