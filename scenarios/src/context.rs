@@ -52,10 +52,12 @@ impl Context {
     /// It allocates nothing while it waits, so that the memory map stands still.
     pub(crate) fn wait_go(&self) -> Duration {
         let path = sys::CPath::new(&self.go);
+        let before = sys::untold();
         while !path.exists() {
             // An early return is fine here; the scenarios about sleeping check theirs.
             sys::nap(POLL);
         }
+        check_eq!(sys::untold(), before, "what only the thread can tell");
         let text = fs::read_to_string(&self.go).unwrap_or_default();
         Duration::from_micros(text.trim().parse().unwrap_or(0))
     }
@@ -77,6 +79,20 @@ impl Context {
             0 => self.live_as_child(body),
             child => child,
         }
+    }
+
+    /// Starts a process that is in no tree with this one: it has a session of its own, and its parent has
+    /// ended. There it runs `body`.
+    pub(crate) fn stranger(&self, body: impl FnOnce(&Self)) {
+        let parent = self.fork(|cx| {
+            let middle = sys::gettid();
+            cx.fork(|cx| {
+                rustix::process::setsid().expect("setsid");
+                until("the parent's end", || sys::parent() != middle);
+                body(cx);
+            });
+        });
+        self.reap(parent);
     }
 
     /// Starts a thread and waits for its [`Context::arrive`]; returns it with its tid.

@@ -11,7 +11,9 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::net::TcpListener;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use rustix::event::{EventfdFlags, epoll, eventfd};
@@ -25,12 +27,13 @@ use rustix::net::{
 use rustix::process::{PidfdFlags, Resource, Rlimit, getpid, getrlimit, pidfd_open, setrlimit};
 use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
 
+use crate::files::fanotify;
 use crate::{Context, User, sys};
 
 /// Descriptors that a world has.
 pub const SLOTS: usize = 16;
 /// Kinds of files.
-pub const KINDS: usize = 22;
+pub const KINDS: usize = 33;
 /// Where their numbers begin: what comes before is this program's.
 const FIRST: i32 = 100;
 
@@ -239,6 +242,7 @@ fn describe(pid: i32, fd: i32, processes: [i32; 2]) -> String {
     let name = match link.split_once(":[") {
         Some((kind @ ("pipe" | "socket"), _)) => kind,
         _ if link.starts_with("/dev/pts/") => "pts",
+        _ if link.contains(QUEUE) => "queue",
         // Of a path the last name: its directory is this run's.
         _ => link.rsplit('/').next().unwrap_or_default(),
     };
@@ -273,6 +277,30 @@ fn receive(way: BorrowedFd<'_>) -> Option<OwnedFd> {
         _ => None,
     });
     files.next()
+}
+
+/// How names of queues begin, which the kernel has for all programs.
+const QUEUE: &str = "dormouse-worlds.";
+
+fn signals() -> OwnedFd {
+    // SAFETY: the set lives over the calls; the descriptor is new.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigaddset(&raw mut set, libc::SIGUSR1);
+        let fd = libc::signalfd(-1, &raw const set, libc::SFD_NONBLOCK);
+        OwnedFd::from_raw_fd(sys::done(fd).expect("signalfd") as i32)
+    }
+}
+
+/// An array of `bpf(2)`: three values of 8 bytes.
+fn map() -> OwnedFd {
+    let attributes = [2 | 4 << 32, 8 | 3 << 32, 0_u64, 0];
+    let len = size_of_val(&attributes);
+    // SAFETY: the attributes live over the call; the descriptor is new.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_bpf, 0, attributes.as_ptr(), len);
+        OwnedFd::from_raw_fd(sys::done(fd).expect("BPF_MAP_CREATE") as i32)
+    }
 }
 
 /// A new file of a kind, with what belongs to it; `place` is a path of its own.
@@ -340,6 +368,24 @@ fn make(kind: usize, place: &Path, other: Option<BorrowedFd<'_>>) -> (OwnedFd, O
         18 => return pair(SocketType::SEQPACKET),
         19 => network(AddressFamily::INET, SocketType::DGRAM),
         20 => network(AddressFamily::NETLINK, SocketType::RAW),
+        21 => signals(),
+        22 => fanotify::init(libc::FAN_NONBLOCK, libc::O_RDONLY).expect("fanotify_init"),
+        23 => {
+            let name = place.file_name().unwrap_or_default().to_string_lossy();
+            let name = format!("/{QUEUE}{}.{name}", std::process::id());
+            let queue = sys::Queue::create(&name, libc::O_NONBLOCK, (2, 16)).expect("mq_open");
+            queue.send(b"text", 3).expect("mq_send");
+            sys::unlink_queue(&name).expect("mq_unlink");
+            queue.into()
+        }
+        24 => open("/proc/self/ns/uts", OFlags::RDONLY, Mode::empty()).expect("a namespace"),
+        25 => network(AddressFamily::PACKET, SocketType::DGRAM),
+        26 => TcpListener::bind("127.0.0.1:0").expect("bind").into(),
+        27 => UnixListener::bind(place).expect("bind").into(),
+        28 => at(open("/proc/self/stat", OFlags::RDONLY, Mode::empty()).expect("stat"), 3),
+        29 => open("/proc/self/fdinfo/2", OFlags::RDONLY, Mode::empty()).expect("fdinfo"),
+        30 => map(),
+        31 => open("/dev/net/tun", OFlags::RDWR, Mode::empty()).expect("a queue of tun"),
         _ => {
             let epoll = epoll::create(epoll::CreateFlags::empty()).expect("epoll_create1");
             if let Some(other) = other {

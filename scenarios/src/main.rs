@@ -1,5 +1,5 @@
 //! `dormouse-scenario NAME STATE_DIR [ordinary]`, `--list`, `--probe PID...`, `--exec PROGRAM ARG...`,
-//! `--exec-storm`, `--worlds DIR`, `--fd-worlds DIR`, `--product DIR`, `--workload NAME SIZE STATE_DIR`,
+//! `--oddly PROGRAM ARG...`, `--exec-storm`, `--worlds DIR`, `--fd-worlds DIR`, `--product DIR`, `--workload NAME SIZE STATE_DIR`,
 //! `--limit NAME SIZE STATE_DIR`.
 
 use std::os::unix::process::CommandExt;
@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use dormouse_scenarios::workloads::{self, Limit, Workload};
-use dormouse_scenarios::{Context, User, exec_storm, probe, registry};
+use dormouse_scenarios::{Context, User, exec_storm, odd_caller, probe, registry};
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -42,6 +42,11 @@ fn main() -> ExitCode {
             eprintln!("dormouse-scenario: {program}: {error}");
             ExitCode::FAILURE
         }
+        [odd_caller::WORD, program, ref args @ ..] => {
+            let error = odd_caller::run(program, args);
+            eprintln!("dormouse-scenario: {program}: {error}");
+            ExitCode::FAILURE
+        }
         [exec_storm::WORD] => {
             eprintln!("dormouse-scenario: {}", exec_storm::run());
             ExitCode::FAILURE
@@ -64,7 +69,7 @@ fn main() -> ExitCode {
         [name, dir, "ordinary"] => play(name, Path::new(dir), User::Ordinary),
         _ => {
             eprintln!(
-                "usage: dormouse-scenario NAME STATE_DIR [ordinary] | --list | --probe PID... | --exec PROGRAM ARG... | --exec-storm | --workload NAME SIZE STATE_DIR | --limit NAME SIZE STATE_DIR"
+                "usage: dormouse-scenario NAME STATE_DIR [ordinary] | --list | --probe PID... | --exec PROGRAM ARG... | --oddly PROGRAM ARG... | --exec-storm | --workload NAME SIZE STATE_DIR | --limit NAME SIZE STATE_DIR"
             );
             ExitCode::FAILURE
         }

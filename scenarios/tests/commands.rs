@@ -25,10 +25,13 @@ type Test = fn(&Target, &Snapshot, &Checkpointer, &Path) -> Result<(), Failure>;
 
 /// Each with the scenario it is done to.
 const TESTS: &[(&str, &str, Test)] = &[
+    ("caller_with_keyring", "keys::session", caller_with_keyring),
+    ("caller_with_keyring_refused", "creds::plain", caller_with_keyring_refused),
     ("ending_meanwhile", "tree::sleeper", ending_meanwhile),
     ("executing_meanwhile", "tree::sleeper", executing_meanwhile),
     ("few_files", "files::numbers", few_files),
     ("hidden_edge", "epoll::edge_consumed", hidden_edge),
+    ("hidden_keyrings", "keys::session", hidden_keyrings),
     ("hidden_signals", "epoll::signals", hidden_signals),
     ("hidden_structures", "epoll::key_in_child", hidden_structures),
     ("hidden_structures_nested", "epoll::nested_deep", hidden_structures),
@@ -357,6 +360,52 @@ fn few_files(
     target.judge(restored.took)
 }
 
+/// From here on, whom this thread starts has a session keyring with a key in it.
+fn join_session_keyring() {
+    let (kind, name) = (c"user".as_ptr(), c"of the caller".as_ptr());
+    // SAFETY: the strings live for ever, and the payload as long as the call.
+    let made = unsafe {
+        const SESSION: i32 = -3;
+        libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, 0);
+        libc::syscall(libc::SYS_add_key, kind, name, name, 1, SESSION)
+    };
+    assert!(made > 0, "add_key: {}", io::Error::last_os_error());
+}
+
+/// A program with a session keyring has its own again, whoever restores it.
+fn caller_with_keyring(
+    target: &Target,
+    before: &Snapshot,
+    checkpointer: &Checkpointer,
+    dir: &Path,
+) -> Result<(), Failure> {
+    let images = dump(target, before, checkpointer, dir)?;
+    join_session_keyring();
+    let took = checkpointer.restore(&images, &dir.join("pid"), dir, &[]).succeed()?.took;
+    target.judge(took)
+}
+
+/// One without would have the keys of whoever restores it.
+fn caller_with_keyring_refused(
+    target: &Target,
+    before: &Snapshot,
+    checkpointer: &Checkpointer,
+    dir: &Path,
+) -> Result<(), Failure> {
+    let images = dump(target, before, checkpointer, dir)?;
+    let pid = dir.join("pid");
+    std::thread::scope(|scope| {
+        let refused = scope.spawn(|| {
+            join_session_keyring();
+            let naming = ["a thread without a session keyring".to_owned()];
+            checkpointer.restore(&images, &pid, dir, &[]).fail("dormouse has one", &naming)
+        });
+        refused.join().expect("it does not panic")
+    })?;
+    let took = checkpointer.restore(&images, &pid, dir, &[]).succeed()?.took;
+    target.judge(took)
+}
+
 /// From here on, the kernel in this pen has no type information.
 fn hide_structures() -> Result<(), Failure> {
     const PATH: &str = "/sys/kernel/btf/vmlinux";
@@ -407,6 +456,16 @@ fn hidden_edge(
 ) -> Result<(), Failure> {
     let reason = "whether it was reported";
     refused_if_hidden(target, before, checkpointer, (dir, reason))
+}
+
+/// Nor which keys are in a keyring.
+fn hidden_keyrings(
+    target: &Target,
+    before: &Snapshot,
+    checkpointer: &Checkpointer,
+    dir: &Path,
+) -> Result<(), Failure> {
+    refused_if_hidden(target, before, checkpointer, (dir, "a thread that possesses keys"))
 }
 
 /// Nor whose signals an item watches.

@@ -166,6 +166,39 @@ func main() {
         },
         clients: "python3 clients.py http_count 16",
     },
+    // Takes one connection at a time, each for one answer: the others wait to be accepted.
+    Server {
+        server: Program {
+            name: "http_server",
+            files: &[
+                CLIENTS,
+                (
+                    "server.py",
+                    r#"
+import http.server, os
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.path.encode() * 50)
+
+    def log_message(self, *_):
+        pass
+
+class Server(http.server.HTTPServer):
+    request_queue_size = 64
+
+Server(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"#,
+                ),
+            ],
+            tools: &["python3"],
+            script: "exec python3 server.py",
+            ..PLAIN
+        },
+        clients: "python3 clients.py http_anew 12",
+    },
     // One connection, which goes through a process and two pipes, or through two.
     Server {
         server: Program {

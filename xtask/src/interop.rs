@@ -15,24 +15,31 @@ pub(crate) fn run(args: &[&str]) -> std::io::Result<ExitCode> {
 }
 
 /// Builds what is tried, and has a table written by another process of this program: the testkit
-/// finds CRIU by `CRIU_BIN`, here and in its pens.
+/// finds CRIU by `CRIU_BIN`, here and in its pens. What is not an option is for that process.
 pub(crate) fn write(command: &str, args: &[&str]) -> std::io::Result<ExitCode> {
     let mut table = Command::new(env::current_exe()?);
     table.arg(command);
-    match args {
-        [] => {}
-        ["--criu", path] => _ = table.env("CRIU_BIN", path),
-        _ => return Ok(crate::usage()),
+    let rest = match args {
+        ["--criu", path, rest @ ..] => {
+            table.env("CRIU_BIN", path);
+            rest
+        }
+        rest => rest,
+    };
+    if rest.iter().any(|word| word.starts_with('-')) {
+        return Ok(crate::usage());
     }
+    table.args(rest);
     let mut build = Command::new(env!("CARGO"));
     build.args(["build", "-p", "dormouse", "-p", "dormouse-scenarios"]).current_dir(workspace());
     let done = build.status()?.success() && table.status()?.success();
     Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Runs the square, and writes the table; or, inside a pen, runs one corner for one scenario.
-pub(crate) fn table() -> Result<ExitCode, InteropError> {
-    interop::main(&scenario(), &workspace().join("docs/interop.md"))
+/// Runs the square of all scenarios whose names contain `filter`, and writes the table; or, inside a
+/// pen, runs one corner for one scenario.
+pub(crate) fn table(filter: &str) -> Result<ExitCode, InteropError> {
+    interop::main(&scenario(), &workspace().join("docs/interop.md"), filter)
 }
 
 /// Cargo puts all binaries into one directory.

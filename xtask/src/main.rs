@@ -1,5 +1,7 @@
 //! Habits of the project as commands.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 mod epoll;
@@ -13,14 +15,15 @@ fn main() -> ExitCode {
     match words[..] {
         ["supported"] => told(supported::run()),
         ["interop", ref options @ ..] => told(interop::run(options)),
-        ["interop-table"] => told(interop::table()),
+        ["interop-table"] => told(interop::table("")),
+        ["interop-table", filter] => told(interop::table(filter)),
         ["guest", kernel, ref filter @ ..] => {
             told(guest::run(kernel, filter.first().copied().unwrap_or_default()))
         }
         ["epoll", ref options @ ..] => told(epoll::run(options)),
         ["epoll-table"] => told(epoll::table()),
         // The first process of a pen is this program without arguments.
-        [] if dormouse_testkit::pen::inside().is_some() => told(interop::table()),
+        [] if dormouse_testkit::pen::inside().is_some() => told(interop::table("")),
         _ => usage(),
     }
 }
@@ -33,6 +36,8 @@ fn told<E: std::fmt::Display>(result: Result<ExitCode, E>) -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: xtask (interop | epoll) [--criu PATH] | supported | guest KERNEL [FILTER]");
+    eprintln!(
+        "usage: xtask interop [--criu PATH] [FILTER] | epoll [--criu PATH] | supported | guest KERNEL [FILTER]"
+    );
     ExitCode::FAILURE
 }

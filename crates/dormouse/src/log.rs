@@ -75,7 +75,10 @@ pub(crate) fn start(target: &Target, level: u8) -> io::Result<()> {
 /// For the owner alone, as the images are: a log tells much of a program.
 fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path).and_then(|file| {
-        file.set_len(0)?;
+        // Others, as terminals are, have nothing of before.
+        if file.metadata()?.is_file() {
+            file.set_len(0)?;
+        }
         Ok(file)
     })
 }
@@ -189,6 +192,7 @@ mod tests {
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         std::fs::write(&path, "old").unwrap();
         assert_eq!(create(&path).unwrap().metadata().unwrap().len(), 0);
+        create(Path::new("/dev/null")).unwrap();
     }
 
     #[test]

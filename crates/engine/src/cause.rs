@@ -153,7 +153,9 @@ fn of_resource(error: &resources::Error) -> ErrorKind {
         E::Ptrace(error) => of_ptrace(error),
         E::Puppet(error) => of_puppet(error),
         E::Compare(error) => of_errno(error.source),
-        E::InetReader(_) | E::EpollItem { .. } | E::SockDiag(_) => ErrorKind::Unsupported,
+        E::InetReader(_) | E::KernelFiles(_) | E::EpollItem { .. } | E::SockDiag(_) => {
+            ErrorKind::Unsupported
+        }
         E::NetworkLock(error) => of_errno(error.source),
         E::StandIn(error) => of_clone(error),
         E::ReadEpoll(_) | E::FillEpoll(_) => ErrorKind::Kernel,
@@ -175,7 +177,7 @@ fn of_memory(error: &memory::Error) -> ErrorKind {
         E::Unsupported { .. } => ErrorKind::Unsupported,
         E::Corrupt { .. } => ErrorKind::CorruptImage,
         E::SegmentTaken { .. } => ErrorKind::Conflict,
-        E::AioRing { .. } => ErrorKind::Unsupported,
+        E::AioRing { .. } | E::RingPlace { .. } => ErrorKind::Unsupported,
         E::Segment(error) => of_errno(error.source),
         E::Proc(error) => of_proc(error),
         E::Image(error) => of_image(error),

@@ -7,8 +7,10 @@
 #![forbid(unsafe_code)]
 
 mod cause;
+mod crew;
 mod dump;
 pub mod error;
+mod landlock;
 pub mod options;
 pub mod progress;
 mod restore;
@@ -16,6 +18,8 @@ mod stats;
 
 pub use dump::{DumpReport, dump};
 pub use error::{Error, ErrorKind, Phase};
-pub use options::{AfterDump, DumpOptions, NetworkLock, RestoreOptions, TcpConnections, UnixPeers};
+pub use options::{
+    AfterDump, DumpOptions, NetworkLock, RestoreOptions, RootParent, TcpConnections, UnixPeers,
+};
 pub use progress::{NoProgress, Progress};
 pub use restore::{Plan, Restored, plan, restore};

@@ -43,6 +43,9 @@ pub struct DumpOptions {
     /// A file that has lost the name it was opened by, but has another, is given
     /// a hard link, which the restore takes away again (`--link-remap`).
     pub link_remap: bool,
+    /// Build IDs of programs and libraries are noted
+    /// (`--file-validation=buildid`); otherwise sizes and modes have to do.
+    pub build_ids: bool,
     /// What becomes of unix sockets whose peers are not part of the tree
     /// (`--ext-unix-sk`, `--unix-peer`).
     pub unix_peers: UnixPeers,
@@ -75,6 +78,7 @@ impl DumpOptions {
             timeout: Duration::from_secs(10),
             ghost_limit: 1 << 20,
             link_remap: false,
+            build_ids: false,
             unix_peers: UnixPeers::Refuse,
             tcp: TcpConnections::Refuse,
             network_lock: NetworkLock::Nftables,
@@ -83,6 +87,19 @@ impl DumpOptions {
             external: Vec::new(),
         }
     }
+}
+
+/// Whose child the root of a restored tree becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RootParent {
+    /// That of this process.
+    Caller,
+    /// That of this process's parent (`--restore-sibling`).
+    Other,
+    /// That of this process's parent, which ends once the tree runs
+    /// (`--restore-detached`). A root that is to be told of its parent's end
+    /// is an orphan from the start: it must not be told of that one's.
+    Leaving,
 }
 
 /// A restore: where from, and how.
@@ -94,9 +111,8 @@ pub struct RestoreOptions {
     pub work: Option<PathBuf>,
     /// See [`DumpOptions::shell_job`].
     pub shell_job: bool,
-    /// The root becomes a child of this process's parent, not of this process
-    /// (`--restore-sibling`).
-    pub sibling: bool,
+    /// Whose child the root becomes.
+    pub parent: RootParent,
     /// The root's pid is written here before it runs (`--pidfile`).
     pub pidfile: Option<PathBuf>,
     /// The restored tree stays stopped, as by SIGSTOP (`--leave-stopped`).
@@ -108,6 +124,9 @@ pub struct RestoreOptions {
     /// `--tcp-close`); they come back closed in any case if they were dumped to
     /// be.
     pub tcp: TcpConnections,
+    /// Where the dump has noted build IDs, files must have them, unless
+    /// `--file-validation=filesize`.
+    pub build_ids: bool,
 }
 
 impl RestoreOptions {
@@ -118,11 +137,12 @@ impl RestoreOptions {
             images,
             work: None,
             shell_job: false,
-            sibling: false,
+            parent: RootParent::Caller,
             pidfile: None,
             leave_stopped: false,
             inherit: Vec::new(),
             tcp: TcpConnections::Refuse,
+            build_ids: true,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Several epolls that are to be filled together: they can watch each other,
 //! and the same files.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 
 use thiserror::Error;
@@ -114,11 +114,13 @@ impl Epoll {
         interest: Interest<FileIndex>,
     ) -> Result<Self, WantedError> {
         let Interest { items, pending } = interest;
-        let mut keys = HashSet::with_capacity(items.len());
-        for Item { file, fd, events, data: _, seniority: _ } in &items {
-            if !keys.insert((*file, *fd)) {
-                return Err(WantedError::SameKey { epoll, fd: *fd });
-            }
+        let mut keys: Vec<_> = items.iter().map(|item| (item.file, item.fd)).collect();
+        keys.sort_unstable();
+        if let Some(pair) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(WantedError::SameKey { epoll, fd: pair[0].1 });
+        }
+        drop(keys);
+        for Item { fd, events, .. } in &items {
             // `do_epoll_ctl`: an exclusive item is never a one-shot, and only
             // a one-shot is ever disabled.
             let once = events.contains(Events::ONESHOT);

@@ -78,15 +78,19 @@ mod table;
 pub use busy_poll::BusyPoll;
 pub use event::{Events, FdNumber};
 pub use graph::{Wanted, WantedError};
-pub use insert::{InsertError, Insertion, LeftArmed, Rebuild, insert, modify};
-pub use inspect::{BtfError, FileKey, InspectError, Inspection, Inspector, SetUpError, SignalsKey};
+pub use insert::{
+    EndedInsertion, InsertError, Insertion, LeftArmed, Rebuild, insert, insert_by_ended, modify,
+};
+pub use inspect::{
+    BtfError, FileKey, InspectError, Inspection, Inspector, Listed, SetUpError, SignalsKey,
+};
 
 /// What the inspector is made of: reading kernel memory, by the kernel's own
 /// type information, and nothing but reading.
 pub mod kernel_memory {
     pub use crate::inspect::{
-        Address, Btf, BtfError, KernelMemory, OpenError, OpenFiles, ReadError, Struct,
-        TypeInformation,
+        Address, Bits, Btf, BtfError, DirectMap, FindError, KernelMemory, Numbers, OpenError,
+        OpenFiles, ReadError, Struct, Table, Tasks, TypeInformation,
     };
 }
 pub use interest::{Interest, Item};

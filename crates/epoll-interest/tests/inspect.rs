@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::HashMap;
-use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use epoll_interest::{BusyPoll, Events, FdNumber, Insertion, InspectError, Inspector, insert};
+use epoll_interest::{
+    BusyPoll, EndedInsertion, Events, FdNumber, InsertError, Insertion, InspectError, Inspector,
+    insert, insert_by_ended,
+};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
@@ -81,6 +84,37 @@ fn an_item_on_a_signalfd_waits_for_the_signals_of_who_added_it() {
 }
 
 #[test]
+fn an_item_of_an_ended_process_waits_for_nobodys_signals() {
+    let mut inspector = Inspector::new().unwrap();
+    let (epoll, signals) = (new_epoll(), signals());
+    let fd = |raw| FdNumber::from_raw(raw);
+    let item = |fd, events| Insertion { file: signals.as_fd(), fd, events, data: 0 };
+    let taken = signals.as_raw_fd().unsigned_abs();
+    let fired = Events::CONDITIONS | Events::ONESHOT;
+    let items = [(fd(900), fired), (fd(taken), Events::IN), (fd(901), Events::IN | Events::ET)];
+    let ended = items.map(|(fd, events)| EndedInsertion {
+        epoll: epoll.as_fd(),
+        item: item(fd, events),
+        fired_by: events.contains(Events::ONESHOT).then_some(libc::SIGUSR1),
+    });
+    insert_by_ended(&ended).unwrap();
+    let found = inspector.get_events(epoll.as_fd()).unwrap();
+    let awaited = inspector.signals_awaited(epoll.as_fd(), &found, &[0, 1, 2]).unwrap();
+    assert_eq!(awaited, [None, None, None]);
+    let interest = found.interest;
+    let state: BTreeMap<_, _> = interest
+        .items
+        .iter()
+        .zip(interest.pending_flags())
+        .map(|(item, pending)| (item.fd, (item.fired(), pending)))
+        .collect();
+    let expected = [(fd(taken), (false, true)), (fd(900), (true, false)), (fd(901), (false, true))];
+    assert_eq!(state, BTreeMap::from(expected));
+    let again = insert_by_ended(&ended[..1]).unwrap_err();
+    assert!(matches!(again, InsertError::Control { epoll: 0, .. }), "{again}");
+}
+
+#[test]
 fn a_key_is_one_file_under_whatever_number() {
     let mut inspector = Inspector::new().unwrap();
     let (a, b) = (event(0), event(0));
@@ -109,7 +143,7 @@ fn one_number_can_stand_for_several_files() {
         assert_eq!(item.file, keys[item.data as usize]);
         assert_eq!(item.fd, FdNumber::from_raw(900));
     }
-    assert_eq!(found.listed.len(), 3);
+    assert_eq!(found.files.keys().copied().collect::<BTreeSet<_>>(), keys.into_iter().collect());
 }
 
 #[test]

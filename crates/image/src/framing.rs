@@ -47,6 +47,11 @@ impl Reader<BufReader<std::fs::File>> {
     /// When it cannot be read or does not begin as `magic` says.
     pub fn from_file(file: std::fs::File, magic: Magic, path: &Path) -> Result<Self> {
         let len = file.metadata().map_err(|e| ImageError::io("stat", path, e))?.len();
+        Self::of_len(file, len, magic, path)
+    }
+
+    /// The same for a file of so many bytes.
+    pub(crate) fn of_len(file: std::fs::File, len: u64, magic: Magic, path: &Path) -> Result<Self> {
         Self::new(BufReader::with_capacity(BUFFER, file), len, magic, path)
     }
 }

@@ -17,6 +17,8 @@ const MAP_FREEZE: libc::c_int = 22;
 pub const MAP_TYPE_HASH: u32 = 1;
 /// Values by their index.
 pub const MAP_TYPE_ARRAY: u32 = 2;
+/// Values by prefixes: a number of bits, and those.
+pub const MAP_TYPE_LPM_TRIE: u32 = 11;
 
 /// `struct bpf_map_info` (`include/uapi/linux/bpf.h`), the beginning of it.
 #[repr(C)]
@@ -57,19 +59,19 @@ pub struct MapInfo {
 /// `union bpf_attr`, the beginning of it.
 type Attributes = [u64; 9];
 
-fn pair(low: u32, high: u32) -> u64 {
+pub(crate) fn pair(low: u32, high: u32) -> u64 {
     let ([a, b, c, d], [e, f, g, h]) = (low.to_ne_bytes(), high.to_ne_bytes());
     u64::from_ne_bytes([a, b, c, d, e, f, g, h])
 }
 
-fn number(file: BorrowedFd<'_>) -> u32 {
+pub(crate) fn number(file: BorrowedFd<'_>) -> u32 {
     file.as_raw_fd().cast_unsigned()
 }
 
 /// # Safety
 ///
 /// What `attributes` point to is good for `command`.
-unsafe fn bpf(command: libc::c_int, attributes: &Attributes) -> Result<u64, Errno> {
+pub(crate) unsafe fn bpf(command: libc::c_int, attributes: &Attributes) -> Result<u64, Errno> {
     // SAFETY: the attributes have the length given; the rest is the caller's promise.
     check(unsafe {
         libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size_of_val(attributes))
@@ -77,12 +79,12 @@ unsafe fn bpf(command: libc::c_int, attributes: &Attributes) -> Result<u64, Errn
 }
 
 /// A descriptor that the kernel has just given.
-fn owned(fd: u64) -> OwnedFd {
+pub(crate) fn owned(fd: u64) -> OwnedFd {
     // SAFETY: only called with what a command returned that makes descriptors.
     unsafe { OwnedFd::from_raw_fd(fd as RawFd) }
 }
 
-/// A hash or an array.
+/// A hash, an array or a trie.
 #[derive(Clone, Copy, Debug)]
 pub struct Map<'a> {
     file: BorrowedFd<'a>,
@@ -130,7 +132,7 @@ impl<'a> Map<'a> {
     ///
     /// # Errors
     ///
-    /// `EINVAL`: it is none; `EOPNOTSUPP`: it is neither a hash nor an array.
+    /// `EINVAL`: it is none; `EOPNOTSUPP`: it is of another kind.
     pub fn of(file: BorrowedFd<'a>) -> Result<Self, Errno> {
         let mut info = MapInfo::default();
         let len = size_of::<MapInfo>() as u32;
@@ -139,7 +141,7 @@ impl<'a> Map<'a> {
         // SAFETY: the kernel writes at most `len` bytes, and every value of them is a `MapInfo`.
         unsafe { bpf(OBJ_GET_INFO_BY_FD, &attributes) }?;
         match info.kind {
-            MAP_TYPE_HASH | MAP_TYPE_ARRAY => Ok(Self { file, info }),
+            MAP_TYPE_HASH | MAP_TYPE_ARRAY | MAP_TYPE_LPM_TRIE => Ok(Self { file, info }),
             _ => Err(Errno::OPNOTSUPP),
         }
     }

@@ -4,7 +4,7 @@
 
 use crate::signal::Signal;
 use crate::sys::check;
-use crate::{Errno, HostPid};
+use crate::{Errno, FdNum, HostPid};
 use rustix::fs::Uid;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
@@ -125,16 +125,66 @@ pub fn set_signal(file: impl AsFd, signal: Option<Signal>) -> Result<(), Errno> 
     check(unsafe { libc::syscall(libc::SYS_fcntl, number(&file), F_SETSIG, raw) }).map(drop)
 }
 
+/// Makes the signal be sent to nobody.
+///
+/// # Errors
+///
+/// `EBADF` as for [`owner`].
+pub fn clear_owner(file: impl AsFd) -> Result<(), Errno> {
+    let raw = RawOwner { kind: OwnerKind::Process as i32, pid: 0 };
+    // SAFETY: the kernel reads a struct f_owner_ex, which RawOwner is.
+    check(unsafe { libc::syscall(libc::SYS_fcntl, number(&file), F_SETOWN_EX, &raw const raw) })
+        .map(drop)
+}
+
+/// Has the signal sent from now on (`O_ASYNC`), and say that it is about descriptor `fd`: the
+/// kernel notes the number by which it is asked for that.
+///
+/// A terminal that has no owner gets the caller's process or process group as such.
+///
+/// # Errors
+///
+/// `EBADF` also if the number is not below `RLIMIT_NOFILE`; `ENOMEM`.
+pub fn announce(file: BorrowedFd<'_>, fd: FdNum) -> Result<(), Errno> {
+    let (raw, fd) = (file.as_raw_fd(), i32::try_from(fd.as_raw()).map_err(|_| Errno::BADF)?);
+    let under_number = || {
+        // SAFETY: what this thread has by a descriptor it has by `raw` and `fd`
+        // alone, and those are of its own table from here on, which goes with it.
+        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FILES) }?;
+        if raw != fd {
+            // SAFETY: as above, whatever has had the number in that table before.
+            check(unsafe { libc::dup3(raw, fd, libc::O_CLOEXEC) }.into())?;
+        }
+        // SAFETY: no memory is involved.
+        let flags = check(unsafe { libc::fcntl(fd, libc::F_GETFL) }.into())?;
+        let flags = flags as libc::c_int | libc::O_ASYNC;
+        // SAFETY: no memory is involved.
+        check(unsafe { libc::fcntl(fd, libc::F_SETFL, flags) }.into()).map(drop)
+    };
+    let done = std::thread::scope(|scope| {
+        std::thread::Builder::new().spawn_scoped(scope, under_number).map(|thread| thread.join())
+    });
+    match done {
+        Ok(Ok(done)) => done,
+        Ok(Err(panic)) => std::panic::resume_unwind(panic),
+        Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)),
+    }
+}
+
 fn number(file: &impl AsFd) -> libc::c_int {
     BorrowedFd::as_raw_fd(&file.as_fd())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Owner, OwnerKind, owner, owner_uids, set_owner, set_signal, signal};
+    use super::{
+        Owner, OwnerKind, announce, clear_owner, owner, owner_uids, set_owner, set_signal, signal,
+    };
     use crate::proc::ProcDir;
     use crate::signal::Signal;
-    use crate::{Errno, HostPid};
+    use crate::{Errno, FdNum, HostPid};
+    use std::os::fd::AsFd;
+
     use rustix::fs::{Mode, OFlags};
 
     #[test]
@@ -153,6 +203,20 @@ mod tests {
         assert_eq!(signal(&read), Ok(Some(Signal::USR1)));
         set_signal(&read, None).unwrap();
         assert_eq!(signal(&read), Ok(None));
+    }
+
+    #[test]
+    fn a_file_is_announced_by_any_number() {
+        let (read, _write) = rustix::pipe::pipe().unwrap();
+        let number = FdNum::from_raw(777);
+        announce(read.as_fd(), number).unwrap();
+        assert!(rustix::fs::fcntl_getfl(&read).unwrap().contains(OFlags::ASYNC));
+        let numbers = ProcDir::of_self().unwrap().fd_numbers().unwrap();
+        assert!(!numbers.contains(&number), "the number is not used here");
+        let pid = ProcDir::of_self().unwrap().pid();
+        set_owner(&read, Owner { kind: OwnerKind::Process, pid }).unwrap();
+        clear_owner(&read).unwrap();
+        assert_eq!(owner(&read), Ok(None));
     }
 
     #[test]

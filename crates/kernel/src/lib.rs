@@ -9,6 +9,7 @@
 #![deny(unsafe_code)]
 
 pub mod addr;
+pub mod admission;
 pub mod bpf;
 pub mod clone;
 pub mod close_on_exec;
@@ -19,7 +20,10 @@ pub mod file_mapping;
 pub mod file_owner;
 pub mod handle;
 pub mod id;
+pub mod io_uring;
 pub mod kcmp;
+pub mod key;
+pub mod landlock;
 pub mod mqueue;
 pub mod multicast;
 pub mod netfilter;
@@ -28,6 +32,7 @@ pub mod pidfd;
 pub mod proc;
 pub mod ptrace;
 pub mod remote_memory;
+pub mod restriction;
 pub mod rlimit;
 pub mod robust_list;
 pub mod sched;
@@ -41,6 +46,7 @@ mod sys;
 pub mod tcp;
 pub mod terminal;
 pub mod timerfd;
+pub mod tun;
 
 #[cfg(test)]
 extern crate self as dormouse_kernel;

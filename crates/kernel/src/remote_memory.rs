@@ -305,6 +305,12 @@ impl Mem {
         Ok(Self { fd, pid: dir.pid() })
     }
 
+    /// Whose memory it is.
+    #[must_use]
+    pub const fn pid(&self) -> HostPid {
+        self.pid
+    }
+
     /// Fills `local` from `addr` on, whatever the protection there.
     ///
     /// # Errors

@@ -108,15 +108,26 @@ pub fn set(pid: HostPid, resource: Resource, limit: Rlimit) -> Result<Rlimit, Er
     call(pid, resource, Some(limit))
 }
 
-/// Raises the soft limit of the calling process to the hard one.
+/// Raises the soft limits of the calling process to the hard ones, but for the size of core dumps:
+/// there is no work for which it would be needed.
 ///
 /// # Errors
 ///
 /// `getrlimit(2)` and `setrlimit(2)` document none for that.
-pub fn raise_own(resource: Resource) -> Result<(), Error> {
+pub fn raise_own() -> Result<(), Error> {
     let own = HostPid::of_self();
-    let limit = get(own, resource)?;
-    set(own, resource, Rlimit { soft: limit.hard, ..limit }).map(drop)
+    for resource in Resource::ALL.into_iter().filter(|resource| *resource != Resource::Core) {
+        let limit = get(own, resource)?;
+        if limit.soft == limit.hard {
+            continue;
+        }
+        match set(own, resource, Rlimit { soft: limit.hard, ..limit }) {
+            // The hard limit is above what the system allows by now (`fs.nr_open`).
+            Err(Error { source: Errno::PERM, .. }) if resource == Resource::Files => {}
+            set => drop(set?),
+        }
+    }
+    Ok(())
 }
 
 fn call(pid: HostPid, resource: Resource, new: Option<Rlimit>) -> Result<Rlimit, Error> {

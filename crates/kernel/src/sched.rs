@@ -16,6 +16,8 @@ pub enum Operation {
     GetAffinity,
     /// `sched_setaffinity(2)`.
     SetAffinity,
+    /// `getpriority(2)`.
+    GetNice,
     /// `ioprio_get(2)`.
     GetIoPriority,
     /// `ioprio_set(2)`.
@@ -29,6 +31,7 @@ pub enum Operation {
     Operation::SetAttr => "set the scheduling policy",
     Operation::GetAffinity => "get the processors",
     Operation::SetAffinity => "set the processors",
+    Operation::GetNice => "get the nice value",
     Operation::GetIoPriority => "get the I/O priority",
     Operation::SetIoPriority => "set the I/O priority",
 })]
@@ -269,6 +272,19 @@ impl IoPriority {
     pub const fn class(self) -> u16 {
         self.0 >> 13
     }
+}
+
+/// The nice value of a task, whatever its policy.
+///
+/// # Errors
+///
+/// See [`Error::source`].
+pub fn nice(task: HostPid) -> Result<i32, Error> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::syscall(libc::SYS_getpriority, libc::PRIO_PROCESS, task.as_raw()) })
+        // The call itself tells no negative numbers (`getpriority(2)`).
+        .map(|above| 20 - above as i32)
+        .map_err(|source| Error { operation: Operation::GetNice, task, source })
 }
 
 const IOPRIO_WHO_PROCESS: i32 = 1;

@@ -56,12 +56,14 @@ const _: () = {
 // include/uapi/asm-generic/ioctls.h, the same on x86-64 and AArch64.
 const TCGETS2: u64 = 0x802c_542a;
 const TCSETS: u64 = 0x5402;
+const TCXONC: u64 = 0x540a;
 const TCSETS2: u64 = 0x402c_542b;
 const TIOCEXCL: u64 = 0x540c;
 const TIOCGWINSZ: u64 = 0x5413;
 const TIOCSWINSZ: u64 = 0x5414;
 const TIOCINQ: u64 = 0x541b;
 const TIOCPKT: u64 = 0x5420;
+const TIOCGETD: u64 = 0x5424;
 const TIOCGPTN: u64 = 0x8004_5430;
 const TIOCSPTLCK: u64 = 0x4004_5431;
 const TIOCGDEV: u64 = 0x8004_5432;
@@ -242,6 +244,26 @@ pub fn is_exclusive(file: impl AsFd) -> Result<bool, Errno> {
 /// As [`termios`].
 pub fn set_exclusive(file: impl AsFd) -> Result<(), Errno> {
     plain(&file, TIOCEXCL, 0).map(drop)
+}
+
+/// Stops output to this end, until somebody lets it go on in the same way
+/// (`TCOOFF`).
+///
+/// # Errors
+///
+/// As [`termios`].
+pub fn hold_output(file: impl AsFd) -> Result<(), Errno> {
+    const TCOOFF: u64 = 0;
+    from_behind(|| plain(&file, TCXONC, TCOOFF)).map(drop)
+}
+
+/// The number of the line discipline; 0 is the usual one (`N_TTY`).
+///
+/// # Errors
+///
+/// As [`termios`].
+pub fn discipline(file: impl AsFd) -> Result<i32, Errno> {
+    int(&file, TIOCGETD)
 }
 
 /// How many bytes can be read.

@@ -509,3 +509,25 @@ fn code_of_32_bits_is_refused() {
     let task = halt(seize(&child));
     assert!(matches!(task.registers(), Err(Error::Ia32 { tid }) if tid == child.0));
 }
+
+#[test]
+fn who_executes_takes_the_place_of_the_first_thread() {
+    let shared = Shared::new();
+    let child = Child::spawn(|| {
+        let shared = Shared(shared.0);
+        thread::spawn(move || {
+            shared.wait_for(0, 1);
+            let args = [c"sleep".as_ptr(), c"60".as_ptr(), std::ptr::null()];
+            // SAFETY: the list of arguments ends with a null.
+            unsafe { libc::execv(c"/bin/sleep".as_ptr(), args.as_ptr()) };
+        });
+        pause();
+    });
+    let tasks = || ProcDir::open(child.0).unwrap().tasks().unwrap().len();
+    until(|| tasks() == 2);
+    let task = halt(seize(&child));
+    assert!(task.is_at_rest().unwrap());
+    shared.set(0, 1);
+    until(|| tasks() == 1);
+    assert!(!task.is_at_rest().unwrap());
+}

@@ -18,17 +18,25 @@ const CODE_PAGE: u64 = 4096;
 /// The end of what a process can map, with four-level page tables.
 const TASK_SIZE: u64 = 0x7fff_ffff_f000;
 
+/// By which signal a puppet reports, unless that is to wait in its queues.
+const REPORT: Signal = Signal::URG;
+
+/// The mask of a puppet that reports by this signal.
+fn mask(signal: Signal) -> SigSet {
+    SigSet::ALL.without(signal)
+}
+
 /// A task that has no program of its own yet. All that is mapped, once it is
 /// [stripped](Self::strip), is its room: a page of code, and memory for
 /// batches.
 #[derive(Debug)]
 pub struct Bare {
-    task: Option<Stopped>,
-    tid: HostPid,
-    place: Place,
-    base: Registers,
+    pub(crate) task: Option<Stopped>,
+    pub(crate) tid: HostPid,
+    pub(crate) place: Place,
+    pub(crate) base: Registers,
     room: AddrRange,
-    held: HeldOff,
+    pub(crate) held: HeldOff,
 }
 
 impl Bare {
@@ -41,7 +49,10 @@ impl Bare {
     pub fn take_over(task: Stopped, own: NsPid, room: AddrRange) -> Result<Self, Error> {
         // A fork has its own copy of this process's code, at the same place.
         let here = Addr::from_raw(CODE.bytes().as_ptr().expose_provenance() as u64);
-        let mut bare = Self::new(task, (own, own), here, room)?;
+        let mut task = task;
+        task.set_sigmask(mask(REPORT))?;
+        let base = Registers { rax: 0, ..task.registers()? };
+        let mut bare = Self::new(task, (own, own), (here, room), base);
         let flags = libc::MAP_PRIVATE
             | libc::MAP_ANONYMOUS
             | libc::MAP_FIXED_NOREPLACE
@@ -80,34 +91,39 @@ impl Bare {
     pub fn adopt(maker: &Self, tid: HostPid, own: NsPid, tgid: NsPid) -> Result<Self, Error> {
         match Running::attached(tid).wait()? {
             Outcome::Exited(_) => Err(Error::Died(tid)),
-            Outcome::Stopped(task) => Self::new(task, (tgid, own), maker.place.code, maker.room),
+            Outcome::Stopped(mut task) => {
+                // It has its maker's mask and registers.
+                if maker.place.signal != REPORT {
+                    task.set_sigmask(mask(REPORT))?;
+                }
+                let place = (maker.place.code, maker.room);
+                Ok(Self::new(task, (tgid, own), place, maker.base))
+            }
         }
     }
 
     fn new(
-        mut task: Stopped,
+        task: Stopped,
         (tgid, tid): (NsPid, NsPid),
-        code: Addr,
-        room: AddrRange,
-    ) -> Result<Self, Error> {
-        let signal = Signal::URG;
-        task.set_sigmask(SigSet::ALL.without(signal))?;
-        Ok(Self {
+        (code, room): (Addr, AddrRange),
+        base: Registers,
+    ) -> Self {
+        Self {
             tid: task.tid(),
             place: Place {
                 code,
                 context: Addr::NULL,
                 tgid: tgid.as_raw(),
                 tid: tid.as_raw(),
-                signal,
+                signal: REPORT,
                 scratch: Addr::NULL,
                 quiet: false,
             },
-            base: Registers { rax: 0, ..task.registers()? },
+            base,
             room,
             held: HeldOff::default(),
             task: Some(task),
-        })
+        }
     }
 
     /// Its number.
@@ -178,10 +194,8 @@ impl Bare {
     }
 
     fn run_to_end(&mut self, registers: &Registers) -> Result<Registers, Error> {
-        let task = self.task.take().ok_or(Error::Died(self.tid))?;
-        let (task, after) = session::run(task, &self.place, registers, &mut self.held)?;
-        self.task = Some(task);
-        Ok(after)
+        let Self { tid, task, place, held, .. } = self;
+        session::run(task, (*tid, place), *registers, held)
     }
 
     /// Has the task signal itself `signal`, which must be at its default

@@ -150,6 +150,12 @@ impl Batch {
         OutSlot { at: self.reserve(len), len }
     }
 
+    /// Puts bytes where a call can read and write them, aligned to eight.
+    pub fn in_out(&mut self, bytes: &[u8]) -> OutSlot {
+        let Data { at } = self.data(bytes);
+        OutSlot { at, len: bytes.len() }
+    }
+
     /// Stores the address of `to` in the eight bytes of `of` from `at` on.
     pub fn point(&mut self, of: Data, at: usize, to: Data) {
         self.pointers.push((of.at + at, to.at));

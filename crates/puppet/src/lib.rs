@@ -24,12 +24,14 @@ mod resumption;
 mod rseq;
 mod scratch;
 mod session;
+mod together;
 
 pub use bare::{Bare, Ending};
 pub use batch::{Arg, Batch, Data, OutSlot, Replies, Slot};
-pub use borrowed::{Borrowed, Host, TrapSignal, run_all};
+pub use borrowed::{Borrowed, Host, run_all};
 pub use error::{Args, Error, Syscall};
 pub use resume::call_with;
 pub use resumption::{
     Interruption, Resumption, TimeOut, interruption, may_answer_eintr, remainder,
 };
+pub use together::run_together;

@@ -22,6 +22,10 @@ use crate::{Bare, Error};
 /// `struct timespec`, in bytes.
 const TIMESPEC: usize = 16;
 
+/// `struct io_uring_getevents_arg`, in bytes, and where its `ts` is.
+const EVENTS: usize = 24;
+const EVENTS_TIME: usize = 16;
+
 /// How far below the stack pointer a time-out is put, in bytes: below the
 /// red zone and the frame of a signal handler that may run first.
 const BELOW_STACK: u64 = 16 << 10;
@@ -86,8 +90,25 @@ pub fn call_with(task: HostPid, again: &Registers, left: Duration) -> Registers 
         Some(TimeOut::Millis(_)) => true,
         // Without memory there, the time-out stays as it is.
         Some(TimeOut::Timespec(_)) => remote_memory::write_exact(task, at, &timespec(left)).is_ok(),
+        Some(TimeOut::Events(index)) => {
+            let given = Addr::from_raw(arguments(again)[index]);
+            shorten_events(task, given, left, at)
+        }
     };
     if shortened { with_arguments(again, args) } else { *again }
+}
+
+/// Puts the argument of a wait for completions there once more, with the time left, if it has a
+/// time-out.
+fn shorten_events(task: HostPid, given: Addr, left: Duration, at: Addr) -> bool {
+    let mut bytes = [0; EVENTS];
+    let read = remote_memory::read_exact(task, given, &mut bytes);
+    if read.is_err() || bytes[EVENTS_TIME..] == [0; EVENTS - EVENTS_TIME] {
+        return false;
+    }
+    let time = at.as_raw() + EVENTS as u64;
+    bytes[EVENTS_TIME..].copy_from_slice(&time.to_ne_bytes());
+    remote_memory::write_exact(task, at, &[&bytes[..], &timespec(left)].concat()).is_ok()
 }
 
 fn arguments(registers: &Registers) -> [u64; 6] {
@@ -108,7 +129,7 @@ fn shorten(number: i64, args: &mut [u64; 6], left: Duration, at: Addr) -> Option
             let millis = left.as_nanos().div_ceil(1_000_000);
             args[index] = u64::try_from(millis).unwrap_or(u64::MAX).min(i32::MAX as u64);
         }
-        TimeOut::Timespec(index) => args[index] = at.as_raw(),
+        TimeOut::Timespec(index) | TimeOut::Events(index) => args[index] = at.as_raw(),
     }
     Some(found)
 }

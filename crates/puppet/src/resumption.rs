@@ -168,6 +168,8 @@ pub enum TimeOut {
     Millis(usize),
     /// A pointer to a `struct timespec`.
     Timespec(usize),
+    /// A pointer to a `struct io_uring_getevents_arg`, which may have one.
+    Events(usize),
 }
 
 impl TimeOut {
@@ -179,6 +181,10 @@ impl TimeOut {
     pub fn of(number: i64, args: &[u64; 6]) -> Option<Self> {
         const FUTEX_COMMAND: u64 =
             !((libc::FUTEX_PRIVATE_FLAG | libc::FUTEX_CLOCK_REALTIME) as u64);
+        /// `IORING_ENTER_EXT_ARG`, `IORING_ENTER_ABS_TIMER` and `IORING_ENTER_EXT_ARG_REG`.
+        const EXTENDED: u64 = 1 << 3;
+        const MOMENT: u64 = 1 << 5;
+        const REGISTERED: u64 = 1 << 6;
         let found = match number {
             libc::SYS_nanosleep => Self::Timespec(0),
             libc::SYS_clock_nanosleep if args[1] & libc::TIMER_ABSTIME as u64 == 0 => {
@@ -192,11 +198,14 @@ impl TimeOut {
             libc::SYS_epoll_pwait2 | libc::SYS_semtimedop => Self::Timespec(3),
             libc::SYS_rt_sigtimedwait => Self::Timespec(2),
             libc::SYS_io_getevents | IO_PGETEVENTS => Self::Timespec(4),
+            libc::SYS_io_uring_enter if args[3] & (EXTENDED | MOMENT | REGISTERED) == EXTENDED => {
+                Self::Events(4)
+            }
             _ => return None,
         };
         let finite = match found {
             Self::Millis(index) => args[index] as i32 >= 0,
-            Self::Timespec(index) => args[index] != 0,
+            Self::Timespec(index) | Self::Events(index) => args[index] != 0,
         };
         finite.then_some(found)
     }

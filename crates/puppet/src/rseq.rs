@@ -6,26 +6,45 @@
 //! it takes that for the end of the section, as of any section left by a jump.
 //! A puppet is elsewhere, so whoever sends it there has to abort the section.
 
-use dormouse_kernel::Addr;
+use std::io::IoSliceMut;
+
 use dormouse_kernel::ptrace::Rseq;
-use dormouse_kernel::remote_memory::Mem;
+use dormouse_kernel::remote_memory::{self, Mem};
+use dormouse_kernel::{Addr, AddrRange};
 
 /// Where `struct rseq` has the address of the section.
 const SECTION: u64 = 8;
 
-/// Where a task goes on that was stopped at `at`, if that is within a critical
-/// section.
-pub(crate) fn abort(mem: &Mem, rseq: &Rseq, at: u64) -> Option<u64> {
-    let mut address = [0; 8];
-    mem.read_exact(rseq.addr.checked_add(SECTION)?, &mut address).ok()?;
-    let address = u64::from_ne_bytes(address);
-    if address == 0 {
-        return None;
+/// Where the section is that each of some tasks of one process says it is in.
+pub(crate) fn sections(mem: &Mem, tasks: &[Rseq]) -> Vec<Option<Addr>> {
+    let place = |rseq: &Rseq| AddrRange::with_len(rseq.addr.checked_add(SECTION)?, 8);
+    let places: Option<Vec<_>> = tasks.iter().map(place).collect();
+    let mut words = vec![[0; 8]; tasks.len()];
+    let at_once = places.is_some_and(|places| {
+        let mut slices: Vec<_> = words.iter_mut().map(|word| IoSliceMut::new(word)).collect();
+        remote_memory::read(mem.pid(), &places, &mut slices)
+            .is_ok_and(|read| read == 8 * tasks.len())
+    });
+    if !at_once {
+        for (rseq, word) in tasks.iter().zip(&mut words) {
+            // What cannot be read is no section.
+            let read = rseq.addr.checked_add(SECTION).map(|at| mem.read_exact(at, word));
+            if !matches!(read, Some(Ok(()))) {
+                *word = [0; 8];
+            }
+        }
     }
-    let mut section = [0; 32];
+    let words = words.into_iter().map(u64::from_ne_bytes);
+    words.map(|word| (word != 0).then(|| Addr::from_raw(word))).collect()
+}
+
+/// Where a task goes on that was stopped at `at`, if that is within the
+/// critical section described at `section`.
+pub(crate) fn abort(mem: &Mem, section: Addr, at: u64) -> Option<u64> {
+    let mut bytes = [0; 32];
     // The kernel ends a program whose section it cannot read, when it gets there.
-    mem.read_exact(Addr::from_raw(address), &mut section).ok()?;
-    abort_of(&section, at)
+    mem.read_exact(section, &mut bytes).ok()?;
+    abort_of(&bytes, at)
 }
 
 /// The same for the bytes of `struct rseq_cs`: version and flags, first

@@ -57,28 +57,27 @@ fn a_sleeper_answers_and_sleeps_on() {
     let before = (task.registers().unwrap(), task.xstate().unwrap(), task.sigmask().unwrap());
     let host = Host::prepare(&proc, vdso(&proc), []).unwrap();
     let status = proc.status().unwrap();
-    let (task, pid) = host
-        .borrow(task, &status, |puppet| {
-            let mut batch = Batch::new();
-            let pid = batch.call(libc::SYS_getpid, []);
-            let group = batch.call(libc::SYS_getpgid, [(&pid).into()]);
-            let bad = batch.may_fail(libc::SYS_close, [(-1).into()]);
-            let out = batch.out(24);
-            batch.call(libc::SYS_sigaltstack, [0.into(), (&out).into()]);
-            let replies = puppet.run(batch)?;
-            assert_eq!(replies.result(&bad), Err(dormouse_kernel::Errno::BADF));
-            assert!(replies.value(&group) > 0);
-            let mut batch = Batch::new();
-            batch.call(libc::SYS_close, [12345.into()]);
-            match puppet.run(batch) {
-                Err(error @ Error::Call { .. }) => {
-                    assert!(error.to_string().starts_with("close(0x3039)"), "{error}");
-                }
-                other => panic!("{other:?}"),
+    let (task, pid) = host.borrow(task, &status, |puppet| {
+        let mut batch = Batch::new();
+        let pid = batch.call(libc::SYS_getpid, []);
+        let group = batch.call(libc::SYS_getpgid, [(&pid).into()]);
+        let bad = batch.may_fail(libc::SYS_close, [(-1).into()]);
+        let out = batch.out(24);
+        batch.call(libc::SYS_sigaltstack, [0.into(), (&out).into()]);
+        let replies = puppet.run(batch)?;
+        assert_eq!(replies.result(&bad), Err(dormouse_kernel::Errno::BADF));
+        assert!(replies.value(&group) > 0);
+        let mut batch = Batch::new();
+        batch.call(libc::SYS_close, [12345.into()]);
+        match puppet.run(batch) {
+            Err(error @ Error::Call { .. }) => {
+                assert!(error.to_string().starts_with("close(0x3039)"), "{error}");
             }
-            Ok::<_, Error>(replies.value(&pid))
-        })
-        .unwrap();
+            other => panic!("{other:?}"),
+        }
+        Ok::<_, Error>(replies.value(&pid))
+    });
+    let task = task.unwrap();
     assert_eq!(pid.unwrap(), u64::from(sleeper.0.id()));
     host.leave().unwrap();
     assert_eq!(
@@ -182,26 +181,34 @@ for thread in threads: thread.join()
 struct Nappers(Sleeper);
 
 /// Stops all threads of a process, has the first lend its memory to the others, and `work` do
-/// something with those; then lets them go.
-fn lend(proc: &ProcDir, work: impl FnOnce(&mut [Borrowed<'_>]) -> Result<(), Error>) {
+/// something with those; then lets them go. Each that lives must come back as it was.
+fn lend(
+    proc: &ProcDir,
+    work: impl FnOnce(&mut [Borrowed<'_>]) -> Result<(), Error>,
+) -> (Vec<HostPid>, Result<(), Error>) {
     let tids = proc.tasks().unwrap();
     let mut tasks: Vec<_> = tids.iter().map(|&tid| halt(tid, Options::empty())).collect();
+    let was = |task: &Stopped| (task.registers().unwrap(), task.sigmask().unwrap());
+    let before: Vec<_> = tasks.iter().map(|task| (task.tid(), was(task))).collect();
     let host = Host::prepare(proc, vdso(proc), []).unwrap();
     let status = |tid| proc.task(tid).unwrap().status().unwrap();
     let statuses: Vec<_> = tids.iter().map(|&tid| status(tid)).collect();
     let others = tasks.split_off(1);
-    let first = tasks.remove(0);
-    let (first, others) = host
-        .borrow(first, &statuses[0], |puppet| {
-            assert!(puppet.lends_to() >= others.len());
-            let (others, result) = puppet.lend(others.into_iter().zip(&statuses[1..]), work)?;
-            result.map(|()| others)
-        })
-        .unwrap();
+    let mut back = Vec::new();
+    let (first, result) = host.borrow(tasks.remove(0), &statuses[0], |puppet| {
+        assert!(puppet.lends_to() >= others.len());
+        let (others, result) = puppet.lend(others.into_iter().zip(&statuses[1..]), work);
+        back = others;
+        result
+    });
     host.leave().unwrap();
-    for task in std::iter::once(first).chain(others.unwrap()) {
+    let back: Vec<_> = first.into_iter().chain(back).collect();
+    let there = back.iter().map(Stopped::tid).collect();
+    for task in back {
+        assert!(before.contains(&(task.tid(), was(&task))), "{} is not as it was", task.tid());
         task.detach(None).unwrap();
     }
+    (there, result)
 }
 
 impl Nappers {
@@ -245,9 +252,51 @@ fn threads_answer_at_once_in_the_memory_of_one() {
             assert_eq!(replies.value(asked), tid.as_raw() as u64);
         }
         Ok(())
-    });
+    })
+    .1
+    .unwrap();
     assert_eq!(nappers.shared(), before);
     assert!(nappers.0.0.wait().unwrap().success());
+}
+
+#[test]
+fn a_thread_that_goes_astray_comes_back_and_all_others_do() {
+    let mut nappers = Nappers::start();
+    let before = nappers.shared();
+    let tids = nappers.proc().tasks().unwrap();
+    let (back, result) = lend(&nappers.proc(), |lent| {
+        let (mut astray, mut well) = (Batch::new(), Batch::new());
+        let everything = astray.data(&[0; 8]);
+        astray.call(
+            libc::SYS_rt_sigprocmask,
+            [libc::SIG_SETMASK.into(), everything.into(), 0.into(), 8.into()],
+        );
+        let tid = lent[0].task().tid().as_raw();
+        astray.call(libc::SYS_tgkill, [tids[0].as_raw().into(), tid.into(), libc::SIGUSR1.into()]);
+        well.call(libc::SYS_gettid, []);
+        run_all(lent, vec![astray, well]).map(drop)
+    });
+    assert!(matches!(result, Err(Error::Astray { task, .. }) if task == tids[1]), "{result:?}");
+    assert_eq!(back, tids);
+    assert_eq!(nappers.shared(), before);
+    assert!(nappers.0.0.wait().unwrap().success());
+}
+
+#[test]
+fn a_thread_that_dies_keeps_no_other_from_coming_back() {
+    let nappers = Nappers::start();
+    let before = nappers.shared();
+    let tids = nappers.proc().tasks().unwrap();
+    let (back, result) = lend(&nappers.proc(), |lent| {
+        let (mut ends, mut well) = (Batch::new(), Batch::new());
+        ends.call(libc::SYS_exit, [0.into()]);
+        well.call(libc::SYS_gettid, []);
+        run_all(lent, vec![ends, well]).map(drop)
+    });
+    assert!(matches!(result, Err(Error::Died(task)) if task == tids[1]), "{result:?}");
+    assert_eq!(back, [tids[0], tids[2], tids[3]]);
+    assert_eq!(nappers.shared(), before);
+    assert_eq!(nappers.proc().tasks().unwrap(), back);
 }
 
 /// Tells this program, run again, whom it is to trace.
@@ -292,7 +341,9 @@ fn trace(tracee: &str) {
         run_all(lent, batches.collect())?;
         std::thread::sleep(Duration::from_secs(60));
         Ok(())
-    });
+    })
+    .1
+    .unwrap();
 }
 
 fn timespec(millis: u64) -> [u8; 16] {

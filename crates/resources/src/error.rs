@@ -87,6 +87,9 @@ pub enum Error {
     /// Two open files could not be compared.
     #[error(transparent)]
     Compare(#[from] dormouse_kernel::kcmp::Error),
+    /// An open file is not where the kernel should have it.
+    #[error("an open file cannot be found in the kernel's memory any more")]
+    KernelFiles(#[source] epoll_interest::kernel_memory::ReadError),
     /// Internet sockets cannot be looked into on this system.
     #[error("what no call tells of an internet socket cannot be read here")]
     InetReader(#[source] crate::file::InsideError),
@@ -129,6 +132,12 @@ pub enum Change {
     /// A message queue of another size.
     #[error("takes other messages than when the checkpoint was made")]
     Room,
+    /// Another program or library, or another version.
+    #[error("has another build ID than when the checkpoint was made")]
+    Build,
+    /// What it is about has ended, and another has its number.
+    #[error("is about another process than when the checkpoint was made")]
+    Task,
     /// Another type or other permissions.
     #[error("has mode {is:o}, and had {was:o} when the checkpoint was made")]
     Mode {
@@ -144,6 +153,15 @@ impl Error {
     #[must_use]
     pub fn is_would_block(&self) -> bool {
         matches!(self, Self::Kernel { source: Errno::AGAIN, .. })
+    }
+
+    /// What the kernel answered, if it was that.
+    pub(crate) fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Kernel { source, .. } => Some(*source),
+            Self::Fetch(error) => Some(error.source),
+            _ => None,
+        }
     }
 
     /// For `map_err`: the named call failed on `subject`.

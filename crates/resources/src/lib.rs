@@ -5,6 +5,7 @@ mod corrupt;
 pub mod error;
 pub mod file;
 pub mod memory;
+mod steady;
 pub mod task;
 
 pub use error::{Error, Result};

@@ -59,7 +59,7 @@ fn beside(scenario: &Path, name: &str) -> PathBuf {
 
 fn existing(name: &'static str, program: PathBuf) -> Result<Checkpointer, Missing> {
     if program.is_file() {
-        Ok(Checkpointer { name, program })
+        Ok(Checkpointer { name, program, caller: None })
     } else {
         Err(Missing::NotBuilt(program))
     }

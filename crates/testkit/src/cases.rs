@@ -30,8 +30,13 @@ pub type Run<'a> = Box<dyn Fn(&Path) -> Result<(), Failure> + 'a>;
 /// the reason to show. `DORMOUSE_TRY=1` runs them all the same.
 pub type Lacks<'a> = &'a [(&'a str, &'a str)];
 
-/// Longer than any test takes on a loaded machine.
-pub(crate) const LIMIT: Duration = Duration::from_secs(240);
+/// How long a test may take, unless the environment has more patience: `DORMOUSE_LIMIT`, in seconds.
+const LIMIT: u64 = 240;
+
+pub(crate) fn limit() -> Duration {
+    let asked = env::var("DORMOUSE_LIMIT").ok().and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(asked.unwrap_or(LIMIT))
+}
 
 /// Why a test of this name, made of these kinds of state, cannot pass with the checkpointer under
 /// test. What is lacking is named as a kind of state, or, with `::` in it, as a part of the names
@@ -86,7 +91,7 @@ pub fn main(cases: &[Case<'_>]) -> ExitCode {
         .iter()
         .map(|case| {
             let name = case.name.clone();
-            let run = move || pen::run(&name, LIMIT).map_err(|e| e.to_string().into());
+            let run = move || pen::run(&name, limit()).map_err(|e| e.to_string().into());
             Trial::test(case.name.clone(), run).with_ignored_flag(case.skip.is_some())
         })
         .collect();

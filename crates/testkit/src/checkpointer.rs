@@ -15,6 +15,8 @@ pub struct Checkpointer {
     pub name: &'static str,
     /// Its executable.
     pub program: PathBuf,
+    /// The program that starts it: `dormouse-scenario`, which is an odd caller then.
+    pub caller: Option<PathBuf>,
 }
 
 /// One invocation, not yet started.
@@ -69,7 +71,7 @@ impl Checkpointer {
     /// `dump -t PID -D IMAGES -o dump.log -v4` and these options. What it prints goes to `output`.
     #[must_use]
     pub fn dump(&self, pid: i32, images: &Path, output: &Path, options: &[&str]) -> Invocation {
-        let mut command = Command::new(&self.program);
+        let mut command = self.command();
         command.args(["dump", "-t", &pid.to_string()]);
         self.invocation("dump", command, images, output, options)
     }
@@ -83,9 +85,27 @@ impl Checkpointer {
         output: &Path,
         options: &[&str],
     ) -> Invocation {
-        let mut command = Command::new(&self.program);
+        let mut command = self.command();
         command.arg("restore").arg("-d").arg("--pidfile").arg(pidfile);
         self.invocation("restore", command, images, output, options)
+    }
+
+    /// The same, started by a caller that ignores signals, has set limits, priorities and what else
+    /// a program hands down, as no restored process may get to see. `scenario` is the binary for that.
+    #[must_use]
+    pub fn called_oddly(&self, scenario: &Path) -> Self {
+        Self { caller: Some(scenario.to_owned()), ..self.clone() }
+    }
+
+    fn command(&self) -> Command {
+        match &self.caller {
+            None => Command::new(&self.program),
+            Some(caller) => {
+                let mut command = Command::new(caller);
+                command.arg("--oddly").arg(&self.program);
+                command
+            }
+        }
     }
 
     /// Patterns of snapshot keys that its restores change in every tree, with the reason.

@@ -103,7 +103,7 @@ impl Combination {
             return false;
         }
         let alone = Self { subject: self.subject.clone(), action: Action::CRIU_ALONE };
-        let Err(alone) = pen::run(&alone.name(), cases::LIMIT) else { return false };
+        let Err(alone) = pen::run(&alone.name(), cases::limit()) else { return false };
         interop::is_of_criu(&failure.to_string(), &alone.to_string())
     }
 

@@ -279,7 +279,7 @@ pub(crate) fn free(cx: &Context, name: &str) -> PathBuf {
 }
 
 /// Two sockets of UDP that are connected to each other.
-fn datagrams(cx: &Context) -> (OwnedFd, OwnedFd) {
+pub(crate) fn datagrams(cx: &Context) -> (OwnedFd, OwnedFd) {
     let own = || UdpSocket::bind((v4(cx, 0).ip(), 0)).expect("bind");
     let (one, other) = (own(), own());
     one.connect(other.local_addr().expect("an address")).expect("connect");
@@ -289,7 +289,7 @@ fn datagrams(cx: &Context) -> (OwnedFd, OwnedFd) {
 }
 
 /// Both ends of a connection; the port is one the kernel chooses, at an address of our own.
-fn connection(cx: &Context) -> (OwnedFd, OwnedFd) {
+pub(crate) fn connection(cx: &Context) -> (OwnedFd, OwnedFd) {
     let listener = TcpListener::bind((v4(cx, 0).ip(), 0)).expect("bind");
     let one = TcpStream::connect(listener.local_addr().expect("an address")).expect("connect");
     let (other, _) = listener.accept().expect("accept");
@@ -316,7 +316,7 @@ fn pipe() -> (OwnedFd, OwnedFd) {
 }
 
 /// A message queue that nobody else finds, and another description of it.
-fn queue() -> (OwnedFd, Rc<Queue>) {
+pub(crate) fn queue() -> (OwnedFd, Rc<Queue>) {
     let name = queue_name("target");
     let queue = Queue::create(&name, libc::O_NONBLOCK, (3, 8)).expect("mq_open");
     let other = Queue::open(&name, libc::O_RDWR | libc::O_NONBLOCK).expect("mq_open");

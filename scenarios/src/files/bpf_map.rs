@@ -1,4 +1,4 @@
-//! BPF maps: an array and a hash, one frozen, one open twice.
+//! BPF maps: an array, a hash and a prefix trie, one frozen, one open twice.
 //!
 //! Verified: contents, sizes, flags and names; that the frozen one stays as it is; what is written
 //! by one description shows by the other.
@@ -16,6 +16,7 @@ pub(crate) const SCENARIO: Scenario =
 
 const HASH: u32 = 1;
 const ARRAY: u32 = 2;
+const LPM_TRIE: u32 = 11;
 
 /// Calls `bpf(2)` with the beginning of its attributes.
 fn bpf(command: i32, attributes: &[u64; 9]) -> std::io::Result<i64> {
@@ -29,6 +30,8 @@ fn bpf(command: i32, attributes: &[u64; 9]) -> std::io::Result<i64> {
 fn create(kind: u32, (key, value): (u32, u32), most: u32, name: &[u8; 5]) -> std::io::Result<i32> {
     let mut attributes = [0_u32; 18];
     attributes[..4].copy_from_slice(&[kind, key, value, most]);
+    // Tries are not made in one piece: BPF_F_NO_PREALLOC.
+    attributes[4] = u32::from(kind == LPM_TRIE);
     attributes[7] = u32::from_ne_bytes([name[0], name[1], name[2], name[3]]);
     attributes[8] = name[4].into();
     let words: Vec<u64> =
@@ -82,7 +85,12 @@ fn run(cx: &mut Context) {
     bpf(22, &[frozen as u64, 0, 0, 0, 0, 0, 0, 0, 0]).expect("BPF_MAP_FREEZE");
     let reader = bpf(14, &[u64::from(info(hash).0), 1 << 3, 0, 0, 0, 0, 0, 0, 0]);
     let reader = reader.expect("BPF_MAP_GET_FD_BY_ID") as i32;
-    let all = [array, hash, frozen, reader];
+    let trie = create(LPM_TRIE, (8, 8), 10, b"trie_").expect("a trie");
+    let prefix = |bits: u64, bytes: [u8; 4]| bits | u64::from(u32::from_le_bytes(bytes)) << 32;
+    set(trie, prefix(8, [10, 0, 0, 0]), 8).expect("set in a trie");
+    set(trie, prefix(16, [10, 1, 0, 0]), 16).expect("set in a trie");
+    set(trie, prefix(0, [0; 4]), 1).expect("set in a trie");
+    let all = [array, hash, frozen, reader, trie];
     let before = all.map(|fd| (told(fd), info(fd).1));
 
     cx.ready_and_wait();
@@ -93,6 +101,9 @@ fn run(cx: &mut Context) {
     let whole = (0..2999).all(|key| get(hash, key << 40 | 7) == Some(!key));
     check!(whole, "what is in the hash");
     check_eq!(get(hash, 1), None, "a key that is not there");
+    for (address, expected) in [([10, 1, 2, 3], 16), ([10, 2, 2, 3], 8), ([9, 1, 2, 3], 1)] {
+        check_eq!(get(trie, prefix(32, address)), Some(expected), "the prefix of {address:?}");
+    }
     check_eq!(get(frozen, 1), Some(99), "what is in the frozen one");
     check!(set(frozen, 1, 5).is_err(), "the frozen one cannot be changed");
     check!(set(reader, 5, 5).is_err(), "the reader cannot change it");

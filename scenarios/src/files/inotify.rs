@@ -1,8 +1,8 @@
 //! Inotifies: watches on a file, a directory and a symbolic link, with gaps in their numbers.
 //!
 //! Verified: that nothing is reported but what happens afterwards, under the same numbers; that
-//! a watch can be removed by its number; one that is for one event only.
-//! CRIU: works.
+//! a watch can be removed by its number; one that is for one event only; the number of the next.
+//! CRIU: gives the next watch the number of one that was removed.
 
 use std::fs;
 use std::mem::MaybeUninit;
@@ -45,7 +45,9 @@ fn run(cx: &mut Context) {
     symlink("nowhere", &link).expect("symlink");
     let watcher = inotify::init(CreateFlags::NONBLOCK).expect("inotify_init1");
     let quiet = inotify::init(CreateFlags::CLOEXEC).expect("inotify_init1");
-    let add = |path, flags| inotify::add_watch(&watcher, path, flags).expect("inotify_add_watch");
+    let add = |path: &std::path::Path, flags| {
+        inotify::add_watch(&watcher, path, flags).expect("inotify_add_watch")
+    };
     let gone: Vec<i32> = (0..3)
         .map(|_| {
             let watch = add(&file, WatchFlags::ALL_EVENTS);
@@ -56,7 +58,10 @@ fn run(cx: &mut Context) {
     let on_dir = add(&dir, WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::EXCL_UNLINK);
     let on_file = add(&file, WatchFlags::MODIFY | WatchFlags::ONESHOT);
     let on_link = add(&link, WatchFlags::ATTRIB | WatchFlags::DONT_FOLLOW);
-    check_eq!(events(&watcher).len(), gone.len(), "events of removed watches");
+    // Number of the last one, which nothing in the list of watches tells.
+    let last = add(cx.path("").as_path(), WatchFlags::DELETE_SELF);
+    inotify::remove_watch(&watcher, last).expect("inotify_rm_watch");
+    check_eq!(events(&watcher).len(), gone.len() + 1, "events of removed watches");
 
     cx.ready_and_wait();
 
@@ -76,4 +81,6 @@ fn run(cx: &mut Context) {
     check_eq!(inotify::remove_watch(&watcher, on_dir), Ok(()), "removing a watch");
     check_eq!(inotify::remove_watch(&watcher, on_file), Err(Errno::INVAL), "one that is gone");
     check_eq!(inotify::add_watch(&quiet, &dir, WatchFlags::CREATE), Ok(1), "the first watch");
+    let next = inotify::add_watch(&watcher, &file, WatchFlags::CREATE);
+    check_eq!(next, Ok(last + 1), "the number of the next watch");
 }

@@ -1,5 +1,6 @@
 //! Open files: where they stand, who shares them, what became of their names.
 
+pub(crate) mod async_signals;
 pub(crate) mod bpf_map;
 pub(crate) mod devices;
 pub(crate) mod directory;
@@ -18,8 +19,11 @@ pub(crate) mod o_path;
 pub(crate) mod offsets_shared;
 pub(crate) mod pidfd;
 pub(crate) mod pidfd_dead;
+pub(crate) mod pressure;
 pub(crate) mod proc;
 pub(crate) mod proc_dead;
+pub(crate) mod proc_outside;
+pub(crate) mod proc_parts;
 pub(crate) mod regular;
 pub(crate) mod renamed;
 pub(crate) mod signalfd;
@@ -27,5 +31,8 @@ pub(crate) mod table_shared;
 pub(crate) mod timerfd;
 pub(crate) mod timerfd_ticks;
 pub(crate) mod timerfd_waits;
+pub(crate) mod tun;
 pub(crate) mod unlinked;
+pub(crate) mod unlinked_known;
 pub(crate) mod unlinked_linked;
+pub(crate) mod unlinked_xattrs;

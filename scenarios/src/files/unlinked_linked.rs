@@ -11,7 +11,7 @@ use crate::{Context, Scenario};
 
 pub(crate) const SCENARIO: Scenario = Scenario::new(module_path!(), run).options(&["--link-remap"]);
 
-fn run(cx: &mut Context) {
+pub(super) fn run(cx: &mut Context) {
     let (name, other) = (cx.path("removed"), cx.path("other"));
     fs::write(&name, "content").expect("write");
     fs::hard_link(&name, &other).expect("link");

@@ -21,22 +21,16 @@ fn run(cx: &mut Context) {
     plant(&file, 50);
     epoll.add(at(50), IN | EDGE, 1);
     let number = file.as_fd().as_raw_fd();
-    let parent = cx.fork(|cx| {
-        let middle = sys::gettid();
-        cx.fork(|cx| {
-            rustix::process::setsid().expect("setsid");
-            [42, 50].into_iter().for_each(sys::close);
-            until("the parent's end", || sys::parent() != middle);
-            let own = sys::gettid();
-            cx.publish("stranger", &own.to_string());
-            cx.publish("naming", &format!("process {own} (\nhas it, as descriptor {number}"));
-            cx.wait_go();
-            rouse(at(number));
-            cx.publish("roused", "");
-            until("the end of the root", || cx.path("done").exists());
-        });
+    cx.stranger(|cx| {
+        [42, 50].into_iter().for_each(sys::close);
+        let own = sys::gettid();
+        cx.publish("stranger", &own.to_string());
+        cx.publish("naming", &format!("process {own} (\nhas it, as descriptor {number}"));
+        cx.wait_go();
+        rouse(at(number));
+        cx.publish("roused", "");
+        until("the end of the root", || cx.path("done").exists());
     });
-    cx.reap(parent);
     until("the stranger", || cx.path("naming").exists());
     drop(file);
     sys::close(50);

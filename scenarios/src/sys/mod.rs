@@ -1,12 +1,16 @@
 //! Safe wrappers of the raw calls that several scenarios make.
 
 mod aio;
+pub(crate) mod io_uring;
+pub(crate) mod key;
+pub(crate) mod landlock;
 mod memory;
 mod mqueue;
 mod process;
 mod seccomp;
 mod signal;
 mod timer;
+mod untold;
 
 pub(crate) use aio::Aio;
 pub(crate) use memory::{Area, PAGE, page_frames, present};
@@ -21,13 +25,14 @@ pub(crate) use seccomp::{
     no_new_privs,
 };
 pub(crate) use signal::{
-    Action, SigInfo, altstack, block, blocked, default, handle, ignore, kill, pending, queue,
-    raise, rt_sigaction, set_altstack, sigset, take_signal,
+    Action, SigInfo, altstack, block, blocked, default, handle, ignore, kill, no_altstack, pending,
+    queue, raise, rt_sigaction, set_altstack, sigset, take_signal,
 };
 pub(crate) use timer::{
     Ask, Expected, itimer, set_itimer, timer_create, timer_delete, timer_left, timer_overrun,
     timer_start,
 };
+pub(crate) use untold::untold;
 
 use std::io;
 

@@ -135,6 +135,13 @@ pub(crate) fn set_altstack(area: Area, flags: i32) {
     done(unsafe { libc::sigaltstack(&raw const stack, ptr::null_mut()) }).expect("sigaltstack");
 }
 
+/// `sigaltstack(2)`: the thread has no alternate stack.
+pub(crate) fn no_altstack() {
+    let stack = libc::stack_t { ss_sp: ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
+    // SAFETY: nothing runs on the one it may have had.
+    done(unsafe { libc::sigaltstack(&raw const stack, ptr::null_mut()) }).expect("sigaltstack");
+}
+
 /// Address, flags and size of the thread's alternate stack.
 pub(crate) fn altstack() -> (usize, i32, usize) {
     // SAFETY: all zeros is a `stack_t`, and the call only writes it.

@@ -1,6 +1,7 @@
 //! Threads and what each has for itself.
 
 pub(crate) mod altstacks;
+pub(crate) mod futex_hash;
 pub(crate) mod hundred;
 pub(crate) mod leader_ended;
 pub(crate) mod masks;
@@ -9,6 +10,7 @@ pub(crate) mod names;
 pub(crate) mod own_creds;
 pub(crate) mod own_files;
 pub(crate) mod own_fs;
+pub(crate) mod policies;
 pub(crate) mod properties;
 pub(crate) mod robust;
 pub(crate) mod rseq;

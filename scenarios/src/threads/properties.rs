@@ -1,5 +1,6 @@
 //! What threads have said about themselves: timer slack, I/O priority, affinity, nice value and
-//! policy, machine checks, time stamps, membarrier, write-execute protection, permission for AMX.
+//! policy, machine checks, time stamps, membarrier, write-execute protection, permission for AMX,
+//! transparent huge pages, numbering of timers.
 //!
 //! Verified: every one, of the leader and of a thread that differs.
 //! CRIU: keeps policy, nice value and membarrier.
@@ -10,6 +11,10 @@ use crate::{Context, Scenario};
 
 pub(crate) const SCENARIO: Scenario = Scenario::new(module_path!(), run);
 
+const PR_TIMER_CREATE_RESTORE_IDS: i32 = 77;
+const PR_TIMER_CREATE_RESTORE_IDS_ON: u64 = 1;
+const PR_TIMER_CREATE_RESTORE_IDS_GET: u64 = 2;
+const PR_THP_DISABLE_EXCEPT_ADVISED: u64 = 2;
 const PR_GET_MDWE: i32 = 66;
 const PR_SET_MDWE: i32 = 65;
 const PR_MDWE_REFUSE_EXEC_GAIN: u64 = 1;
@@ -102,10 +107,18 @@ fn run(cx: &mut Context) {
             prctl(PR_GET_MDWE, 0),
             call(libc::SYS_membarrier, [MEMBARRIER_GET_REGISTRATIONS as u64, 0, 0, 0, 0]),
             permissions() as i64,
+            prctl(libc::PR_GET_THP_DISABLE, 0),
+            prctl(PR_TIMER_CREATE_RESTORE_IDS, PR_TIMER_CREATE_RESTORE_IDS_GET),
         ]
     };
     // Kernels before 6.3 have neither; then nothing is said, before and after.
     prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN);
+    // Kernels before 6.18 know no flags, those before 6.15 no such numbering.
+    let flags = PR_THP_DISABLE_EXCEPT_ADVISED;
+    if call(libc::SYS_prctl, [libc::PR_SET_THP_DISABLE as u64, 1, flags, 0, 0]) != 0 {
+        prctl(libc::PR_SET_THP_DISABLE, 1);
+    }
+    prctl(PR_TIMER_CREATE_RESTORE_IDS, PR_TIMER_CREATE_RESTORE_IDS_ON);
     let register = [MEMBARRIER_REGISTER_PRIVATE as u64, 0, 0, 0, 0];
     check_eq!(call(libc::SYS_membarrier, register), 0, "membarrier");
     // A processor without tiles refuses.

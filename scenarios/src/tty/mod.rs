@@ -10,6 +10,7 @@ pub(crate) mod job_control;
 pub(crate) mod modes;
 pub(crate) mod pair;
 pub(crate) mod queued;
+pub(crate) mod stopped;
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -19,7 +20,7 @@ use rustix::fs::{Mode, OFlags, fcntl_setfl, open};
 use crate::sys;
 
 /// A new pseudo terminal: the master, nonblocking, and the path of its slave, which can be opened.
-fn pseudo_terminal() -> (OwnedFd, CString) {
+pub(crate) fn pseudo_terminal() -> (OwnedFd, CString) {
     let flags = rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY;
     let master = rustix::pty::openpt(flags).expect("openpt");
     fcntl_setfl(&master, OFlags::RDWR | OFlags::NONBLOCK).expect("F_SETFL");
@@ -30,12 +31,12 @@ fn pseudo_terminal() -> (OwnedFd, CString) {
 }
 
 /// Opens a slave, which does not become a controlling terminal.
-fn slave(path: &CString) -> OwnedFd {
+pub(crate) fn slave(path: &CString) -> OwnedFd {
     open(path, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).expect("open a slave")
 }
 
 /// `ioctl(2)` with a number, or the address of something that outlives the call.
-fn ioctl(file: impl AsFd, request: libc::c_ulong, argument: usize) -> Result<i32, i32> {
+pub(crate) fn ioctl(file: impl AsFd, request: libc::c_ulong, argument: usize) -> Result<i32, i32> {
     // SAFETY: the callers pass a number, or the address of a live `int`, `winsize` or `termios`, as
     // the request has it.
     match unsafe { libc::ioctl(file.as_fd().as_raw_fd(), request, argument) } {

@@ -2,6 +2,7 @@
 
 pub(crate) mod backlog;
 pub(crate) mod datagram_connected;
+pub(crate) mod empty_at_end;
 pub(crate) mod filter;
 pub(crate) mod half_shut;
 pub(crate) mod many;

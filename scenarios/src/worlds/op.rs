@@ -1,15 +1,20 @@
 //! What can happen in a world, as values and as lines of text.
 
 use std::fmt;
+use std::ops::Range;
 
 /// Files of a world that are no epolls.
-pub const PLAIN: usize = 16;
+pub const PLAIN: usize = 24;
 
 /// All files of a world: plain ones, then epolls.
 pub const FILES: usize = PLAIN + 4;
 
 /// Numbers that files can be opened under, beside the one each has anyway.
 pub const NUMBERS: usize = 6;
+
+/// Who does something: the root, a child, a thread of the root with a table of its own, a process that
+/// shares the root's table, and a child of the child.
+pub const ACTORS: usize = 5;
 
 /// What is done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,11 +60,11 @@ impl Verb {
 }
 
 /// One operation, with what not every verb looks at.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Op {
     /// What is done.
     pub verb: Verb,
-    /// By whom: the root, the child or the thread.
+    /// By whom, below [`ACTORS`].
     pub actor: usize,
     /// To which file, below [`FILES`].
     pub file: usize,
@@ -71,15 +76,33 @@ pub struct Op {
     pub data: u64,
 }
 
+/// Kinds of worlds: a multiple of all that [`super::file`] divides one by.
+pub const KINDS: usize = 3 * 5 * 16;
+
 /// All that happens in a world.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct History {
+    /// Which files it has that not all worlds have, below [`KINDS`].
+    pub kind: usize,
     /// Before the checkpoint.
     pub before: Vec<Op>,
     /// The last thing before it: files are lost.
     pub closes: Vec<Op>,
-    /// After it.
+    /// After it, and before all is looked at.
     pub after: Vec<Op>,
+}
+
+/// All that can be found out at the end: what every epoll has to report, by whoever still has it, and
+/// again when every file has been written to.
+fn finale() -> impl Iterator<Item = Op> {
+    let every = |verb, files: Range<usize>| {
+        files.flat_map(move |file| {
+            (0..ACTORS).map(move |actor| Op { verb, actor, file, data: 64, ..Op::NOTHING })
+        })
+    };
+    let look = every(Verb::Wait, PLAIN..FILES);
+    let looks = look.clone().chain(every(Verb::Write, 0..PLAIN)).chain(look.clone());
+    looks.chain(every(Verb::Read, 0..PLAIN)).chain(look)
 }
 
 impl History {
@@ -88,17 +111,30 @@ impl History {
         self.before.iter().chain(&self.closes).chain(&self.after).nth(index)
     }
 
+    /// With all that is done in the end.
+    #[must_use]
+    pub fn whole(mut self) -> Self {
+        self.after.extend(finale());
+        self
+    }
+
     /// Reads what [`fmt::Display`] writes; nothing if that is something else.
     pub(super) fn read(text: &str) -> Option<Self> {
-        let mut parts =
-            text.split("--\n").map(|part| part.lines().map(Op::read).collect::<Option<_>>());
-        let history =
-            Self { before: parts.next()??, closes: parts.next()??, after: parts.next()?? };
-        Some(history)
+        let (kind, text) = text.split_at(text.find('\n')?);
+        let ops =
+            |part: &str| part.split_terminator('\n').skip(1).map(Op::read).collect::<Option<_>>();
+        let mut parts = text.split("--").map(ops);
+        let kind = kind.parse().ok()?;
+        let (before, closes, after) = (parts.next()??, parts.next()??, parts.next()??);
+        Some(Self { kind, before, closes, after })
     }
 }
 
 impl Op {
+    /// Loses the first file, which no world is without.
+    pub const NOTHING: Self =
+        Self { verb: Verb::Lose, actor: 0, file: 0, number: 0, events: 0, data: 0 };
+
     fn read(line: &str) -> Option<Self> {
         let mut words = line.split(' ').map(|word| word.parse::<u64>().ok());
         let mut next = || words.next().flatten();
@@ -120,9 +156,23 @@ impl fmt::Display for Op {
     }
 }
 
+// As the program reads them, to be tried again.
+impl fmt::Debug for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {}", self.verb, self.to_string().trim_end())
+    }
+}
+
+impl fmt::Debug for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\n{self}")
+    }
+}
+
 impl fmt::Display for History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all = |f: &mut fmt::Formatter<'_>, ops: &[Op]| ops.iter().try_for_each(|op| op.fmt(f));
+        writeln!(f, "{}", self.kind)?;
         all(f, &self.before)?;
         f.write_str("--\n")?;
         all(f, &self.closes)?;

@@ -7,11 +7,12 @@ use std::os::fd::BorrowedFd;
 use epoll_interest::{Events, FileKey, Inspector, Interest, Item};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::file::{World, home};
 use super::op::{FILES, Op, PLAIN, Verb};
-use super::world::{home, play};
+use super::world::play;
 
 /// Looks at every epoll that has such an item, until none has.
-pub(super) fn settle(world: usize) {
+pub(super) fn settle(world: World) {
     // Where it cannot be read, it cannot be dumped either.
     let Ok(mut inspector) = Inspector::new() else { return };
     while let Some(epoll) = not_kept(&mut inspector, world) {
@@ -21,12 +22,12 @@ pub(super) fn settle(world: usize) {
     }
 }
 
-fn file(world: usize, file: usize) -> BorrowedFd<'static> {
+fn file(world: World, file: usize) -> BorrowedFd<'static> {
     // SAFETY: the root closes its files only after this.
     unsafe { BorrowedFd::borrow_raw(home(world, file)) }
 }
 
-fn read(inspector: &mut Inspector, world: usize) -> Vec<Interest<usize>> {
+fn read(inspector: &mut Inspector, world: World) -> Vec<Interest<usize>> {
     let fds: Vec<_> = (0..FILES).map(|number| file(world, number)).collect();
     let keys = inspector.file_keys(&fds).expect("the files of the world");
     let known: BTreeMap<FileKey, usize> = keys.into_iter().zip(0..).collect();
@@ -37,7 +38,7 @@ fn read(inspector: &mut Inspector, world: usize) -> Vec<Interest<usize>> {
     fds[PLAIN..].iter().map(interest).collect()
 }
 
-fn not_kept(inspector: &mut Inspector, world: usize) -> Option<usize> {
+fn not_kept(inspector: &mut Inspector, world: World) -> Option<usize> {
     let all = read(inspector, world);
     let kept = |(epoll, it): &(usize, &Interest<usize>)| {
         let items = it.pending.iter().map(|&item| &it.items[item]);
@@ -53,7 +54,7 @@ fn is_watched(all: &[Interest<usize>], epoll: usize) -> bool {
 }
 
 /// Pending on nothing, where nothing can make it so again.
-fn is_nothing(all: &[Interest<usize>], world: usize, epoll: usize, item: &Item<usize>) -> bool {
+fn is_nothing(all: &[Interest<usize>], world: World, epoll: usize, item: &Item<usize>) -> bool {
     let target = file(world, item.file);
     let conditions = PollFlags::from_bits_retain(0x7fff);
     let mut asked = [PollFd::from_borrowed_fd(target, conditions)];

@@ -3,10 +3,7 @@
 /// Kinds of state, as scenarios and programs name them in `needs`, with the reason to show for a
 /// test that is skipped for it; `*` stands for all. What has `::` in it is a part of the names of
 /// tests.
-pub(crate) const LACKS: &[(&str, &str)] = &[
-    ("unix::rights_cycle::root::interop::dormouse_to_criu", "CRIU crashes over a socket in flight"),
-    (
-        "unix::rights_nested::root::interop::criu_to_dormouse",
-        "CRIU saves no targets of such epolls",
-    ),
-];
+pub(crate) const LACKS: &[(&str, &str)] = &[(
+    "unix::rights_nested::root::interop::criu_to_dormouse",
+    "CRIU saves no targets of such epolls",
+)];

@@ -1,6 +1,6 @@
 """Clients of a server on port $PORT of $HOST (or this host) that check every answer: `clients.py PROTOCOL`.
 
-Every connection has a thread and is never made anew. See `dormouse_testkit::server` for what the
+Every connection has a thread and is never made anew, but for those of `http_anew`. See `dormouse_testkit::server` for what the
 test and the clients tell each other."""
 
 import os, socket, struct, sys, threading, time
@@ -13,6 +13,10 @@ failures = []
 class Connection:
     def __init__(self, number):
         self.number, self.answers, self.longest = number, 0, 0.0
+        self.connect()
+
+    def connect(self):
+        self.asked = time.monotonic()
         deadline = time.monotonic() + 30
         while True:
             try:
@@ -24,7 +28,6 @@ class Connection:
                 time.sleep(0.02)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.file = self.socket.makefile("rb")
-        self.asked = time.monotonic()
 
     def ask(self, request):
         self.asked = time.monotonic()
@@ -138,6 +141,21 @@ def http_count(connection):
 
 
 # Whatever comes goes back, a byte at a time or many.
+
+
+def http_anew(connection):
+    """Every request has a connection of its own, which the server ends."""
+    path = b"/%d" % connection.number
+    while not stop.is_set():
+        connection.socket.sendall(b"GET %s HTTP/1.0\r\n\r\n" % path)
+        answer = connection.file.read()
+        expect(answer.partition(b"\r\n\r\n")[2], path * 50)
+        connection.got()
+        connection.socket.close()
+        connection.connect()
+    # The server takes one connection after the other, and waits for each to ask or to end.
+    connection.file.close()
+    connection.socket.close()
 
 
 def echo(connection):

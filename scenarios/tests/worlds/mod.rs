@@ -2,8 +2,11 @@
 
 #![allow(dead_code, reason = "each of the tests uses a part")]
 
+mod shrink;
+
 use std::cell::Cell;
 use std::fs::{self, File};
+use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread;
@@ -14,11 +17,22 @@ use dormouse_testkit::cases::{self, Case};
 use dormouse_testkit::checkpointer::Checkpointer;
 use dormouse_testkit::failure::{Failure, io_failure};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, RngSeed, TestRng, TestRunner};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
-/// Tries so many worlds with the program of the scenarios and a checkpointer, in a directory.
-type Try = fn(&Path, &Checkpointer, &Path, usize) -> Result<(), Failure>;
+pub(crate) use shrink::{Failing, Fault};
+
+/// The worlds of one test.
+#[derive(Clone, Copy)]
+pub(crate) struct Share {
+    /// Which test it is.
+    number: usize,
+    worlds: usize,
+}
+
+/// Tries worlds with the program of the scenarios and a checkpointer, in a directory.
+type Try = fn(&Path, &Checkpointer, &Path, Share) -> Result<(), Failure>;
 
 /// Runs as many tests as it takes for the number of worlds that the variable asks for.
 pub(crate) fn main(
@@ -37,7 +51,7 @@ pub(crate) fn main(
     let worlds = asked.unwrap_or(usual);
     let case = |number: usize| {
         let binaries = &binaries;
-        let some = a_test.min(worlds - number * a_test);
+        let some = Share { number, worlds: a_test.min(worlds - number * a_test) };
         let run = move |dir: &Path| match &binaries.under_test {
             Ok(checkpointer) => all(scenario, checkpointer, dir, some),
             Err(missing) => Err(Failure::Verdict(missing.to_string())),
@@ -49,51 +63,83 @@ pub(crate) fn main(
     cases::main(&cases)
 }
 
-/// What a program says of the worlds it is given, undisturbed and dumped and restored.
+/// What a program says of the worlds it is given, undisturbed and dumped and restored with more
+/// options.
 pub(crate) fn outcomes(
     program: (&Path, &str),
     checkpointer: &Checkpointer,
     dir: &Path,
     text: &str,
+    options: &[&str],
 ) -> Result<(String, String), Failure> {
     fs::create_dir(dir).map_err(io_failure("create", dir))?;
     let expected = undisturbed(program, &dir.join("undisturbed"), text)?;
-    let found = restored(program, checkpointer, &dir.join("frozen"), text, &[])?;
+    let found = restored(program, checkpointer, &dir.join("frozen"), text, options)?;
     Ok((expected, found))
 }
 
-/// Tries so many worlds, `together` of them in one program on average; `compare` does it in a
-/// directory of its own, which it makes. A failure shrinks, in so many steps, to fewer worlds, then
-/// to simpler ones.
-pub(crate) fn try_all<W: std::fmt::Debug>(
-    (worlds, together): (usize, usize),
-    shrinks: u32,
+/// Tries worlds, `together` of them in one program on average; `compare` does it in a directory of its
+/// own, which it makes. A failure ends with the worlds it is shrunk to and the seed.
+pub(crate) fn try_all<W: Clone + std::fmt::Debug>(
+    Share { number, worlds }: Share,
+    together: usize,
     dir: &Path,
     world: impl Strategy<Value = W>,
-    compare: impl Fn(&Path, &[W]) -> Result<(), Failure>,
+    compare: impl Fn(&Path, &[W]) -> Result<(), Fault>,
 ) -> Result<(), Failure> {
-    let rounds = worlds.div_ceil(together);
-    let config = Config {
-        cases: u32::try_from(rounds).unwrap_or(u32::MAX),
-        failure_persistence: None,
-        max_shrink_iters: shrinks,
-        max_shrink_time: 60_000,
-        ..Config::default()
-    };
-    let round = Cell::new(0);
-    let check = |worlds: Vec<W>| {
-        round.set(round.get() + 1);
-        let dir = dir.join(format!("round-{}", round.get()));
-        let outcome = compare(&dir, &worlds);
+    let attempts = Cell::new(0);
+    let attempt = |worlds: &[W]| {
+        attempts.set(attempts.get() + 1);
+        let dir = dir.join(format!("attempt-{}", attempts.get()));
+        let outcome = compare(&dir, worlds).map_err(|fault| fault.with_logs(&dir.join("frozen")));
         end_all();
-        outcome.map_err(|failure| TestCaseError::fail(failure.to_string()))?;
         // Hundreds of images would fill the disk.
-        let _ = fs::remove_dir_all(&dir);
-        Ok(())
+        if outcome.is_ok() || std::env::var_os("DORMOUSE_KEEP").is_none() {
+            let _ = fs::remove_dir_all(&dir);
+        }
+        outcome
     };
-    TestRunner::new(config)
-        .run(&prop::collection::vec(world, 1..2 * together), check)
-        .map_err(|error| Failure::Verdict(error.to_string()))
+    let seed = seed();
+    let mut runner = runner(seed, number);
+    for _ in 0..worlds.div_ceil(together) {
+        let size = any(&(1..2 * together), &mut runner)?.current();
+        let trees = (0..size).map(|_| any(&world, &mut runner));
+        let trees = trees.collect::<Result<Vec<_>, _>>()?;
+        let worlds: Vec<W> = trees.iter().map(ValueTree::current).collect();
+        if let Err(fault) = attempt(&worlds) {
+            let Failing { worlds, fault } = Failing { worlds, fault }.shrink(trees, attempt);
+            let world = fault.world.filter(|_| worlds.len() > 1).map(|world| &worlds[world]);
+            let text = match (world, &worlds[..]) {
+                (Some(world), all) => format!("one of {} worlds that fail: {world:?}", all.len()),
+                (None, all) if all.len() < 4 => format!("the worlds that fail: {all:?}"),
+                (None, all) => format!("{} worlds fail together", all.len()),
+            };
+            let verdict = format!("{}\n{text}\nPROPTEST_RNG_SEED={seed}", fault.failure);
+            return Err(Failure::Verdict(verdict));
+        }
+    }
+    Ok(())
+}
+
+fn any<S: Strategy>(strategy: &S, runner: &mut TestRunner) -> Result<S::Tree, Failure> {
+    strategy.new_tree(runner).map_err(|reason| Failure::Verdict(reason.to_string()))
+}
+
+/// What any test that is made of chance begins with: see `.cargo/config.toml`.
+fn seed() -> u64 {
+    match Config::default().rng_seed {
+        RngSeed::Fixed(seed) => seed,
+        RngSeed::Random => RandomState::new().hash_one(0),
+    }
+}
+
+/// Each test has its own worlds.
+fn runner(seed: u64, test: usize) -> TestRunner {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    bytes[8..16].copy_from_slice(&test.to_le_bytes());
+    let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    TestRunner::new_with_rng(Config::default(), random)
 }
 
 /// What it says if nobody disturbs it.

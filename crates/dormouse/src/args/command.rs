@@ -154,6 +154,9 @@ pub(crate) struct Dump {
     /// until the restore
     #[arg(long)]
     pub(crate) link_remap: bool,
+    /// How a restore is to tell that files are what they were; sizes and modes are compared anyway
+    #[arg(long, value_name = "MODE", default_value = "filesize")]
+    pub(crate) file_validation: FileValidation,
     /// Do not save this file, which --inherit-fd will hand over: file[MOUNT:INODE] or
     /// tty[RDEV:DEV], in hexadecimal
     #[arg(long, value_name = "FILE", value_parser = values::external)]
@@ -211,6 +214,15 @@ impl Tcp {
     }
 }
 
+/// A value of `--file-validation`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum FileValidation {
+    /// By their sizes and modes
+    Filesize,
+    /// Programs and libraries by their build IDs as well
+    Buildid,
+}
+
 /// A value of `--network-lock`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum NetworkLockMethod {
@@ -254,6 +266,9 @@ pub(crate) struct Restore {
     /// Restore a program that was dumped with --shell-job
     #[arg(short = 'j', long)]
     pub(crate) shell_job: bool,
+    /// How files are compared with what they were at the dump
+    #[arg(long, value_name = "MODE", default_value = "buildid")]
+    pub(crate) file_validation: FileValidation,
     /// Use a descriptor of this command's in the place of a file: KEY is its path without the
     /// first slash, pipe:[INODE], or what it was called by --external
     #[arg(long, value_name = "fd[N]:KEY", value_parser = values::inherit)]

@@ -141,8 +141,7 @@ pub(crate) const OPTIONS: &[CriuOption] = &[
     switch("extra", Implemented),
     value("feature", Implemented),
     switch("file-locks", Implemented).letter('l'),
-    value("file-validation", Only(&["filesize"], "sizes and modes of files are compared"))
-        .one_of(&["buildid", "filesize"]),
+    value("file-validation", Implemented).one_of(&["buildid", "filesize"]),
     switch("force-irmap", WATCHES),
     value("freeze-cgroup", Refused("tasks are stopped by ptrace, not by a cgroup freezer")),
     switch("ghost-fiemap", Method("holes are found with SEEK_DATA and SEEK_HOLE")),

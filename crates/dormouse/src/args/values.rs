@@ -72,11 +72,14 @@ pub(crate) fn size(text: &str) -> Result<u64, ValueError> {
     number.checked_mul(unit).ok_or(ValueError::TooLarge)
 }
 
+/// 136 years: as good as no limit, and a moment that the clock can tell.
+const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
+
 /// A number of seconds; 0 means that there is no limit, as in CRIU.
 pub(crate) fn timeout(text: &str) -> Result<Duration, std::num::ParseIntError> {
     Ok(match text.parse()? {
-        0 => Duration::MAX,
-        seconds => Duration::from_secs(seconds),
+        0 => FOR_EVER,
+        seconds => Duration::from_secs(seconds).min(FOR_EVER),
     })
 }
 
@@ -125,7 +128,11 @@ mod tests {
     #[test]
     fn no_seconds_are_no_limit() {
         assert_eq!(timeout("10"), Ok(Duration::from_secs(10)));
-        assert_eq!(timeout("0"), Ok(Duration::MAX));
+        for endless in ["0", "18446744073709551615"] {
+            let limit = timeout(endless).expect("it is a number");
+            assert_eq!(limit, FOR_EVER);
+            assert!(std::time::Instant::now().checked_add(limit).is_some(), "{endless}");
+        }
         assert!(timeout("-1").is_err());
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use dormouse_engine::{AfterDump, DumpOptions, NetworkLock, UnixPeers};
 
 use super::{Done, engine, stats, worker};
-use crate::args::{Dump, NetworkLockMethod, UnixPeer};
+use crate::args::{Dump, FileValidation, NetworkLockMethod, UnixPeer};
 use crate::failure::Failure;
 use crate::progress::Bar;
 
@@ -22,6 +22,7 @@ pub(super) fn run(dump: &Dump, work: &Path) -> Result<Done, Failure> {
         timeout: dump.timeout,
         ghost_limit: dump.ghost_limit,
         link_remap: dump.link_remap,
+        build_ids: dump.file_validation == FileValidation::Buildid,
         file_locks: dump.file_locks,
         external: dump.external.clone(),
         tcp: dump.tcp.policy(),

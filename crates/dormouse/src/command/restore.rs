@@ -5,14 +5,15 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use dormouse_engine::RestoreOptions;
+use dormouse_engine::{RestoreOptions, RootParent};
+use dormouse_kernel::clone;
 use dormouse_kernel::pidfd::PidFd;
 use dormouse_kernel::{FdNum, HostPid};
 
 use super::foreground::Foreground;
 use super::worker::{self, Outcome, Side};
 use super::{Done, engine, stats};
-use crate::args::Restore;
+use crate::args::{FileValidation, Restore};
 use crate::failure::Failure;
 use crate::persona::Persona;
 use crate::progress::Bar;
@@ -36,7 +37,8 @@ pub(super) fn run(persona: Persona, restore: &Restore, work: &Path) -> Result<Do
         work: Some(work.to_owned()),
         shell_job: restore.shell_job,
         tcp: restore.tcp.policy(),
-        sibling: restore.restore_sibling,
+        build_ids: restore.file_validation == FileValidation::Buildid,
+        parent: if restore.restore_sibling { RootParent::Other } else { RootParent::Caller },
         pidfile: restore.pidfile.as_ref().map(|file| work.join(file)),
         leave_stopped: restore.leave_stopped,
         ..RestoreOptions::new(restore.images())
@@ -53,10 +55,17 @@ pub(super) fn run(persona: Persona, restore: &Restore, work: &Path) -> Result<Do
         bar.finish();
         return finish(restore, work).map(|()| Done::SUCCESS);
     }
+    if restore.restore_detached {
+        // An orphan root is not to be this command's, which ends.
+        clone::adopt_nobody().map_err(|error| Failure::Worker { source: error.into() })?;
+    }
     let worker = match worker::split(&options.images)? {
         Side::Command(worker) => worker,
         Side::Worker(mut report) => {
-            options.sibling = true;
+            options.parent = match restore.restore_detached {
+                true => RootParent::Leaving,
+                false => RootParent::Other,
+            };
             let mut bar = Bar::new("restore");
             let restored = engine::restore(&mut options, &mut report.watch(&mut bar))?;
             bar.finish();

@@ -20,7 +20,7 @@ use dormouse_image::proto::pstree::PstreeEntry;
 use dormouse_image::{ImageDir, ImageName};
 use dormouse_kernel::HostPid;
 use dormouse_kernel::clone::{self, Forked};
-use dormouse_kernel::rlimit::{self, Resource};
+use dormouse_kernel::rlimit;
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::Done;
@@ -59,6 +59,7 @@ const RELEASED: u8 = b'r';
 pub(super) fn dump(work: impl FnOnce(Sentry) -> Result<(), Failure>) -> Result<Done, Failure> {
     let failed = |source: io::Error| Failure::Worker { source };
     let command = HostPid::of_self();
+    clone::keep_ended_children().map_err(|error| failed(error.into()))?;
     match clone::fork().map_err(|error| failed(error.into()))? {
         Forked::Parent(pid) => match wait(pid).map_err(failed)? {
             0 => Ok(Done::SUCCESS),
@@ -66,7 +67,7 @@ pub(super) fn dump(work: impl FnOnce(Sentry) -> Result<(), Failure>) -> Result<D
         },
         Forked::Child => {
             clone::stand_apart().map_err(|error| failed(error.into()))?;
-            have_many_files()?;
+            be_unlimited()?;
             work(Sentry { command })?;
             Ok(Done::SUCCESS)
         }
@@ -78,6 +79,7 @@ pub(super) fn split(images: &Path) -> Result<Side, Failure> {
     let failed = |source: io::Error| Failure::Worker { source };
     let (report, reporter) = io::pipe().map_err(failed)?;
     let needed = pids(images);
+    clone::keep_ended_children().map_err(|error| failed(error.into()))?;
     loop {
         match clone::fork().map_err(|error| failed(error.into()))? {
             Forked::Child => {
@@ -85,7 +87,7 @@ pub(super) fn split(images: &Path) -> Result<Side, Failure> {
                 if needed.contains(&own.unsigned_abs()) {
                     std::process::exit(0);
                 }
-                have_many_files()?;
+                be_unlimited()?;
                 return Ok(Side::Worker(Report(reporter)));
             }
             Forked::Parent(pid) if needed.contains(&pid.as_raw().unsigned_abs()) => {
@@ -98,10 +100,10 @@ pub(super) fn split(images: &Path) -> Result<Side, Failure> {
 }
 
 /// A dump holds many files of the program at once, and tasks that are restored
-/// have the worker's limit until they have their files and get their own.
-fn have_many_files() -> Result<(), Failure> {
-    rlimit::raise_own(Resource::Files)
-        .map_err(|error| Failure::Worker { source: error.source.into() })
+/// have the worker's limits until they get their own: those of the shell that
+/// the command was started from are not meant for them.
+fn be_unlimited() -> Result<(), Failure> {
+    rlimit::raise_own().map_err(|error| Failure::Worker { source: error.source.into() })
 }
 
 /// The numbers that the worker must not have. What is wrong with the images is

@@ -19,12 +19,15 @@ use super::frozen::{Frozen, Process};
 use super::semaphores::Undo;
 use super::terminals;
 use crate::cause::{At, Cause};
-use crate::{DumpOptions, Error, NetworkLock, Phase, TcpConnections};
+use crate::{DumpOptions, Error, NetworkLock, Phase, TcpConnections, crew};
 
 const PHASE: Phase = Phase::Encode;
 
 /// CRIU's image format.
 const IMAGE_VERSION: u32 = 2;
+
+/// So many threads' images are in memory at a time.
+const AT_ONCE: usize = 256;
 
 /// What an fd table is called in images.
 pub(super) fn table_id(number: usize) -> FdTableId {
@@ -115,6 +118,7 @@ fn encode_process(
         [leader, others @ ..] if leader.tid == process.pid => {
             encode_thread(leader, &mut core);
             encode_undo(process, leader.tid, &census.undo, &mut core);
+            census.possessions.of(leader.tid).encode(&mut core);
             others
         }
         others => {
@@ -132,28 +136,46 @@ fn encode_process(
     }
     let directories = census.directories[census.fs.number(first)].encode();
     dump.put_one(ImageName::Fs(pid), &directories)?;
-    for thread in threads {
-        let tid = image_pid(thread.tid);
-        let mut core = CoreEntry::default();
-        encode_thread(thread, &mut core);
-        encode_undo(process, thread.tid, &census.undo, &mut core);
-        let of_thread = core.thread_core.get_or_insert_default();
-        let files = census.files.number(thread.tid);
-        if files != census.files.number(first) {
-            of_thread.files_id = Some(image_number(files));
-        }
-        let fs = census.fs.number(thread.tid);
-        if fs != census.fs.number(first) {
-            // Threads come in the order of their tids, so the owner's is the lowest.
-            let owner = census.fs.owners()[fs];
-            of_thread.fs_id = Some(image_pid(owner));
-            if owner == thread.tid {
-                dump.put_one(ImageName::Fs(tid), &census.directories[fs].encode())?;
-            }
-        }
-        dump.put_one(ImageName::Core(tid), &core)?;
+    for some in threads.chunks(AT_ONCE) {
+        let cores: Vec<_> = some
+            .iter()
+            .map(|thread| Ok((thread, encode_other(process, thread, census, dump)?)))
+            .collect::<Result<_, Cause>>()?;
+        let written = crew::each(&cores, |(thread, core)| {
+            dump.put_one(ImageName::Core(image_pid(thread.tid)), core)
+        });
+        written.into_iter().collect::<Result<(), _>>()?;
     }
     Ok(())
+}
+
+/// A thread that is not the leader.
+fn encode_other(
+    process: &Process,
+    thread: &Thread,
+    census: &Census,
+    dump: &NewDump,
+) -> Result<CoreEntry, Cause> {
+    let (first, tid) = (process.first(), image_pid(thread.tid));
+    let mut core = CoreEntry::default();
+    encode_thread(thread, &mut core);
+    encode_undo(process, thread.tid, &census.undo, &mut core);
+    census.possessions.of(thread.tid).encode(&mut core);
+    let of_thread = core.thread_core.get_or_insert_default();
+    let files = census.files.number(thread.tid);
+    if files != census.files.number(first) {
+        of_thread.files_id = Some(image_number(files));
+    }
+    let fs = census.fs.number(thread.tid);
+    if fs != census.fs.number(first) {
+        // Threads come in the order of their tids, so the owner's is the lowest.
+        let owner = census.fs.owners()[fs];
+        of_thread.fs_id = Some(image_pid(owner));
+        if owner == thread.tid {
+            dump.put_one(ImageName::Fs(tid), &census.directories[fs].encode())?;
+        }
+    }
+    Ok(core)
 }
 
 /// What ties a process to its parent, where it is not what fork(2) makes it.
@@ -168,13 +190,14 @@ fn encode_birth(process: &Process, tc: &mut TaskCoreEntry) {
 }
 
 fn encode_thread(thread: &Thread, core: &mut CoreEntry) {
-    let Thread { tid: _, cpu, interrupted, time_left, seccomp, dispatch, state } = thread;
+    let Thread { tid: _, cpu, interrupted, time_left, turn, seccomp, dispatch, state } = thread;
     cpu.encode(core);
     seccomp.encode(core);
     dispatch.encode(core);
     state.encode(core);
     let of_thread = core.thread_core.get_or_insert_default();
     of_thread.interrupted = interrupted.map(dormouse_puppet::Interruption::code);
+    of_thread.turn = *turn;
     of_thread.time_left = time_left.map(|left| u64::try_from(left.as_nanos()).unwrap_or(u64::MAX));
 }
 
@@ -221,7 +244,11 @@ const NOT_LOCKED: u32 = 2;
 
 /// What makes the dump complete. `run` names what locks the network, if
 /// connections were saved.
-pub(super) fn inventory(options: &DumpOptions, run: Option<&str>) -> InventoryEntry {
+pub(super) fn inventory(
+    options: &DumpOptions,
+    census: &Census,
+    run: Option<&str>,
+) -> InventoryEntry {
     let method = match options.network_lock {
         NetworkLock::Nftables => LOCKED_BY_NFTABLES,
         NetworkLock::Skip => NOT_LOCKED,
@@ -241,6 +268,7 @@ pub(super) fn inventory(options: &DumpOptions, run: Option<&str>) -> InventoryEn
         tcp_close: (options.tcp == TcpConnections::Close).then_some(true),
         network_lock_method: Some(method),
         dump_criu_run_id: run.map(|run| run.as_bytes().to_vec()),
+        keys: Some(census.possessions.keys().encode()),
         ..InventoryEntry::default()
     }
 }

@@ -9,6 +9,7 @@ use dormouse_kernel::signal::Signal;
 use dormouse_puppet::{Interruption, call_with, interruption};
 use rustix::process::{Pid, kill_process};
 
+use super::queues::{Queues, Usher};
 use super::sleepers::Deadline;
 use super::waits::Wait;
 
@@ -23,6 +24,8 @@ pub(crate) struct Frozen {
     pub(crate) waits: BTreeMap<HostPid, Wait>,
     /// Until when those that make their call again were waiting.
     pub(super) deadlines: BTreeMap<HostPid, Deadline>,
+    /// Who waits in an epoll with others.
+    pub(crate) queues: Queues,
 }
 
 /// A process with all its threads stopped, or a zombie.
@@ -120,11 +123,32 @@ fn shorten(task: &mut Stopped, deadline: Deadline) {
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        for process in self.processes.drain(..).rev() {
-            for task in process.threads.into_iter().rev() {
-                let_go(task, &self.waits, &self.deadlines);
-            }
-        }
+        let tasks = self.processes.drain(..).rev();
+        let tasks = tasks.flat_map(|process| process.threads.into_iter().rev());
+        let_go_all(tasks, &self.waits, &self.deadlines, &self.queues);
+    }
+}
+
+/// Has tasks go on where they were, first those that wait with others: as long
+/// as nobody else runs, nobody wakes them.
+pub(super) fn let_go_all(
+    tasks: impl Iterator<Item = Stopped>,
+    waits: &BTreeMap<HostPid, Wait>,
+    deadlines: &BTreeMap<HostPid, Deadline>,
+    queues: &Queues,
+) {
+    let turns = queues.turns();
+    let (mut waiters, others): (Vec<_>, Vec<_>) =
+        tasks.partition(|task| turns.contains_key(&task.tid()));
+    waiters.sort_by_key(|task| turns[&task.tid()]);
+    let usher = Usher::new();
+    for task in waiters {
+        let tid = task.tid();
+        let_go(task, waits, deadlines);
+        usher.await_wait(tid);
+    }
+    for task in others {
+        let_go(task, waits, deadlines);
     }
 }
 

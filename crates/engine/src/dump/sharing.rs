@@ -93,6 +93,13 @@ impl Sharing {
         self.owners[self.number(task)]
     }
 
+    /// How many tasks use each object, by number.
+    pub(crate) fn users(&self) -> Vec<usize> {
+        let mut users = vec![0; self.owners.len()];
+        self.numbers.values().for_each(|&number| users[number] += 1);
+        users
+    }
+
     /// The first task that was found to use each object, by number.
     pub(crate) fn owners(&self) -> &[HostPid] {
         &self.owners

@@ -3,10 +3,10 @@
 //! Whoever waits in one of these has a timer on its kernel stack. A stop ends
 //! the wait, and the timer with it: so the stack is read before.
 //!
-//! - Kernel object: `struct hrtimer_sleeper`
+//! - Kernel object: `struct hrtimer_sleeper`; `struct io_wait_queue` of who waits for io_uring
 //! - Truth from: `ep_poll` in `fs/eventpoll.c`, `do_sigtimedwait` in
 //!   `kernel/signal.c`, `__do_semtimedop` in `ipc/sem.c`, `read_events` in
-//!   `fs/aio.c`; `schedule_hrtimeout_range_clock` in
+//!   `fs/aio.c`, `io_cqring_wait` in `io_uring/io_uring.c`; `schedule_hrtimeout_range_clock` in
 //!   `kernel/time/sleep_timeout.c`. All count the monotonic clock.
 //! - Without `CAP_BPF` and `CAP_PERFMON`, or without type information: these
 //!   calls take the whole of their time again; so they do if dormouse is killed
@@ -37,6 +37,45 @@ struct Layout {
     base: usize,
     task: usize,
     size: usize,
+    /// Of newer kernels.
+    completions: Option<Completions>,
+}
+
+/// Of `struct io_wait_queue`.
+struct Completions {
+    task: usize,
+    function: usize,
+    ring: usize,
+    timeout: usize,
+    size: usize,
+}
+
+impl Completions {
+    fn new(btf: &Btf<'_>) -> Result<Self, BtfError> {
+        let wait = btf.structure("io_wait_queue")?;
+        let (entry_at, entry) = wait.member("wq")?;
+        Ok(Self {
+            task: entry_at + entry.offset("private")?,
+            function: entry_at + entry.offset("func")?,
+            ring: wait.offset("ctx")?,
+            timeout: wait.offset("timeout")?,
+            size: wait.size(),
+        })
+    }
+
+    /// The same as [`Layout::moment`], all of them.
+    fn moments(&self, stack: &[u8], task: Address, now: u64) -> impl Iterator<Item = u64> {
+        let starts = (0..stack.len().saturating_sub(self.size - 1)).step_by(8);
+        starts.filter_map(move |start| {
+            let wait = &stack[start..];
+            let timeout = word(wait, self.timeout);
+            let is_wait = word(wait, self.task) == task
+                && word(wait, self.function) >= KERNEL_TEXT
+                && (KERNEL..KERNEL_TEXT).contains(&word(wait, self.ring))
+                && (now + 1..i64::MAX as u64).contains(&timeout);
+            is_wait.then_some(timeout)
+        })
+    }
 }
 
 /// `THREAD_SIZE` of x86_64, in bytes.
@@ -65,6 +104,7 @@ impl Layout {
             base: timer_at + timer.offset("base")?,
             task: sleeper.offset("task")?,
             size: sleeper.size(),
+            completions: Completions::new(btf).ok(),
         })
     }
 
@@ -72,7 +112,7 @@ impl Layout {
     /// in nanoseconds of the monotonic clock.
     fn moment(&self, stack: &[u8], task: Address, now: u64) -> Option<u64> {
         let starts = (0..stack.len().saturating_sub(self.size - 1)).step_by(8);
-        let mut moments = starts.filter_map(|start| {
+        let timers = starts.filter_map(|start| {
             let timer = &stack[start..];
             let (earliest, latest) = (word(timer, self.earliest), word(timer, self.latest));
             let is_timer = word(timer, self.task) == task
@@ -82,6 +122,8 @@ impl Layout {
                 && latest > now;
             is_timer.then_some(earliest)
         });
+        let waits = self.completions.iter().flat_map(|waits| waits.moments(stack, task, now));
+        let mut moments = timers.chain(waits);
         // More than one is none: nobody could tell which.
         moments.next().filter(|_| moments.next().is_none())
     }

@@ -5,7 +5,9 @@
 //!   `kernel/ptrace.c`: who was traced last comes first
 
 use dormouse_kernel::HostPid;
-use epoll_interest::kernel_memory::{Address, Btf, BtfError, KernelMemory, OpenError, ReadError};
+use epoll_interest::kernel_memory::{
+    Address, Btf, BtfError, KernelMemory, Numbers, OpenError, ReadError,
+};
 use tracing::warn;
 
 /// Why they cannot be read.
@@ -37,27 +39,17 @@ pub(super) const LOST: &str = "time-outs of interrupted calls begin anew";
 pub(super) struct Traced {
     ptraced: usize,
     entry: usize,
-    pid: usize,
-    pid_level: usize,
-    pid_numbers: usize,
-    number_size: usize,
-    number: usize,
+    numbers: Numbers,
 }
 
 impl Traced {
     /// Looks them up.
     pub(super) fn new(btf: &Btf<'_>) -> Result<Self, BtfError> {
         let task = btf.structure("task_struct")?;
-        let pid = btf.structure("pid")?;
-        let number = btf.structure("upid")?;
         Ok(Self {
             ptraced: task.offset("ptraced")?,
             entry: task.offset("ptrace_entry")?,
-            pid: task.offset("thread_pid")?,
-            pid_level: pid.offset("level")?,
-            pid_numbers: pid.offset("numbers")?,
-            number_size: number.size(),
-            number: number.offset("nr")?,
+            numbers: Numbers::new(btf)?,
         })
     }
 
@@ -69,24 +61,22 @@ impl Traced {
         most: usize,
     ) -> Result<Vec<(HostPid, Address)>, ReadError> {
         let own = memory.current_task()?;
-        // Numbers are those of this thread's own pid namespace.
-        let own_pid = memory.word(own + self.pid as u64)?;
-        let level = memory.word(own_pid + self.pid_level as u64)? as u32 as usize;
-        let number = self.pid_numbers + level * self.number_size + self.number;
         let head = own + self.ptraced as u64;
-        let mut tasks = Vec::new();
-        let mut node = memory.word(head)?;
-        while node != head && tasks.len() < most {
-            tasks.push(node - self.entry as u64);
-            node = memory.word(node)?;
-        }
-        let pids = memory.words_behind(&tasks, self.pid)?;
-        let numbers = memory.words_behind(&pids, number)?;
-        let numbers = numbers.into_iter().map(|word| (word as u32).cast_signed());
-        let named =
-            numbers.zip(tasks).filter_map(|(pid, task)| Some((HostPid::from_raw(pid)?, task)));
-        Ok(named.collect())
+        let links = memory.links(head, most)?;
+        let tasks: Vec<_> = links.into_iter().map(|link| link - self.entry as u64).collect();
+        let numbers = numbers(&self.numbers, memory, &tasks)?;
+        Ok(numbers.into_iter().zip(tasks).filter_map(|(pid, task)| Some((pid?, task))).collect())
     }
+}
+
+/// The numbers of tasks, as this thread's own pid namespace has them.
+pub(super) fn numbers(
+    numbers: &Numbers,
+    memory: &mut KernelMemory,
+    tasks: &[Address],
+) -> Result<Vec<Option<HostPid>>, ReadError> {
+    let pids = numbers.pids(memory, tasks)?;
+    Ok(numbers.of(memory, &pids)?.into_iter().map(HostPid::from_raw).collect())
 }
 
 /// The word at an offset, or zero beyond the end.

@@ -24,9 +24,12 @@ pub(crate) struct Wait {
 }
 
 impl Wait {
-    /// Looks at a task that runs. Whatever cannot be read is not known.
-    pub(super) fn look(dir: &ProcDir, tid: HostPid) -> Option<Self> {
-        let Ok(BlockedIn::Syscall { number, args, .. }) = dir.syscall() else { return None };
+    /// Looks at a task of a process, while it runs. Whatever cannot be read is
+    /// not known.
+    pub(super) fn look(process: &ProcDir, tid: HostPid) -> Option<Self> {
+        let Ok(BlockedIn::Syscall { number, args, .. }) = process.syscall_of(tid) else {
+            return None;
+        };
         // A call that goes on after a stop does not say which it was.
         let calls = match number.cast_signed() {
             libc::SYS_restart_syscall => vec![libc::SYS_nanosleep, libc::SYS_clock_nanosleep],

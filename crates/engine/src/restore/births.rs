@@ -72,12 +72,18 @@ impl Births {
             born.add_leader(root);
             births.insert(root.node.pid, born.threads(root).of(PHASE, host(root.node.pid))?);
         }
-        for step in steps {
+        for (at, step) in steps.iter().enumerate() {
             let Step::Fork { maker, child, sibling } = *step else { continue };
             let number = |raw| NsPid::from_raw(raw).expect("plans are made of pids");
             let (maker, pid) = (number(maker), number(child));
             let list = match known.get(&child) {
-                None => vec![stand_in(maker, pid)],
+                None => match steps.get(at + 1) {
+                    // A helper has nothing of its own that its child is to share.
+                    Some(Step::Fork { maker: helper, child, .. }) if *helper == pid.as_raw() => {
+                        vec![born.helper(maker, pid, known.get(child))]
+                    }
+                    _ => vec![stand_in(maker, pid)],
+                },
                 Some(process) => {
                     let by_parent = process.node.parent == Some(maker);
                     if !sibling && !by_parent {
@@ -160,6 +166,17 @@ impl Born {
         if let Some(body) = &process.body {
             self.add(process.node.pid, Self::shares(body, &body.threads[0]));
         }
+    }
+
+    /// One that is to fork `child` in the place of `maker`, with all that the
+    /// two share.
+    fn helper(&mut self, maker: NsPid, pid: NsPid, child: Option<&&Process>) -> Birth {
+        let body = child.and_then(|process| process.body.as_ref());
+        let flags = body.and_then(|body| self.flags(maker, Self::shares(body, &body.threads[0])));
+        if let Some(&shares) = self.tasks.get(&maker) {
+            self.tasks.insert(pid, shares);
+        }
+        Birth { flags: flags.unwrap_or(CloneFlags::empty()), ..stand_in(maker, pid) }
     }
 
     /// What a task with `shares` is to share with `maker`; `None` if it could

@@ -8,7 +8,7 @@ use dormouse_puppet::Batch;
 use dormouse_resources::file::{CreatedFiles, FdTable, FdTableId, FileRef, Lock};
 
 use super::decode::{Checkpoint, Process, contradiction, host};
-use super::forget_child;
+use super::endings::forget_child;
 use super::world::World;
 use crate::cause::{At, Cause};
 use crate::{Error, Phase};

@@ -1,20 +1,19 @@
 //! Gives every process of a tree its address space.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use dormouse_kernel::{FdNum, NsPid};
 use dormouse_puppet::{Arg, Batch};
-use dormouse_resources::file::{CreateCx, FileRef};
+use dormouse_resources::file::{CreateCx, CreatedFiles, FileRef};
 use dormouse_resources::memory::{
     Access, Filling, KernelVdso, MadeSegments, MapFiles, MapSource, PlannedPages, RestorePlan,
     RestoredProcess, SavedObject, SharedMemory, ShmemId,
 };
 
 use super::decode::{Checkpoint, Space, host};
-use super::living;
 use super::plan::Plan;
 use super::spawn_plan::Step;
 use super::world::{World, fetch};
@@ -30,6 +29,8 @@ pub(super) struct Memory<'a> {
     order: Vec<(NsPid, &'a Space)>,
     /// The number of the address space of each process.
     numbers: BTreeMap<NsPid, usize>,
+    /// For whom helpers are forked.
+    helped: BTreeMap<NsPid, NsPid>,
     /// Which of them have their mappings.
     mapped: Vec<bool>,
     /// What is mapped by several processes is opened once.
@@ -44,25 +45,17 @@ impl<'a> Memory<'a> {
     /// from whoever forks it.
     pub(super) fn plan(checkpoint: &'a Checkpoint, plan: &Plan) -> Result<Self, Error> {
         const PHASE: Phase = Phase::Plan;
-        let mut makers = BTreeMap::new();
-        let mut order = vec![checkpoint.processes[0].node.pid];
-        for step in &plan.steps {
-            if let Step::Fork { maker, child, .. } = *step
-                && let (Some(maker), Some(child)) = (NsPid::from_raw(maker), NsPid::from_raw(child))
-            {
-                makers.insert(child, maker);
-                order.push(child);
-            }
-        }
-        // Stand-ins and zombies have none.
-        let spaces = &checkpoint.spaces;
-        let order: Vec<_> =
-            order.into_iter().filter_map(|pid| Some((pid, spaces.get(&pid)?))).collect();
-        let of_first: BTreeMap<_, _> =
-            order.iter().enumerate().map(|(number, (pid, _))| (*pid, number)).collect();
-        let numbers: BTreeMap<_, _> = living(checkpoint)
-            .map(|(process, body)| (process.node.pid, of_first[&body.space]))
+        let Lineage { makers, firsts, helped } = Lineage::of(checkpoint, &plan.steps);
+        let mut order: Vec<_> = firsts.into_iter().collect();
+        order.sort_unstable_by_key(|&(_, (_, at))| at);
+        let of_spaces: BTreeMap<_, _> =
+            order.iter().enumerate().map(|(number, &(space, _))| (space, number)).collect();
+        let numbers: BTreeMap<_, _> = checkpoint
+            .living()
+            .map(|(process, body)| (process.node.pid, of_spaces[&body.space]))
             .collect();
+        let order: Vec<_> =
+            order.into_iter().map(|(space, (pid, _))| (pid, &checkpoint.spaces[&space])).collect();
         let parent = |pid| numbers.get(makers.get(pid)?).copied();
         let processes: Vec<_> = order
             .iter()
@@ -74,12 +67,19 @@ impl<'a> Memory<'a> {
         let mapped = vec![false; order.len()];
         let (files, objects) = (BTreeMap::new(), BTreeMap::new());
         let segments = MadeSegments::new();
-        Ok(Self { plan, order, numbers, mapped, files, objects, segments })
+        Ok(Self { plan, order, numbers, helped, mapped, files, objects, segments })
+    }
+
+    /// Whether a process, or one that shares its memory, is best forked when
+    /// all those are that inherit nothing.
+    pub(super) fn is_late(&self, pid: NsPid) -> bool {
+        self.numbers.get(&pid).is_some_and(|&number| self.plan.shares_with_parent(number))
     }
 
     /// Whether a process is to be forked when its maker
     /// [has](Self::prepare) what they have in common.
     pub(super) fn inherits(&self, pid: NsPid) -> bool {
+        let pid = self.helped.get(&pid).copied().unwrap_or(pid);
         let number = self.numbers.get(&pid).filter(|&&number| self.order[number].0 == pid);
         number.is_some_and(|&number| self.plan.shares_with_parent(number))
     }
@@ -157,17 +157,82 @@ impl<'a> Memory<'a> {
     pub(super) fn finish(
         self,
         filling: Filling,
-        world: &mut World,
+        (world, created): (&mut World, &CreatedFiles<'_>),
         progress: &mut dyn Progress,
     ) -> Result<MadeSegments, Error> {
         let (total, before) = (filling.total(), filling.done());
         progress.advance(before);
         filling.wait().at(Phase::Memory)?;
         progress.advance(total - before);
-        for (number, (pid, _)) in self.order.iter().enumerate() {
+        let link = world.link();
+        for (number, (pid, space)) in self.order.iter().enumerate() {
+            let ring = |batch: &mut Batch, file| -> Result<Arg, Cause> {
+                Ok(Arg::from(&fetch(link, batch, created.get(space.mapped[&file]))))
+            };
+            let puppet = world.puppet(*pid);
+            self.plan.place_rings(number, puppet, ring).of(Phase::Memory, host(*pid))?;
             self.plan.finish(number, world.puppet(*pid)).of(Phase::Memory, host(*pid))?;
         }
         Ok(self.segments)
+    }
+}
+
+/// Who has memory of whom, as a plan goes.
+pub(super) struct Lineage {
+    /// Of whose memory each process has a copy at first.
+    makers: BTreeMap<NsPid, NsPid>,
+    /// Who has each address space first, and when that is.
+    firsts: BTreeMap<NsPid, (NsPid, usize)>,
+    /// For whom helpers are forked.
+    helped: BTreeMap<NsPid, NsPid>,
+}
+
+impl Lineage {
+    /// That of the processes forked by `steps`.
+    pub(super) fn of(checkpoint: &Checkpoint, steps: &[Step]) -> Self {
+        let helpers: BTreeSet<i32> = steps
+            .iter()
+            .filter_map(|step| match *step {
+                Step::Adopt { helper, .. } => Some(helper),
+                _ => None,
+            })
+            .collect();
+        // Stand-ins and zombies have none.
+        let spaces: BTreeMap<NsPid, NsPid> =
+            checkpoint.living().map(|(process, body)| (process.node.pid, body.space)).collect();
+        let mut lineage =
+            Self { makers: BTreeMap::new(), firsts: BTreeMap::new(), helped: BTreeMap::new() };
+        let Self { makers, firsts, helped } = &mut lineage;
+        let mut born = |pid: NsPid| {
+            if let Some(&space) = spaces.get(&pid) {
+                let at = firsts.len();
+                firsts.entry(space).or_insert((pid, at));
+            }
+        };
+        born(checkpoint.processes[0].node.pid);
+        for step in steps {
+            let Step::Fork { maker, child, .. } = *step else { continue };
+            let (Some(mut by), Some(pid)) = (NsPid::from_raw(maker), NsPid::from_raw(child)) else {
+                continue;
+            };
+            if helpers.contains(&maker) {
+                helped.insert(by, pid);
+                // It has the memory of its own maker.
+                by = makers[&by];
+            }
+            makers.insert(pid, by);
+            born(pid);
+        }
+        lineage
+    }
+
+    /// Whether it is the same, at whatever time.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let firsts = |lineage: &Self| -> Vec<(NsPid, NsPid)> {
+            lineage.firsts.iter().map(|(&space, &(first, _))| (space, first)).collect()
+        };
+        let Self { makers, helped, .. } = self;
+        (makers, helped) == (&other.makers, &other.helped) && firsts(self) == firsts(other)
     }
 }
 

@@ -8,7 +8,6 @@ use dormouse_resources::task::LoginUid;
 use rustix::fs::OFlags;
 
 use super::decode::{Body, Checkpoint, Process, host};
-use super::living;
 use super::world::World;
 use crate::cause::{At, Cause};
 use crate::{Error, Phase};
@@ -24,7 +23,7 @@ pub(super) fn write(
 ) -> Result<(), Error> {
     let inherited = ProcDir::of_self().map_err(Cause::from).at(PHASE)?;
     let inherited = LoginUid::read(&inherited).at(PHASE)?;
-    for (process, body) in living(checkpoint) {
+    for (process, body) in checkpoint.living() {
         let pid = host(process.node.pid);
         let dir = ProcDir::open(pid).of(PHASE, pid)?;
         body.outside.write(&dir, !shell_job).of(PHASE, pid)?;

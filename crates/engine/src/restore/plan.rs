@@ -9,14 +9,16 @@ use dormouse_kernel::proc::{Limits, ProcDir};
 use dormouse_kernel::rlimit::Resource;
 use dormouse_kernel::{Addr, AddrRange, HostPid, NsPid};
 use dormouse_resources::memory::Vma;
-use dormouse_resources::task::{Numbering, SemaphoreUndo};
+use dormouse_resources::task::{Inheritance, Numbering, SemaphoreUndo};
 
 use super::births::Births;
 use super::decode::{Checkpoint, Process, Space, host};
-use super::living;
+use super::keyrings;
+use super::memory::Lineage;
 use super::spawn_plan::{self, Node, Outside, Step};
 use super::world::taken;
 use crate::cause::{At, Cause};
+use crate::landlock;
 use crate::{Error, Phase, RestoreOptions};
 
 /// The plan of a restore. `Display` shows it to people.
@@ -32,6 +34,8 @@ pub struct Plan {
     pub(super) link: u32,
     /// How the numbers of timers can be had.
     pub(super) numbering: Numbering,
+    /// How tasks come to their keyrings.
+    pub(super) keyrings: keyrings::Plan,
     /// Bytes of memory that are stored.
     bytes: u64,
     nodes: Vec<Node>,
@@ -64,15 +68,18 @@ impl Plan {
         let room = room(spaces().flat_map(|memory| &memory.mm.vmas)).at(PHASE)?;
         let numbering = numbering(checkpoint)?;
         check_limits(checkpoint, &own)?;
-        let threads = living(checkpoint).flat_map(|(_, body)| &body.threads);
+        check_inheritance(checkpoint)?;
+        let keyrings = keyrings::plan(checkpoint, options.shell_job)?;
+        let threads = checkpoint.living().flat_map(|(_, body)| &body.threads);
         SemaphoreUndo::check(threads.map(|thread| &thread.undo)).at(PHASE)?;
         let lines =
             checkpoint.processes.iter().map(|process| line(process, &checkpoint.spaces)).collect();
-        Ok(Self { steps, births, room, link, numbering, bytes, nodes, outside, lines })
+        Ok(Self { steps, births, room, link, numbering, keyrings, bytes, nodes, outside, lines })
     }
 
     /// Puts off the births of those who are to inherit memory of whoever forks
-    /// them, as far as sessions allow.
+    /// them, as far as sessions allow and as it changes nothing of who forks
+    /// whom.
     pub(super) fn put_off(
         &mut self,
         checkpoint: &Checkpoint,
@@ -80,9 +87,12 @@ impl Plan {
     ) -> Result<(), Error> {
         let inherits = |pid| NsPid::from_raw(pid).is_some_and(&inherits);
         let spare = spare(checkpoint);
-        self.steps =
-            spawn_plan::plan(&self.nodes, self.outside, inherits, spare).at(Phase::Plan)?;
-        self.births = Births::plan(&checkpoint.processes, &self.steps)?;
+        let steps = spawn_plan::plan(&self.nodes, self.outside, inherits, spare).at(Phase::Plan)?;
+        let before = Lineage::of(checkpoint, &self.steps);
+        if Lineage::of(checkpoint, &steps).is_like(&before) {
+            self.births = Births::plan(&checkpoint.processes, &steps)?;
+            self.steps = steps;
+        }
         Ok(())
     }
 }
@@ -107,6 +117,17 @@ fn check_limits(checkpoint: &Checkpoint, own: &Limits) -> Result<(), Error> {
     for process in &checkpoint.processes {
         let Some(body) = &process.body else { continue };
         body.state.limits.check(own, raise).of(Phase::Plan, host(process.node.pid))?;
+    }
+    Ok(())
+}
+
+/// So would threads be that cannot come from dormouse as it was started.
+fn check_inheritance(checkpoint: &Checkpoint) -> Result<(), Error> {
+    let own = ProcDir::of_self().and_then(|dir| dir.status()).at(Phase::Plan)?;
+    let in_domain = landlock::of_self().map_err(Cause::from).at(Phase::Plan)?;
+    let own = Inheritance::of_self(&own, in_domain);
+    for thread in checkpoint.living().flat_map(|(_, body)| &body.threads) {
+        own.check(&thread.state).of(Phase::Plan, host(thread.tid))?;
     }
     Ok(())
 }
@@ -168,11 +189,12 @@ fn check_pids(checkpoint: &Checkpoint, steps: &[Step]) -> Result<(), Error> {
 /// A number that no table has a descriptor under: the lowest above them all, or
 /// if the limit allows none there, the highest below it.
 fn unused(numbers: &BTreeSet<u32>, limit: u64) -> u32 {
-    let above = numbers.last().map_or(0, |highest| highest + 1);
+    let above = numbers.last().map_or(0, |highest| highest.saturating_add(1));
     if u64::from(above) < limit {
         return above;
     }
-    (0..above).rev().find(|number| !numbers.contains(number)).unwrap_or(above)
+    let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+    (0..above.min(limit)).rev().find(|number| !numbers.contains(number)).unwrap_or(above)
 }
 
 /// Whether a pid is free, or is about to be: what is left of the very tree
@@ -257,5 +279,19 @@ impl fmt::Display for Plan {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unused;
+
+    #[test]
+    fn the_link_is_below_the_limit() {
+        assert_eq!(unused(&[].into(), 10), 0);
+        assert_eq!(unused(&[0, 3].into(), 10), 4);
+        assert_eq!(unused(&[0, 9].into(), 10), 8);
+        assert_eq!(unused(&[7, 8, 9, 500].into(), 10), 6);
+        assert_eq!(unused(&[u32::MAX].into(), 10), 9);
     }
 }

@@ -15,7 +15,7 @@ use dormouse_puppet::{Batch, Ending};
 use dormouse_resources::file::{Control, CreatedFiles, FileRef};
 
 use super::decode::{Checkpoint, Process, host};
-use super::forget_child;
+use super::endings::forget_child;
 use super::world::World;
 use crate::cause::{At, Cause};
 use crate::{Error, Phase};

@@ -1,18 +1,23 @@
 //! Everything that exists so far of a tree that is being restored.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use dormouse_kernel::clone::{self, CloneFlags, spawn_bare};
+use dormouse_kernel::clone::{self, CloneFlags, spawn_bare, spawn_orphan};
 use dormouse_kernel::proc::ProcDir;
 use dormouse_kernel::ptrace::{self, Halt, Options, Outcome, Running, Stopped};
 use dormouse_kernel::signal::Signal;
 use dormouse_kernel::{AddrRange, HostPid, NsPid};
-use dormouse_puppet::{Arg, Bare, Batch, Slot};
+use dormouse_puppet::{Arg, Bare, Batch, Slot, run_together};
+use dormouse_resources::file::RingTasks;
+use dormouse_resources::task::Inheritance;
 
 use super::births::{self, Birth};
-use super::decode::host;
+use super::decode::{Process, host};
 use crate::cause::Cause;
+use crate::dump::Usher;
+use crate::{RestoreOptions, RootParent};
 
 /// The puppets of the tree, by tid. Whatever becomes of dormouse, the kernel
 /// kills them (`PTRACE_O_EXITKILL`); if the restore fails, dropping this does.
@@ -26,19 +31,46 @@ pub(crate) struct World {
     link: u64,
 }
 
+/// Whose child the root is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parent {
+    Dormouse,
+    /// Dormouse's parent.
+    OfDormouse,
+    /// Whoever looks after orphans.
+    None,
+}
+
+impl Parent {
+    /// As `options` have it.
+    pub(crate) fn of(root: &Process, options: &RestoreOptions) -> Self {
+        let threads = root.body.iter().flat_map(|body| &body.threads);
+        let is_told = || threads.clone().any(|thread| thread.state.parent_death.is_told());
+        match options.parent {
+            RootParent::Caller => Self::Dormouse,
+            RootParent::Leaving if is_told() => Self::None,
+            RootParent::Other | RootParent::Leaving => Self::OfDormouse,
+        }
+    }
+}
+
 impl World {
     /// Makes the root: a fork of dormouse with nothing of dormouse in it.
     /// `room` is free in every process of the tree, `link` a descriptor
-    /// number that no fd table of the tree uses. As a `sibling` it is a child
-    /// of dormouse's parent. Seccomp filters will not hold for puppets if
+    /// number that no fd table of the tree uses. Seccomp filters will not hold for puppets if
     /// `unfiltered`, which takes `CAP_SYS_ADMIN`.
     pub(crate) fn begin(
         root: NsPid,
-        (sibling, unfiltered): (bool, bool),
+        (parent, unfiltered): (Parent, bool),
         (room, link): (AddrRange, u32),
     ) -> Result<Self, Cause> {
-        let flags = if sibling { CloneFlags::PARENT } else { CloneFlags::empty() };
-        let pid = match spawn_bare(&[root], flags) {
+        Inheritance::shed_io_priority()?;
+        let spawned = match parent {
+            Parent::Dormouse => spawn_bare(&[root], CloneFlags::empty()),
+            Parent::OfDormouse => spawn_bare(&[root], CloneFlags::PARENT),
+            Parent::None => spawn_orphan(root),
+        };
+        let pid = match spawned {
             Err(clone::Error::PidTaken { .. }) => return Err(taken(root)),
             spawned => spawned?,
         };
@@ -59,7 +91,7 @@ impl World {
         Ok(world)
     }
 
-    /// Closes everything the root has inherited, and gives it a pidfd of
+    /// Rids the root of everything it has inherited, and gives it a pidfd of
     /// dormouse. Whoever it forks has that too.
     fn connect(&mut self) -> Result<(), Cause> {
         let own = HostPid::of_self().as_raw();
@@ -67,6 +99,7 @@ impl World {
         batch.call(libc::SYS_close_range, [0.into(), u32::MAX.into(), 0.into()]);
         // The lowest number that is free.
         batch.call(libc::SYS_pidfd_open, [own.into(), 0.into()]);
+        Inheritance::shed(&mut batch);
         if self.link != 0 {
             let flags = libc::O_CLOEXEC;
             batch.call(libc::SYS_dup3, [0.into(), self.link.into(), flags.into()]);
@@ -76,6 +109,11 @@ impl World {
         Ok(())
     }
 
+    /// The root of the tree.
+    pub(crate) fn root(&self) -> NsPid {
+        self.root
+    }
+
     /// Has a task make the calls of a batch.
     pub(crate) fn run(
         &mut self,
@@ -83,6 +121,16 @@ impl World {
         batch: Batch,
     ) -> Result<dormouse_puppet::Replies, Cause> {
         Ok(self.puppet(task).run(batch)?)
+    }
+
+    /// Has threads of one process make the calls of a batch each, all at once.
+    pub(crate) fn run_together(&mut self, batches: Vec<(NsPid, Batch)>) -> Result<(), Cause> {
+        let mut batches: BTreeMap<NsPid, Batch> = batches.into_iter().collect();
+        let Some((&low, _)) = batches.first_key_value() else { return Ok(()) };
+        let tasks = self.puppets.range_mut(low..);
+        let tasks = tasks.filter_map(|(tid, bare)| Some((bare, batches.remove(tid)?)));
+        let tasks: Vec<_> = tasks.collect();
+        Ok(run_together(tasks)?)
     }
 
     /// A task.
@@ -105,12 +153,18 @@ impl World {
         &self.ready
     }
 
-    /// Lets go of all tasks, those last that were ready first. Who is killed
-    /// just then was restored all the same.
-    pub(crate) fn release(mut self) -> Result<(), ptrace::Error> {
+    /// Lets go of all tasks: first those that have `turns`, one after the
+    /// other, as nobody can wake them until the others run; those others last
+    /// that were ready first. Who is killed just then was restored all the same.
+    pub(crate) fn release(mut self, turns: &BTreeMap<HostPid, u32>) -> Result<(), ptrace::Error> {
+        // Whatever fails, those that are left are still ended by `drop`.
+        self.ready.sort_by_key(|task| turns.get(&task.tid()).map(|&turn| Reverse(turn)));
+        let usher = Usher::new();
         while let Some(task) = self.ready.pop() {
+            let tid = task.tid();
             match task.detach(None) {
                 Err(error) if !error.is_death() => return Err(error),
+                _ if turns.contains_key(&tid) => usher.await_wait(tid),
                 _ => {}
             }
         }
@@ -154,6 +208,16 @@ impl World {
             self.puppets.insert(task, puppet);
         }
         Ok(())
+    }
+}
+
+impl RingTasks for World {
+    fn puppet(&mut self, task: NsPid) -> &mut Bare {
+        World::puppet(self, task)
+    }
+
+    fn fetch(&self, batch: &mut Batch, file: BorrowedFd<'_>) -> Slot {
+        World::fetch(self, batch, file)
     }
 }
 

@@ -12,6 +12,9 @@ pub enum InsertError {
     /// No thread with an fd table of its own: out of memory or of threads.
     #[error("cannot start a thread with an fd table of its own")]
     Thread(#[source] io::Error),
+    /// No process that adds items and ends.
+    #[error("cannot have a process add items and end")]
+    Process(#[source] io::Error),
     /// The caller gave no descriptor for an epoll.
     #[error("no descriptor for epoll {epoll} of the set")]
     NoEpoll {

@@ -7,6 +7,7 @@
 //! that table goes: it belongs to the open file description, and ends with the
 //! last descriptor for it anywhere (`eventpoll_release`, `fs/eventpoll.c`).
 
+mod ended;
 mod error;
 mod fanotify;
 mod nudge;
@@ -22,6 +23,7 @@ use crate::event::{Events, FdNumber};
 use crate::graph::{FileIndex, Graph, Wanted, WantedError};
 use crate::plan::{Plan, Step};
 use crate::table::{Change, PrivateTable, Report, with_private_table};
+pub use ended::{EndedInsertion, insert_by_ended};
 pub use error::InsertError;
 use nudge::Nudge;
 use places::Places;

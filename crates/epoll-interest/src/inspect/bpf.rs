@@ -3,23 +3,27 @@
 //! # Safety
 //! Every call hands the kernel pointers to live buffers together with their
 //! lengths, and the kernel keeps none of them past the call. The program is
-//! checked by the kernel's verifier and only ever reads.
+//! checked by the kernel's verifier and only ever reads. A value that is mapped
+//! is copied to and from, with its bounds checked, and never borrowed; programs
+//! write to it only while a call runs them.
 
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::ptr::{self, NonNull};
+
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 const MAP_CREATE: libc::c_int = 0;
-const MAP_LOOKUP_ELEM: libc::c_int = 1;
-const MAP_UPDATE_ELEM: libc::c_int = 2;
 const PROG_LOAD: libc::c_int = 5;
 const PROG_TEST_RUN: libc::c_int = 10;
 const MAP_TYPE_ARRAY: u32 = 2;
 const MAP_TYPE_PERCPU_ARRAY: u32 = 6;
 const PROG_TYPE_SYSCALL: u32 = 31;
 const F_SLEEPABLE: u32 = 1 << 4;
+const F_MMAPABLE: u32 = 1 << 10;
 
 /// An instruction: its code, two registers, an offset and a number.
 ///
@@ -35,7 +39,6 @@ pub(super) fn op(code: u64, dst: u64, src: u64, offset: i16, imm: i32) -> u64 {
 #[derive(Clone, Copy)]
 union Attr {
     map: MapCreate,
-    element: Element,
     load: Load,
     run: Run,
     whole: [u64; 16],
@@ -48,15 +51,7 @@ struct MapCreate {
     key_size: u32,
     value_size: u32,
     max_entries: u32,
-}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Element {
-    map_fd: u64,
-    key: u64,
-    value: u64,
-    flags: u64,
+    map_flags: u32,
 }
 
 #[repr(C)]
@@ -95,7 +90,7 @@ const _: () = {
     assert!(size_of::<Attr>() == 128);
     assert!(offset_of!(Load, prog_flags) == 44);
     assert!(offset_of!(Run, ctx_in) == 48);
-    assert!(offset_of!(Element, flags) == 24);
+    assert!(offset_of!(MapCreate, map_flags) == 16);
 };
 
 impl Attr {
@@ -110,9 +105,8 @@ impl Attr {
 unsafe fn bpf(command: libc::c_int, attr: &mut Attr) -> io::Result<RawFd> {
     // SAFETY: `attr` is a live, wholly initialised buffer of the length given;
     // what it points to is the caller's promise.
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<Attr>())
-    };
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, ptr::from_mut(attr), size_of::<Attr>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as RawFd) }
 }
 
@@ -125,61 +119,87 @@ unsafe fn bpf_fd(command: libc::c_int, attr: &mut Attr) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
-/// A map of one value, which program and caller both see.
+fn create_map(map_type: u32, len: usize, map_flags: u32) -> io::Result<OwnedFd> {
+    let value_size = u32::try_from(len).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut attr = Attr::zeroed();
+    attr.map = MapCreate { map_type, key_size: 4, value_size, max_entries: 1, map_flags };
+    // SAFETY: this command takes no pointers and gives a descriptor.
+    unsafe { bpf_fd(MAP_CREATE, &mut attr) }
+}
+
+/// A map of one value, which program and caller both have in their memory
+/// (`BPF_F_MMAPABLE`, Linux 5.5): to pass it takes no calls.
 pub(super) struct Value {
     map: OwnedFd,
+    start: NonNull<u8>,
     len: usize,
 }
 
+// SAFETY: the mapping belongs to this value alone and to no thread; programs are
+// run by whoever has it.
+unsafe impl Send for Value {}
+
 impl Value {
-    /// `len` is in bytes, and a multiple of 8.
+    /// `len` is in bytes, and a multiple of 8. It begins as zeros.
     pub(super) fn new(len: usize) -> io::Result<Self> {
-        Self::of_type(MAP_TYPE_ARRAY, len)
-    }
-
-    /// One word for each processor, for programs only.
-    pub(super) fn of_each_processor() -> io::Result<Self> {
-        Self::of_type(MAP_TYPE_PERCPU_ARRAY, 8)
-    }
-
-    fn of_type(map_type: u32, len: usize) -> io::Result<Self> {
-        let value_size = u32::try_from(len).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let mut attr = Attr::zeroed();
-        attr.map = MapCreate { map_type, key_size: 4, value_size, max_entries: 1 };
-        // SAFETY: this command takes no pointers and gives a descriptor.
-        let map = unsafe { bpf_fd(MAP_CREATE, &mut attr) }?;
-        Ok(Self { map, len })
+        let map = create_map(MAP_TYPE_ARRAY, len, F_MMAPABLE)?;
+        let prot = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: nothing that is mapped is replaced.
+        let start = unsafe { mmap(ptr::null_mut(), len, prot, MapFlags::SHARED, &map, 0) }?;
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Self { map, start, len })
     }
 
     pub(super) fn raw_fd(&self) -> RawFd {
         self.map.as_raw_fd()
     }
 
-    pub(super) fn store(&self, bytes: &[u8]) -> io::Result<()> {
-        // SAFETY: the kernel only reads through this pointer.
-        unsafe { self.element(MAP_UPDATE_ELEM, bytes.as_ptr().cast_mut(), bytes.len()) }
+    /// Where the bytes from `at` on are.
+    fn place(&self, at: usize, len: usize) -> *mut u8 {
+        let fits = at.checked_add(len).is_some_and(|end| end <= self.len);
+        assert!(fits, "the value ends before {at} and {len} bytes");
+        // SAFETY: within the mapping, as was just compared.
+        unsafe { self.start.as_ptr().add(at) }
     }
 
-    pub(super) fn load(&self, bytes: &mut [u8]) -> io::Result<()> {
-        // SAFETY: the kernel writes `len` bytes into a buffer held exclusively.
-        unsafe { self.element(MAP_LOOKUP_ELEM, bytes.as_mut_ptr(), bytes.len()) }
+    pub(super) fn store(&mut self, at: usize, bytes: &[u8]) {
+        let to = self.place(at, bytes.len());
+        // SAFETY: that many bytes are mapped there, nobody borrows them, and no
+        // program runs now.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
     }
 
-    /// # Safety
-    /// `bytes` is good for `len` bytes, for writing if `command` looks up.
-    unsafe fn element(&self, command: libc::c_int, bytes: *mut u8, len: usize) -> io::Result<()> {
-        assert_eq!(len, self.len, "the kernel moves one whole value");
-        let key = 0_u32;
-        let mut attr = Attr::zeroed();
-        attr.element = Element {
-            map_fd: self.map.as_raw_fd() as u64,
-            key: std::ptr::from_ref(&key) as u64,
-            value: bytes as u64,
-            flags: 0,
-        };
-        // SAFETY: the key is 4 bytes as the map's keys are and outlives the
-        // call; the value's length was compared above.
-        unsafe { bpf(command, &mut attr) }.map(drop)
+    pub(super) fn load(&self, at: usize, bytes: &mut [u8]) {
+        let from = self.place(at, bytes.len());
+        // SAFETY: that many bytes are mapped there, and no program runs now.
+        unsafe { ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), bytes.len()) }
+    }
+
+    /// The native word from `at` on.
+    pub(super) fn word(&self, at: usize) -> u64 {
+        let mut word = [0; 8];
+        self.load(at, &mut word);
+        u64::from_ne_bytes(word)
+    }
+}
+
+impl Drop for Value {
+    fn drop(&mut self) {
+        // SAFETY: nobody borrows of it. It cannot fail: the range is one mapping.
+        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}
+
+/// A map of one word for each processor, for programs only.
+pub(super) struct PerProcessor(OwnedFd);
+
+impl PerProcessor {
+    pub(super) fn new() -> io::Result<Self> {
+        create_map(MAP_TYPE_PERCPU_ARRAY, 8, 0).map(Self)
+    }
+
+    pub(super) fn raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 }
 

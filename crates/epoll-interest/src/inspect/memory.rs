@@ -12,13 +12,18 @@ use super::bpf::{Program, Value, op};
 use super::btf::{Btf, BtfError};
 use super::type_information::{self, TypeInformation};
 
-/// Addresses read by one run of the program: a whole value is copied in and out
-/// each time, so single reads are made with a small one.
+/// Addresses read by one run of the program. Each takes 12 microseconds to
+/// verify, and far more where there are hundreds; a run takes one, so 64 are
+/// nearly as fast as any number.
 const FEW: usize = 4;
-const MANY: usize = 512;
-/// Up to so many addresses, runs for a few take less time than to have the
-/// program for many verified.
-const SOME: usize = 128;
+const MANY: usize = 64;
+/// For up to so many addresses in all, runs for a few take less time than to have
+/// the program for many verified.
+const SOME: usize = 256;
+/// Links of a list followed one by one before a program is loaded for more.
+const SHORT: usize = 32;
+/// Links followed by one run of that program.
+const LINKS: usize = 128;
 /// The most that is read at one address, in bytes.
 const MAX_LEN: usize = 256;
 /// A slot holds its address (afterwards: the helper's result), then the bytes.
@@ -59,8 +64,12 @@ pub enum ReadError {
 /// The kernel's memory, to be read.
 pub struct KernelMemory {
     few: Reader,
-    /// Loaded when it is needed: its verification takes milliseconds.
+    /// How many addresses were read that were more than a few at once.
+    more: usize,
+    /// Loaded when there are enough of them.
     many: Option<Reader>,
+    /// Loaded when it is needed.
+    links: Option<Links>,
 }
 
 impl KernelMemory {
@@ -75,7 +84,7 @@ impl KernelMemory {
         let types = TypeInformation::open().map_err(OpenError::TypeInformation)?;
         let layout = layout(&types.parse()?)?;
         let few = Reader::open(FEW).map_err(OpenError::Program)?;
-        Ok((Self { few, many: None }, layout))
+        Ok((Self { few, more: 0, many: None, links: None }, layout))
     }
 
     /// The address of the calling thread's `struct task_struct`.
@@ -85,7 +94,7 @@ impl KernelMemory {
     /// [`ReadError::Run`].
     pub fn current_task(&mut self) -> Result<Address, ReadError> {
         self.few.run(0, 0)?;
-        Ok(u64_at(&self.few.buffer, 0))
+        Ok(self.few.value.word(0))
     }
 
     /// `len` bytes from each of the addresses, one after the other.
@@ -100,12 +109,16 @@ impl KernelMemory {
     pub fn read(&mut self, addresses: &[Address], len: usize) -> Result<Vec<u8>, ReadError> {
         assert!(len <= MAX_LEN, "no structure read here is longer");
         let mut bytes = Vec::with_capacity(addresses.len() * len);
-        let Self { few, many } = self;
-        let reader = match many {
-            _ if addresses.len() <= FEW => few,
-            Some(many) => many,
-            None if addresses.len() <= SOME => few,
-            None => many.insert(Reader::open(MANY).map_err(ReadError::Run)?),
+        let Self { few, more, many, links: _ } = self;
+        let reader = if addresses.len() <= FEW {
+            few
+        } else {
+            *more += addresses.len();
+            match many {
+                Some(many) => many,
+                None if *more <= SOME => few,
+                None => many.insert(Reader::open(MANY).map_err(ReadError::Run)?),
+            }
         };
         for some in addresses.chunks(reader.slots) {
             reader.read(some, len, &mut bytes)?;
@@ -141,6 +154,35 @@ impl KernelMemory {
         self.words(&of.iter().map(|at| at + offset as u64).collect::<Vec<_>>())
     }
 
+    /// The links of a list that begins and ends at `head`, up to so many: each
+    /// holds the address of the next.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`].
+    pub fn links(&mut self, head: Address, most: usize) -> Result<Vec<Address>, ReadError> {
+        let mut found = Vec::new();
+        let mut link = self.word(head)?;
+        while link != head && found.len() < most {
+            found.push(link);
+            if found.len() < SHORT {
+                link = self.word(link)?;
+                continue;
+            }
+            let links = match &mut self.links {
+                Some(links) => links,
+                None => self.links.insert(Links::open().map_err(ReadError::Run)?),
+            };
+            let next = links.follow(link)?;
+            // Behind the end the list begins again.
+            let end = next.iter().position(|&link| link == head).unwrap_or(next.len());
+            let wanted = end.min(most - found.len());
+            found.extend(&next[..wanted]);
+            link = if end < next.len() { head } else { self.word(next[end - 1])? };
+        }
+        Ok(found)
+    }
+
     /// So many bytes from `address` on.
     ///
     /// # Errors
@@ -162,38 +204,61 @@ struct Reader {
     slots: usize,
     value: Value,
     program: Program,
-    buffer: Vec<u8>,
 }
 
 impl Reader {
     fn open(slots: usize) -> io::Result<Self> {
-        let len = HEADER + slots * STRIDE;
-        let value = Value::new(len)?;
+        let value = Value::new(HEADER + slots * STRIDE)?;
         // Helpers that read kernel memory ask for a licence the kernel calls
         // compatible; the program is ours, and under either of these.
         let program = Program::load(&program(value.raw_fd(), slots), c"Dual MIT/GPL")?;
-        Ok(Self { slots, value, program, buffer: vec![0; len] })
+        Ok(Self { slots, value, program })
     }
 
     /// Reads at most as many addresses as there are slots.
     fn read(&mut self, some: &[Address], len: usize, to: &mut Vec<u8>) -> Result<(), ReadError> {
-        for (slot, address) in self.buffer[HEADER..].chunks_exact_mut(STRIDE).zip(some) {
-            slot[..8].copy_from_slice(&address.to_ne_bytes());
+        let slots = || (HEADER..).step_by(STRIDE).take(some.len());
+        for (slot, address) in slots().zip(some) {
+            self.value.store(slot, &address.to_ne_bytes());
         }
         self.run(some.len(), len)?;
-        for slot in self.buffer[HEADER..].chunks_exact(STRIDE).take(some.len()) {
-            if u64_at(slot, 0) != 0 {
+        for slot in slots() {
+            if self.value.word(slot) != 0 {
                 return Err(ReadError::Fault);
             }
-            to.extend_from_slice(&slot[8..8 + len]);
+            let end = to.len();
+            to.resize(end + len, 0);
+            self.value.load(slot + 8, &mut to[end..]);
         }
         Ok(())
     }
 
     fn run(&mut self, slots: usize, len: usize) -> Result<(), ReadError> {
-        self.value.store(&self.buffer).map_err(ReadError::Run)?;
-        self.program.run([slots as u32, len as u32]).map_err(ReadError::Run)?;
-        self.value.load(&mut self.buffer).map_err(ReadError::Run)
+        self.program.run([slots as u32, len as u32]).map_err(ReadError::Run)
+    }
+}
+
+/// A program that follows links, and the value it shares with us: a link, then
+/// those behind it.
+struct Links {
+    value: Value,
+    program: Program,
+}
+
+impl Links {
+    fn open() -> io::Result<Self> {
+        let value = Value::new((LINKS + 1) * 8)?;
+        let program = Program::load(&following(value.raw_fd()), c"Dual MIT/GPL")?;
+        Ok(Self { value, program })
+    }
+
+    /// The links behind `link`.
+    fn follow(&mut self, link: Address) -> Result<Vec<Address>, ReadError> {
+        self.value.store(0, &link.to_ne_bytes());
+        self.program.run([0, 0]).map_err(ReadError::Run)?;
+        let links: Vec<_> = (1..=LINKS).map(|index| self.value.word(index * 8)).collect();
+        // What cannot be read is zero (`bpf_probe_read_kernel_common`).
+        if links.contains(&0) { Err(ReadError::Fault) } else { Ok(links) }
     }
 }
 
@@ -203,30 +268,53 @@ pub(super) fn u64_at(bytes: &[u8], offset: usize) -> u64 {
     u64::from_ne_bytes(*word)
 }
 
+// Instructions and helpers, as far as they are used here.
+//
+// Truth from: `Documentation/bpf/standardization/instruction-set.rst`.
+const MOVE: u64 = 0xbf;
+const MOVE_K: u64 = 0xb7;
+const ADD: u64 = 0x0f;
+const ADD_K: u64 = 0x07;
+const MUL_K: u64 = 0x27;
+const LOAD_W: u64 = 0x61;
+const LOAD: u64 = 0x79;
+const STORE: u64 = 0x7b;
+const LOAD_MAP: u64 = 0x18;
+const JUMP: u64 = 0x05;
+const JUMP_GE: u64 = 0x3d;
+const JUMP_GE_K: u64 = 0x35;
+const JUMP_GT_K: u64 = 0x25;
+const CALL: u64 = 0x85;
+const EXIT: u64 = 0x95;
+const MAP_VALUE: u64 = 2;
+const GET_CURRENT_TASK: i32 = 35;
+const PROBE_READ_KERNEL: i32 = 113;
+
+/// `for index in ..LINKS { value[index + 1] = *value[index] }`
+fn following(map: i32) -> Vec<u64> {
+    vec![
+        op(LOAD_MAP, 7, MAP_VALUE, 0, map),    //  0 r7 = value
+        op(0, 0, 0, 0, 0),                     //  1
+        op(MOVE_K, 8, 0, 0, 0),                //  2 r8 = 0
+        op(JUMP_GE_K, 8, 0, 10, LINKS as i32), //  3 if r8 >= LINKS: end
+        op(MOVE, 2, 8, 0, 0),                  //  4
+        op(MUL_K, 2, 0, 0, 8),                 //  5
+        op(MOVE, 1, 7, 0, 0),                  //  6
+        op(ADD, 1, 2, 0, 0),                   //  7 r1 = value + r8 * 8
+        op(LOAD, 3, 1, 0, 0),                  //  8 r3 = *r1
+        op(ADD_K, 1, 0, 0, 8),                 //  9 r1 = the next
+        op(MOVE_K, 2, 0, 0, 8),                // 10 r2 = 8
+        op(CALL, 0, 0, 0, PROBE_READ_KERNEL),  // 11
+        op(ADD_K, 8, 0, 0, 1),                 // 12 r8 += 1
+        op(JUMP, 0, 0, -11, 0),                // 13 again
+        op(MOVE_K, 0, 0, 0, 0),                // 14 end: r0 = 0
+        op(EXIT, 0, 0, 0, 0),                  // 15
+    ]
+}
+
 /// `for slot in value[..context[0]] { slot.result = read(slot.bytes,
 /// context[1], slot.address) }`
-///
-/// Truth from: `Documentation/bpf/standardization/instruction-set.rst`.
 fn program(map: i32, slots: usize) -> Vec<u64> {
-    const MOVE: u64 = 0xbf;
-    const MOVE_K: u64 = 0xb7;
-    const ADD: u64 = 0x0f;
-    const ADD_K: u64 = 0x07;
-    const MUL_K: u64 = 0x27;
-    const LOAD_W: u64 = 0x61;
-    const LOAD: u64 = 0x79;
-    const STORE: u64 = 0x7b;
-    const LOAD_MAP: u64 = 0x18;
-    const JUMP: u64 = 0x05;
-    const JUMP_GE: u64 = 0x3d;
-    const JUMP_GE_K: u64 = 0x35;
-    const JUMP_GT_K: u64 = 0x25;
-    const CALL: u64 = 0x85;
-    const EXIT: u64 = 0x95;
-    const MAP_VALUE: u64 = 2;
-    const GET_CURRENT_TASK: i32 = 35;
-    const PROBE_READ_KERNEL: i32 = 113;
-
     vec![
         op(LOAD_W, 6, 1, 0, 0),                  //  0 r6 = context[0]
         op(LOAD_W, 2, 1, 4, 0),                  //  1 r2 = context[1]
@@ -254,4 +342,28 @@ fn program(map: i32, slots: usize) -> Vec<u64> {
         op(MOVE_K, 0, 0, 0, 0),                  // 23 end: r0 = 0
         op(EXIT, 0, 0, 0, 0),                    // 24
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FEW, KernelMemory, MANY, ReadError, SOME};
+
+    #[test]
+    fn however_many_are_read_they_are_the_same() {
+        let (mut memory, name) =
+            KernelMemory::open(|btf| btf.structure("task_struct")?.offset("comm")).unwrap();
+        let task = memory.current_task().unwrap();
+        let at = task + name as u64;
+        let own = std::fs::read("/proc/thread-self/comm").unwrap();
+        let own = own.trim_ascii_end();
+        for count in [1, FEW, FEW + 1, SOME, MANY + 1] {
+            let read = memory.read(&vec![at; count], 16).unwrap();
+            assert_eq!(read.len(), 16 * count);
+            assert!(read.chunks_exact(16).all(|name| name.starts_with(own)), "{count}");
+            let mut some = vec![at; count];
+            some[count / 2] = 8;
+            assert!(matches!(memory.read(&some, 16), Err(ReadError::Fault)), "{count}");
+        }
+        assert!(memory.many.is_some());
+    }
 }

@@ -10,25 +10,33 @@
 
 mod bpf;
 mod btf;
+mod direct_map;
 mod layout;
 mod memory;
+mod numbers;
 mod open_files;
 mod processors;
 mod signals;
+mod tasks;
 mod type_information;
 mod walk;
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, BufReader};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 
 use rustix::event::epoll;
 use thiserror::Error;
 
-pub use btf::{Btf, BtfError, Struct};
+pub use btf::{Bits, Btf, BtfError, Struct};
+pub use direct_map::{DirectMap, FindError};
 pub use memory::{Address, KernelMemory, OpenError, ReadError};
+pub use numbers::Numbers;
 pub use open_files::OpenFiles;
 pub use signals::SignalsKey;
+pub use tasks::{Table, Tasks};
 pub use type_information::TypeInformation;
 
 use crate::event::FdNumber;
@@ -58,9 +66,27 @@ impl fmt::Debug for FileKey {
 pub struct Inspection {
     /// The items and their state.
     pub interest: Interest<FileKey>,
-    /// The same items in the same order, as fdinfo lists them.
-    pub listed: Vec<Entry>,
-    hooks: Vec<Address>,
+    /// What their fdinfo says of each file.
+    pub files: BTreeMap<FileKey, Listed>,
+    /// Where each item is.
+    addresses: Vec<Address>,
+}
+
+/// A watched file as fdinfo tells of it: see [`Entry`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Listed {
+    /// Its offset, in bytes.
+    pub pos: i64,
+    /// The number of its inode.
+    pub ino: u64,
+    /// The device of that inode.
+    pub dev: u32,
+}
+
+impl From<&Entry> for Listed {
+    fn from(&Entry { fd: _, events: _, data: _, pos, ino, dev }: &Entry) -> Self {
+        Self { pos, ino, dev }
+    }
 }
 
 /// Why an [`Inspector`] cannot work on this system.
@@ -165,13 +191,15 @@ impl Inspector {
             return Err(InspectError::NotEpoll(number(epoll)));
         }
         for _ in 0..ATTEMPTS {
-            let listed = listed(epoll)?;
             match walk::read(&mut self.memory, &layout, file) {
-                Ok(Some(reading)) if reading.agrees(&listed) => {
-                    let hooks = reading.hooks();
-                    return Ok(Inspection { interest: reading.into_interest(), listed, hooks });
+                Ok(Some(reading)) => {
+                    if let Some(files) = listed(epoll, &reading)? {
+                        let addresses = reading.addresses();
+                        let interest = reading.into_interest();
+                        return Ok(Inspection { interest, files, addresses });
+                    }
                 }
-                Ok(_) | Err(ReadError::Fault) => {}
+                Ok(None) | Err(ReadError::Fault) => {}
                 Err(ReadError::Run(source)) => return Err(InspectError::Read(source)),
             }
         }
@@ -191,8 +219,11 @@ impl Inspector {
         found: &Inspection,
         items: &[usize],
     ) -> Result<Vec<Option<SignalsKey>>, InspectError> {
-        let hooks: Vec<_> = items.iter().map(|&item| found.hooks[item]).collect();
-        self.retry(epoll, |this| this.layout.signals.awaited(&mut this.memory, &hooks))
+        let addresses: Vec<_> = items.iter().map(|&item| found.addresses[item]).collect();
+        self.retry(epoll, |this| {
+            let hooks = this.memory.words_behind(&addresses, this.layout.item_hook)?;
+            this.layout.signals.awaited(&mut this.memory, &hooks)
+        })
     }
 
     /// The signals of the process behind a pidfd.
@@ -232,10 +263,25 @@ fn number(fd: BorrowedFd<'_>) -> FdNumber {
     FdNumber::from_raw(fd.as_raw_fd().unsigned_abs())
 }
 
-/// The items of an epoll as its fdinfo lists them.
-fn listed(epoll: BorrowedFd<'_>) -> Result<Vec<Entry>, InspectError> {
+/// The files of an epoll's items as its fdinfo lists them, if it lists the same
+/// items in the same order.
+fn listed(
+    epoll: BorrowedFd<'_>,
+    reading: &walk::Reading,
+) -> Result<Option<BTreeMap<FileKey, Listed>>, InspectError> {
     let fd = number(epoll);
-    let text = std::fs::read(format!("/proc/thread-self/fdinfo/{fd}"))
-        .map_err(|source| InspectError::Fdinfo(fd, source))?;
-    fdinfo::parse(&text).map_err(|source| InspectError::Parse(fd, source))
+    let (mut files, mut count, mut agrees) = (BTreeMap::new(), 0, true);
+    File::open(format!("/proc/thread-self/fdinfo/{fd}"))
+        .and_then(|text| {
+            fdinfo::read(BufReader::with_capacity(1 << 16, text), |entry| {
+                match reading.agrees(count, &entry) {
+                    Some(file) => drop(files.insert(file, Listed::from(&entry))),
+                    None => agrees = false,
+                }
+                count += 1;
+            })
+        })
+        .map_err(|source| InspectError::Fdinfo(fd, source))?
+        .map_err(|source| InspectError::Parse(fd, source))?;
+    Ok((agrees && count == reading.len()).then_some(files))
 }

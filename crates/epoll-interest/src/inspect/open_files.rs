@@ -5,14 +5,21 @@
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use super::btf::{Btf, BtfError};
-use super::memory::{Address, KernelMemory, ReadError};
+use super::memory::{Address, KernelMemory, ReadError, u64_at};
+use super::tasks::Table;
+
+/// More numbers than any table has (`sysctl_nr_open_max`, `fs/file.c`).
+const MOST: u32 = i32::MAX as u32;
 
 /// Finds what is behind descriptors. Offsets in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct OpenFiles {
     task_files: usize,
+    files_users: usize,
     files_table: usize,
     table_array: usize,
+    table_len: usize,
+    table_close_on_exec: usize,
     file_private: usize,
 }
 
@@ -22,10 +29,14 @@ impl OpenFiles {
     /// # Errors
     /// The kernel's types are other ones.
     pub fn new(btf: &Btf<'_>) -> Result<Self, BtfError> {
+        let (files, table) = (btf.structure("files_struct")?, btf.structure("fdtable")?);
         Ok(Self {
             task_files: btf.structure("task_struct")?.offset("files")?,
-            files_table: btf.structure("files_struct")?.offset("fdt")?,
-            table_array: btf.structure("fdtable")?.offset("fd")?,
+            files_users: files.offset("count")?,
+            files_table: files.offset("fdt")?,
+            table_array: table.offset("fd")?,
+            table_len: table.offset("max_fds")?,
+            table_close_on_exec: table.offset("close_on_exec")?,
             file_private: btf.structure("file")?.offset("private_data")?,
         })
     }
@@ -48,6 +59,31 @@ impl OpenFiles {
         let found = memory.words(&fds.iter().map(slot).collect::<Vec<_>>())?;
         let moved = memory.word(files + self.files_table as u64)? != table;
         if moved || found.contains(&0) { Err(ReadError::Fault) } else { Ok(found) }
+    }
+
+    /// All of the fd table that a task uses.
+    pub(super) fn table(
+        &self,
+        memory: &mut KernelMemory,
+        task: Address,
+    ) -> Result<Table, ReadError> {
+        let files = memory.word(task + self.task_files as u64)?;
+        let table = memory.word(files + self.files_table as u64)?;
+        let array = memory.word(table + self.table_array as u64)?;
+        let close_on_exec = memory.word(table + self.table_close_on_exec as u64)?;
+        let len = memory.word(table + self.table_len as u64)? as u32;
+        if len > MOST {
+            return Err(ReadError::Fault);
+        }
+        // It is a multiple of 64 (`alloc_fdtable`).
+        let len = len as usize / 64 * 64;
+        let words =
+            |bytes: Vec<u8>| (0..bytes.len()).step_by(8).map(|at| u64_at(&bytes, at)).collect();
+        Ok(Table {
+            users: memory.word(files + self.files_users as u64)? as u32,
+            files: words(memory.bytes(array, len * 8)?),
+            close_on_exec: words(memory.bytes(close_on_exec, len / 8)?),
+        })
     }
 
     /// What the kind of each file keeps for it: `private_data`.

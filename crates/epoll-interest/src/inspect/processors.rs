@@ -10,8 +10,8 @@
 
 use std::io;
 
-use super::bpf::{Program, Value, op};
-use super::memory::{Address, KernelMemory, ReadError, u64_at};
+use super::bpf::{PerProcessor, Program, Value, op};
+use super::memory::{Address, KernelMemory, ReadError};
 
 impl KernelMemory {
     /// What to add to a `__percpu` pointer, for each of the processors.
@@ -37,14 +37,12 @@ impl KernelMemory {
 
 /// Where a map is, and where its value for each of the processors is.
 fn places(processors: &[u32]) -> io::Result<Vec<(Address, Address)>> {
-    let map = Value::of_each_processor()?;
+    let map = PerProcessor::new()?;
     let found = Value::new(16)?;
     let program = Program::load(&program(map.raw_fd(), found.raw_fd()), c"Dual MIT/GPL")?;
     let place = |&processor: &u32| {
         program.run([processor, 0])?;
-        let mut bytes = [0; 16];
-        found.load(&mut bytes)?;
-        match (u64_at(&bytes, 0), u64_at(&bytes, 8)) {
+        match (found.word(0), found.word(8)) {
             (_, 0) => Err(io::ErrorKind::NotFound.into()),
             place => Ok(place),
         }

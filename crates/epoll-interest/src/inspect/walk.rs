@@ -1,5 +1,9 @@
 //! Walking one epoll: its tree of items, its ready list, and for each item how
 //! many of its file's were there before it.
+//!
+//! An epoll can have a million items, so what is kept of each while it is
+//! walked is little, and where one is by its address is looked up in a sorted
+//! list.
 
 use std::collections::HashMap;
 
@@ -14,23 +18,20 @@ use crate::interest::{Interest, Item};
 const INACTIVE: u64 = u64::MAX;
 /// More items than memory can hold: a reading that goes on past this is torn.
 const MOST_ITEMS: usize = 1 << 28;
+/// A red-black tree of so many is not deeper than this.
+const MOST_LEVELS: usize = 64;
+/// Items read in one go.
+const AT_ONCE: usize = 1 << 12;
 
-/// One `struct epitem`, read whole.
+/// One `struct epitem`.
 struct Node {
     address: Address,
-    left: Address,
-    right: Address,
-    /// `rdllink.next`: itself while not in the ready list.
-    next_ready: Address,
     /// `fllink.next`: the item of the same file that was added before.
     older: Address,
-    /// `pwqlist`: how it hangs on its file.
-    hook: Address,
-    epoll: Address,
     file: FileKey,
+    data: u64,
     fd: FdNumber,
     events: Events,
-    data: u64,
 }
 
 /// One reading of an epoll.
@@ -50,24 +51,28 @@ pub(super) fn read(
 ) -> Result<Option<Reading>, ReadError> {
     let epoll = memory.word(layout.files.private_data_at(file))?;
     let overflow = memory.word(epoll + layout.epoll_overflow as u64)?;
-    let Some(nodes) = tree(memory, layout, epoll)? else { return Ok(None) };
-    let Some(pending) = ready(memory, layout, epoll, &nodes)? else { return Ok(None) };
-    let Some(seniority) = seniority(memory, layout, &nodes)? else { return Ok(None) };
+    let Some((nodes, linked)) = tree(memory, layout, epoll)? else { return Ok(None) };
+    let index = Index::new(&nodes);
+    let Some(pending) = ready(memory, layout, epoll, (linked, &index))? else { return Ok(None) };
+    let Some(seniority) = seniority(memory, layout, &nodes, &index)? else { return Ok(None) };
     Ok((overflow == INACTIVE).then_some(Reading { nodes, pending, seniority }))
 }
 
 impl Reading {
-    /// The fdinfo lists the same items in the same order.
-    pub(super) fn agrees(&self, listed: &[Entry]) -> bool {
-        let same = |(node, entry): (&Node, &Entry)| {
-            (node.fd, node.events, node.data) == (entry.fd, entry.events, entry.data)
-        };
-        self.nodes.len() == listed.len() && self.nodes.iter().zip(listed).all(same)
+    pub(super) fn len(&self) -> usize {
+        self.nodes.len()
     }
 
-    /// How each item hangs on its file.
-    pub(super) fn hooks(&self) -> Vec<Address> {
-        self.nodes.iter().map(|node| node.hook).collect()
+    /// The file of the item with this index, if fdinfo lists the item so.
+    pub(super) fn agrees(&self, index: usize, entry: &Entry) -> Option<FileKey> {
+        let node = self.nodes.get(index)?;
+        let same = (node.fd, node.events, node.data) == (entry.fd, entry.events, entry.data);
+        same.then_some(node.file)
+    }
+
+    /// Where each item is.
+    pub(super) fn addresses(&self) -> Vec<Address> {
+        self.nodes.iter().map(|node| node.address).collect()
     }
 
     pub(super) fn into_interest(self) -> Interest<FileKey> {
@@ -82,88 +87,112 @@ impl Reading {
     }
 }
 
-/// All items, level by level from the root, then put into the tree's order.
+/// Which item is where.
+struct Index(Vec<(Address, u32)>);
+
+impl Index {
+    fn new(nodes: &[Node]) -> Self {
+        let mut index: Vec<_> = nodes.iter().map(|node| node.address).zip(0..).collect();
+        index.sort_unstable();
+        Self(index)
+    }
+
+    fn find(&self, address: Address) -> Option<usize> {
+        let at = self.0.binary_search_by_key(&address, |&(address, _)| address).ok()?;
+        Some(self.0[at].1 as usize)
+    }
+}
+
+/// By the address of an item in the ready list, `rdllink.next`.
+type Linked = HashMap<Address, Address>;
+
+/// All items, read level by level from the root, in the tree's order, which is
+/// by file and number (`ep_cmp_ffd`).
 fn tree(
     memory: &mut KernelMemory,
     layout: &Layout,
     epoll: Address,
-) -> Result<Option<Vec<Node>>, ReadError> {
+) -> Result<Option<(Vec<Node>, Linked)>, ReadError> {
     // A cached root starts with the plain root, which is one pointer.
     let root = memory.word(epoll + layout.epoll_root as u64)?;
-    let mut nodes: Vec<Node> = Vec::new();
+    let (mut nodes, mut linked) = (Vec::new(), Linked::new());
     let mut level = vec![root];
     level.retain(|&node| node != 0);
-    while !level.is_empty() {
-        let addresses: Vec<_> = level.iter().map(|node| node - layout.item_node as u64).collect();
-        let bytes = memory.read(&addresses, layout.item_size)?;
-        level.clear();
-        for (address, bytes) in addresses.into_iter().zip(bytes.chunks_exact(layout.item_size)) {
-            let node = Node::parse(layout, address, bytes);
-            level.extend([node.left, node.right].into_iter().filter(|&child| child != 0));
-            if node.epoll != epoll || nodes.len() >= MOST_ITEMS {
-                return Ok(None);
+    for _ in 0..MOST_LEVELS {
+        let mut below = Vec::new();
+        for some in level.chunks(AT_ONCE) {
+            let addresses: Vec<_> =
+                some.iter().map(|node| node.wrapping_sub(layout.item_node as u64)).collect();
+            let bytes = memory.read(&addresses, layout.item_size)?;
+            let items = bytes.chunks_exact(layout.item_size);
+            for (address, bytes) in addresses.into_iter().zip(items) {
+                if u64_at(bytes, layout.item_epoll) != epoll || nodes.len() >= MOST_ITEMS {
+                    return Ok(None);
+                }
+                let children = [layout.node_left, layout.node_right];
+                let children = children.map(|child| u64_at(bytes, layout.item_node + child));
+                below.extend(children.into_iter().filter(|&child| child != 0));
+                let next = u64_at(bytes, layout.item_ready);
+                // Itself while it is not in the list.
+                if next != address + layout.item_ready as u64 {
+                    linked.insert(address, next);
+                }
+                nodes.push(Node::parse(layout, address, bytes));
             }
-            nodes.push(node);
+        }
+        level = below;
+        if level.is_empty() {
+            break;
         }
     }
-    Ok(in_order(nodes, root, layout.item_node as u64))
+    Ok((level.is_empty() && in_order(&mut nodes)).then_some((nodes, linked)))
 }
 
-/// Sorts the nodes as the tree has them; `None` if they are no tree.
-fn in_order(nodes: Vec<Node>, root: Address, node_offset: u64) -> Option<Vec<Node>> {
-    let mut by_address: HashMap<Address, Node> =
-        nodes.into_iter().map(|node| (node.address + node_offset, node)).collect();
-    let mut sorted = Vec::with_capacity(by_address.len());
-    let mut path = Vec::new();
-    let mut at = root;
-    loop {
-        while at != 0 {
-            // Each node is taken out once, so this ends however torn they are.
-            let node = by_address.remove(&at)?;
-            at = node.left;
-            path.push(node);
-        }
-        let Some(node) = path.pop() else { break };
-        at = node.right;
-        sorted.push(node);
-    }
-    by_address.is_empty().then_some(sorted)
+/// Sorts the items as the tree has them, in which each is once.
+fn in_order(nodes: &mut [Node]) -> bool {
+    let key = |node: &Node| (node.file, node.fd);
+    nodes.sort_unstable_by_key(key);
+    nodes.is_sorted_by(|one, next| key(one) < key(next))
 }
 
-/// The ready list as indices into `nodes`.
+/// The ready list as indices.
 fn ready(
     memory: &mut KernelMemory,
     layout: &Layout,
     epoll: Address,
-    nodes: &[Node],
+    (linked, index): (Linked, &Index),
 ) -> Result<Option<Vec<usize>>, ReadError> {
     let head = epoll + layout.epoll_ready as u64;
     let ends = memory.read(&[head], 16)?;
     let (first, last) = (u64_at(&ends, 0), u64_at(&ends, 8));
-    let link = |node: &Node| node.address + layout.item_ready as u64;
-    let linked = |node: &Node| node.next_ready != link(node);
-    let by_link: HashMap<Address, usize> = nodes
-        .iter()
-        .enumerate()
-        .filter(|(_, node)| linked(node))
-        .map(|(index, node)| (link(node), index))
-        .collect();
-    let mut pending = Vec::with_capacity(by_link.len());
+    let mut pending = Vec::with_capacity(linked.len());
     let (mut at, mut before) = (first, head);
     while at != head {
-        let Some(&index) = by_link.get(&at) else { return Ok(None) };
-        if pending.len() == by_link.len() {
+        let address = at.wrapping_sub(layout.item_ready as u64);
+        let Some((&next, index)) = linked.get(&address).zip(index.find(address)) else {
+            return Ok(None);
+        };
+        if pending.len() == linked.len() {
             return Ok(None);
         }
         pending.push(index);
         before = at;
-        at = nodes[index].next_ready;
+        at = next;
     }
     // Every linked item was met, the last is the last, and the list is still
     // the one that was read before.
-    let whole = pending.len() == by_link.len() && before == last;
+    let whole = pending.len() == linked.len() && before == last;
     let again = memory.read(&[head], 16)?;
     Ok((whole && again == ends).then_some(pending))
+}
+
+/// An item in the list of a file.
+#[derive(Clone, Copy)]
+enum Link {
+    Own(usize),
+    /// Of another epoll.
+    Foreign(Address),
+    End,
 }
 
 /// For each item, the number of older items of its file. A file lists its
@@ -172,43 +201,65 @@ fn seniority(
     memory: &mut KernelMemory,
     layout: &Layout,
     nodes: &[Node],
+    index: &Index,
 ) -> Result<Option<Vec<u32>>, ReadError> {
-    let offset = layout.item_of_file as u64;
-    let mut older: HashMap<Address, Address> =
-        nodes.iter().map(|node| (node.address + offset, node.older)).collect();
+    let link = |at: Address| match at {
+        0 => Link::End,
+        _ => index
+            .find(at.wrapping_sub(layout.item_of_file as u64))
+            .map_or(Link::Foreign(at), Link::Own),
+    };
+    let foreign = |at: Address| match link(at) {
+        Link::Foreign(at) => Some(at),
+        Link::Own(_) | Link::End => None,
+    };
     // Items of other epolls on the same files, one generation at a time.
-    let unknown =
-        |older: &HashMap<Address, Address>, next: &Address| *next != 0 && !older.contains_key(next);
-    let mut foreign: Vec<Address> =
-        older.values().copied().filter(|next| unknown(&older, next)).collect();
-    while !foreign.is_empty() {
-        if older.len() >= MOST_ITEMS {
+    let mut others: HashMap<Address, Address> = HashMap::new();
+    let mut new: Vec<Address> = nodes.iter().filter_map(|node| foreign(node.older)).collect();
+    while !new.is_empty() {
+        if others.len() >= MOST_ITEMS {
             return Ok(None);
         }
-        foreign.sort_unstable();
-        foreign.dedup();
-        let bytes = memory.read(&foreign, 8)?;
-        let next: Vec<_> = bytes.chunks_exact(8).map(|word| u64_at(word, 0)).collect();
-        older.extend(foreign.into_iter().zip(next.iter().copied()));
-        foreign = next.into_iter().filter(|next| unknown(&older, next)).collect();
+        new.sort_unstable();
+        new.dedup();
+        let older = memory.words(&new)?;
+        others.extend(new.into_iter().zip(older.iter().copied()));
+        let older = older.into_iter().filter_map(foreign);
+        new = older.filter(|at| !others.contains_key(at)).collect();
     }
-    let mut ranks: HashMap<Address, u32> = HashMap::with_capacity(older.len());
+    const UNKNOWN: u32 = u32::MAX;
+    let mut ranks = vec![UNKNOWN; nodes.len()];
+    let mut of_others: HashMap<Address, u32> = HashMap::new();
     let mut chain = Vec::new();
-    let mut seniority = Vec::with_capacity(nodes.len());
-    for node in nodes {
-        let mut at = node.address + offset;
-        while at != 0 && !ranks.contains_key(&at) {
-            if chain.len() > older.len() {
+    for node in 0..nodes.len() {
+        let mut at = Link::Own(node);
+        // That of the oldest in the chain.
+        let first = loop {
+            let (known, next) = match at {
+                Link::End => break 0,
+                Link::Own(node) => {
+                    (Some(ranks[node]).filter(|&rank| rank != UNKNOWN), nodes[node].older)
+                }
+                Link::Foreign(at) => (of_others.get(&at).copied(), others[&at]),
+            };
+            if let Some(rank) = known {
+                break rank + 1;
+            }
+            if chain.len() > nodes.len() + others.len() {
                 return Ok(None);
             }
             chain.push(at);
-            at = older[&at];
+            at = link(next);
+        };
+        for (at, rank) in chain.drain(..).rev().zip(first..) {
+            match at {
+                Link::Own(node) => ranks[node] = rank,
+                Link::Foreign(at) => drop(of_others.insert(at, rank)),
+                Link::End => {}
+            }
         }
-        let first = ranks.get(&at).map_or(0, |rank| rank + 1);
-        ranks.extend(chain.drain(..).rev().zip(first..));
-        seniority.push(ranks[&(node.address + offset)]);
     }
-    Ok(Some(seniority))
+    Ok(Some(ranks))
 }
 
 impl Node {
@@ -219,12 +270,7 @@ impl Node {
         };
         Self {
             address,
-            left: u64_at(bytes, layout.item_node + layout.node_left),
-            right: u64_at(bytes, layout.item_node + layout.node_right),
-            next_ready: u64_at(bytes, layout.item_ready),
             older: u64_at(bytes, layout.item_of_file),
-            hook: u64_at(bytes, layout.item_hook),
-            epoll: u64_at(bytes, layout.item_epoll),
             file: FileKey(u64_at(bytes, layout.item_file)),
             fd: FdNumber::from_raw(half(layout.item_fd)),
             events: Events::from_bits_retain(half(layout.item_event)),
@@ -242,33 +288,21 @@ const EVENT_DATA: usize = std::mem::offset_of!(libc::epoll_event, u64);
 mod tests {
     use super::{Events, FdNumber, FileKey, Node, in_order};
 
-    fn node(address: u64, left: u64, right: u64) -> Node {
-        Node {
-            address,
-            left,
-            right,
-            next_ready: 0,
-            older: 0,
-            hook: 0,
-            epoll: 0,
-            file: FileKey(0),
-            fd: FdNumber::from_raw(0),
-            events: Events::empty(),
-            data: 0,
-        }
+    fn node(file: u64, fd: u32) -> Node {
+        let (fd, events) = (FdNumber::from_raw(fd), Events::empty());
+        Node { address: 0, older: 0, file: FileKey(file), data: 0, fd, events }
     }
 
     #[test]
-    fn nodes_come_in_the_order_of_the_tree() {
-        let nodes = vec![node(20, 10, 30), node(10, 0, 15), node(30, 0, 0), node(15, 0, 0)];
-        let sorted = in_order(nodes, 20, 0).unwrap();
-        assert_eq!(sorted.iter().map(|node| node.address).collect::<Vec<_>>(), [10, 15, 20, 30]);
+    fn items_come_in_the_order_of_the_tree() {
+        let mut nodes = [node(20, 1), node(10, 7), node(20, 0), node(10, 9)];
+        assert!(in_order(&mut nodes));
+        let keys = nodes.each_ref().map(|node| (node.file.0, node.fd.as_raw()));
+        assert_eq!(keys, [(10, 7), (10, 9), (20, 0), (20, 1)]);
     }
 
     #[test]
-    fn what_is_no_tree_is_refused() {
-        assert!(in_order(vec![node(1, 2, 0), node(2, 1, 0)], 1, 0).is_none());
-        assert!(in_order(vec![node(1, 0, 0), node(2, 0, 0)], 1, 0).is_none());
-        assert!(in_order(vec![node(1, 9, 0)], 1, 0).is_none());
+    fn what_was_met_twice_is_refused() {
+        assert!(!in_order(&mut [node(1, 2), node(2, 1), node(1, 2)]));
     }
 }

@@ -15,7 +15,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 const EPOLLS: usize = 4;
-const PLAIN: usize = 8;
+pub(crate) const PLAIN: usize = 8;
 const FILES: usize = PLAIN + EPOLLS;
 const NUMBERS: u32 = 8;
 

@@ -70,6 +70,7 @@ impl Files {
             memfd,
             bpf,
             mqueue,
+            uring,
             pidfd,
         } = file;
         let details = [
@@ -100,6 +101,7 @@ impl Files {
             bpf.as_ref().map(|f| format!("map {}", text(&f.map_name))),
             pidfd.as_ref().map(|f| format!("process {}", f.nspid)),
             mqueue.as_ref().map(|f| format!("queue {}", f.queue)),
+            uring.as_ref().map(|f| format!("{} requests taken, {} completed", f.taken, f.given)),
         ];
         details.into_iter().flatten().next().unwrap_or_default()
     }
@@ -142,6 +144,7 @@ fn kind(kind: i32) -> &'static str {
         Ok(FdType::BpfMap) => "bpf map",
         Ok(FdType::PidFd) => "pidfd",
         Ok(FdType::Mqueue) => "message queue",
+        Ok(FdType::IoUring) => "io_uring",
         Ok(FdType::Undefined) | Err(_) => "unknown",
     }
 }

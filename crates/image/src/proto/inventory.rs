@@ -1,6 +1,7 @@
 //! What the directory as a whole says: `inventory.img`.
 
 use crate::proto::core::TaskKobjIdsEntry;
+use crate::proto::keys::KeysEntry;
 
 /// Security module the profile names belong to (`lsmtype`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
@@ -59,4 +60,7 @@ pub struct InventoryEntry {
     /// Dumped with `--allow-uprobes`: the restore must be allowed them too.
     #[prost(bool, optional, tag = "14")]
     pub allow_uprobes: Option<bool>,
+    /// Dormouse: the keys that tasks possess; absent means that nothing is known of them.
+    #[prost(message, optional, tag = "20001")]
+    pub keys: Option<KeysEntry>,
 }

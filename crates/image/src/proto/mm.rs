@@ -47,6 +47,10 @@ pub struct MmEntry {
     /// Dormouse: `PR_GET_MEMORY_MERGE`.
     #[prost(bool, optional, tag = "20001")]
     pub merge: Option<bool>,
+    /// Dormouse: whether advised memory may have huge pages all the same
+    /// (`PR_THP_DISABLE_EXCEPT_ADVISED`), if `thp_disabled` is true.
+    #[prost(bool, optional, tag = "20002")]
+    pub thp_if_advised: Option<bool>,
 }
 
 /// One mapping (`vma_entry`), in ascending order.

@@ -31,6 +31,7 @@ pub mod file_lock;
 pub mod files;
 pub mod fs;
 pub mod inventory;
+pub mod keys;
 pub mod mm;
 pub mod namespace;
 pub mod pagemap;
@@ -104,4 +105,6 @@ pub mod vma_extra {
     pub const LOCK_ON_FAULT: u32 = 1 << 1;
     /// Sealed by mseal(2).
     pub const SEALED: u32 = 1 << 2;
+    /// Memory of an io_uring.
+    pub const IO_URING: u32 = 1 << 3;
 }

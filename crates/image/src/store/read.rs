@@ -177,8 +177,8 @@ impl ImageDir {
     /// # Errors
     /// When it cannot be opened or begins with the wrong numbers.
     pub fn reader(&self, name: ImageName) -> Result<Option<ImageReader>> {
-        self.find_file(name)?
-            .map(|file| Reader::from_file(file, name.kind().magic, &self.path_of(name)))
+        self.open_file(name)?
+            .map(|(file, len)| Reader::of_len(file, len, name.kind().magic, &self.path_of(name)))
             .transpose()
     }
 
@@ -187,6 +187,11 @@ impl ImageDir {
     /// # Errors
     /// When it cannot be opened or is no regular file.
     pub fn find_file(&self, name: ImageName) -> Result<Option<File>> {
+        Ok(self.open_file(name)?.map(|(file, _)| file))
+    }
+
+    /// The file, and its length in bytes.
+    fn open_file(&self, name: ImageName) -> Result<Option<(File, u64)>> {
         self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
         let path = || self.path_of(name);
         // Without NONBLOCK the open of a fifo would wait for a writer.
@@ -200,7 +205,16 @@ impl ImageDir {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(ImageError::io("open", &path(), Errno::INVAL));
         }
-        Ok(Some(File::from(fd)))
+        Ok(Some((File::from(fd), u64::try_from(stat.st_size).unwrap_or(0))))
+    }
+
+    /// The names of all image files, in order.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn names(&self) -> Result<BTreeSet<ImageName>> {
+        let entries = self.entries()?.into_iter();
+        Ok(entries.filter_map(|name| ImageName::parse(name.as_encoded_bytes())).collect())
     }
 
     /// Sizes of all image files.

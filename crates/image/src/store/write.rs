@@ -247,13 +247,19 @@ impl NewPart {
     }
 
     fn create_file(&self, name: &str) -> Result<File> {
-        self.remove(name)?;
         // Never through a link somebody else put here.
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        openat(&self.fd, name, flags, Mode::RUSR | Mode::WUSR)
-            .map(File::from)
-            .map_err(|e| ImageError::io("create", &self.path.join(name), e))
+        let create = || openat(&self.fd, name, flags, Mode::RUSR | Mode::WUSR);
+        let file = match create() {
+            // What was there went when the dump was begun; this is newer.
+            Err(Errno::EXIST) => {
+                self.remove(name)?;
+                create()
+            }
+            created => created,
+        };
+        file.map(File::from).map_err(|e| ImageError::io("create", &self.path.join(name), e))
     }
 
     fn remove(&self, name: &str) -> Result<()> {

@@ -97,7 +97,12 @@ fn epoll() -> impl Strategy<Value = FileEntry> {
     (any::<u32>(), any::<u32>(), vec(item(), 0..20)).prop_map(|(id, flags, tfd)| FileEntry {
         kind: FdType::EventPoll as i32,
         id,
-        epfd: Some(Box::new(EventpollFileEntry { id, flags, tfd, ..Default::default() })),
+        epfd: Some(Box::new(EventpollFileEntry {
+            id,
+            flags,
+            tfd: tfd.into_iter().collect(),
+            ..Default::default()
+        })),
         ..Default::default()
     })
 }

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use rustix::process::{
-    Pid, Signal, getpid, getppid, kill_process, parent_process_death_signal,
+    Pid, Signal, getpid, getppid, kill_process, parent_process_death_signal, set_child_subreaper,
     set_parent_process_death_signal, setsid,
 };
 
@@ -78,6 +78,27 @@ pub fn stand_apart() -> Result<(), Errno> {
         libc::sigprocmask(libc::SIG_BLOCK, all.as_ptr(), std::ptr::null_mut())
     }))?;
     outlive_parent()
+}
+
+/// Has the kernel keep children of the caller that have ended until they are waited for. It does not
+/// for a program that was started with `SIGCHLD` ignored.
+///
+/// # Errors
+///
+/// `sigaction(2)` documents none for that.
+pub fn keep_ended_children() -> Result<(), Errno> {
+    // SAFETY: the default action runs no code of this process. `SIG_ERR` is -1.
+    check(unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) } as i64).map(drop)
+}
+
+/// From now on, orphans below this process are not its own
+/// (`PR_SET_CHILD_SUBREAPER`, which programs inherit).
+///
+/// # Errors
+///
+/// None that is known of.
+pub fn adopt_nobody() -> Result<(), Errno> {
+    set_child_subreaper(None)
 }
 
 /// Whose child this process is at present.

@@ -4,10 +4,14 @@
 mod args;
 mod custodian;
 mod heir;
+mod orphan;
 
 pub use args::{CloneArgs, CloneFlags};
 pub use custodian::{Custodian, Duty, Ward};
-pub use heir::{Forked, Shield, fork, outlive_parent, parent, stand_apart};
+pub use heir::{
+    Forked, Shield, adopt_nobody, fork, keep_ended_children, outlive_parent, parent, stand_apart,
+};
+pub use orphan::spawn_orphan;
 
 use crate::pidfd::{self, PidFd};
 use crate::signal::SigSet;
@@ -91,7 +95,7 @@ pub fn spawn_bare(pids: &[NsPid], flags: CloneFlags) -> Result<HostPid, Error> {
         let result =
             libc::syscall(libc::SYS_clone3, &raw const args, CloneArgs::SIZE as libc::c_ulong);
         if result == 0 {
-            bare_child(parent_fd);
+            bare_child(parent_fd, true);
         }
         result
     };
@@ -138,20 +142,22 @@ pub(crate) fn set_mask(new: SigSet) -> SigSet {
 }
 
 /// All that the child does: it waits for its maker's end, which makes the
-/// pidfd readable, whether or not that is its parent.
+/// pidfd readable, whether or not that is its parent. If it is, the child is to
+/// be `killed` then, whatever it does.
 ///
 /// # Safety
 ///
 /// For a process that has only this thread, and nothing to lose.
-unsafe fn bare_child(parent: RawFd) -> ! {
-    let mut poll = libc::pollfd { fd: parent, events: libc::POLLIN, revents: 0 };
+unsafe fn bare_child(maker: RawFd, killed: bool) -> ! {
+    let signal = if killed { libc::SIGKILL } else { 0 };
+    let mut poll = libc::pollfd { fd: maker, events: libc::POLLIN, revents: 0 };
     // SAFETY: system calls only, which any thread may make at any time. They
     // write to `poll` and to the C library's `errno` of this thread.
     unsafe {
         let told = libc::syscall(
             libc::SYS_prctl,
             libc::PR_SET_PDEATHSIG,
-            libc::SIGKILL as libc::c_ulong,
+            signal as libc::c_ulong,
             0 as libc::c_ulong,
             0 as libc::c_ulong,
             0 as libc::c_ulong,

@@ -1,5 +1,5 @@
-use super::{CloneArgs, CloneFlags, Error, spawn_bare};
-use crate::proc::{ProcDir, TaskState};
+use super::{CloneArgs, CloneFlags, Error, spawn_bare, spawn_orphan};
+use crate::proc::{ProcDir, Stat, TaskState};
 use crate::signal::SigSet;
 use crate::{Errno, HostPid, NsPid};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, waitpid};
@@ -60,6 +60,27 @@ fn it_has_the_number_asked_for() {
     let beyond = NsPid::from_raw(i32::MAX).unwrap();
     let error = spawn_bare(&[beyond], CloneFlags::empty()).unwrap_err();
     assert!(matches!(error, Error::Clone { source: Errno::INVAL, .. }));
+}
+
+#[test]
+fn an_orphan_is_nobodys_child() {
+    let free = spawn_bare(&[], CloneFlags::empty()).unwrap();
+    kill(free);
+    let wanted = NsPid::from_raw(free.as_raw()).unwrap();
+    let maker = std::thread::spawn(move || {
+        let pid = spawn_orphan(wanted).unwrap();
+        assert_eq!(pid.as_raw(), wanted.as_raw());
+        assert!(matches!(spawn_orphan(wanted), Err(Error::PidTaken { .. })));
+        let status = ProcDir::open(pid).unwrap().status().unwrap();
+        assert_ne!(status.ppid, Some(ProcDir::of_self().unwrap().pid()));
+        pid
+    });
+    // It ends with the thread that made it.
+    let pid = maker.join().unwrap();
+    let lives = |stat: Stat| !matches!(stat.state, TaskState::Zombie | TaskState::Dead);
+    while ProcDir::open(pid).and_then(|dir| dir.stat()).is_ok_and(lives) {
+        std::thread::yield_now();
+    }
 }
 
 #[test]

@@ -4,11 +4,12 @@
 use super::State;
 use crate::Errno;
 use crate::handle::{self, handle_of, open_by_handle};
+use crate::io_uring as ring;
 use crate::sys::check;
 use rustix::event::epoll;
 use rustix::fs::{Mode, OFlags};
 use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
 /// `struct epoll_params` of `linux/eventpoll.h`.
@@ -86,11 +87,6 @@ pub(super) fn file_handles() -> State {
 }
 
 pub(super) fn io_uring() -> State {
-    // struct io_uring_params, 120 bytes, all zero: no flags.
-    let mut params = [0u64; 15];
-    // SAFETY: the kernel reads and writes `params`, which is of its size.
-    let ring = check(unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, params.as_mut_ptr()) });
-    // SAFETY: the kernel has just made this descriptor for us; dropping it
-    // ends the ring.
-    State::of(ring.map(|fd| drop(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })))
+    let mut params = ring::Params { sq_entries: 1, ..ring::Params::default() };
+    State::of(ring::setup(&mut params).map(drop))
 }

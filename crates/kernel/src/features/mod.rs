@@ -206,7 +206,7 @@ probes! {
         files::timerfd_ticks;
     FileHandles: "open_by_handle_at", "find what inotify and fanotify watch", optional,
         files::file_handles;
-    IoUring: "io_uring", "tasks that use it may run here", optional, files::io_uring;
+    IoUring: "io_uring", "rings of io_uring are restored", optional, files::io_uring;
 
     TcpRepair: "TCP_REPAIR", "keep TCP connections", optional, sockets::tcp_repair;
     Nftables: "nftables", "hold up packets of TCP connections until the restore", optional,

@@ -7,6 +7,7 @@
 
 mod wire;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
@@ -121,6 +122,43 @@ impl LockTable {
         Ok(())
     }
 
+    /// Lets nobody new in any more who asks for a connection at one of these
+    /// addresses. Once for each table.
+    ///
+    /// # Errors
+    /// See [`LockError`].
+    pub fn close_doors(
+        &self,
+        listeners: impl IntoIterator<Item = SocketAddr>,
+    ) -> Result<(), LockError> {
+        let mut keys = [BTreeSet::new(), BTreeSet::new(), BTreeSet::new()];
+        for at in listeners {
+            let at = plain(at);
+            match (at.ip().is_unspecified(), at) {
+                (true, _) => keys[2].insert(at.port().to_be_bytes().to_vec()),
+                (false, SocketAddr::V4(_)) => keys[0].insert(end_key(at)),
+                (false, SocketAddr::V6(_)) => keys[1].insert(end_key(at)),
+            };
+        }
+        for ((set, family), keys) in wire::DOORS.into_iter().zip(keys) {
+            let keys: Vec<_> = keys.into_iter().collect();
+            for (number, some) in keys.chunks(ELEMENTS).enumerate() {
+                let mut batch = Batch::new();
+                if number == 0 {
+                    batch.doors(&self.name, set, family);
+                    batch.drop_new(&self.name, (set, family));
+                }
+                batch.elements(&self.name, set, some);
+                self.run(batch).map_err(|source| LockError {
+                    operation: "closing the doors",
+                    table: self.name.clone(),
+                    source,
+                })?;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes it.
     ///
     /// # Errors
@@ -198,15 +236,17 @@ fn plain(address: SocketAddr) -> SocketAddr {
 /// An element of a set: address and port of the sender and of the receiver,
 /// each padded to four bytes.
 fn key(from: SocketAddr, to: SocketAddr) -> Vec<u8> {
-    let mut key = Vec::with_capacity(40);
-    for end in [from, to] {
-        match end.ip() {
-            IpAddr::V4(address) => key.extend(address.octets()),
-            IpAddr::V6(address) => key.extend(address.octets()),
-        }
-        key.extend(end.port().to_be_bytes());
-        key.extend([0; 2]);
-    }
+    [from, to].map(end_key).concat()
+}
+
+/// One end of it.
+fn end_key(end: SocketAddr) -> Vec<u8> {
+    let mut key = match end.ip() {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    key.extend(end.port().to_be_bytes());
+    key.extend([0; 2]);
     key
 }
 
@@ -243,6 +283,28 @@ mod tests {
             drop(table);
             locked.1.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
             locked.1.read_exact(&mut [0]).unwrap();
+        }
+    }
+
+    #[test]
+    fn nobody_new_gets_in_until_the_table_goes() {
+        for (number, address) in
+            ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0", "[::]:0"].into_iter().enumerate()
+        {
+            let name = format!("dormouse-test-{}-doors-{number}", std::process::id());
+            let listener = TcpListener::bind(address).unwrap();
+            let mut at = listener.local_addr().unwrap();
+            let other = TcpListener::bind("127.0.0.1:0").unwrap();
+            let table = LockTable::make(&name, Lasts::WithMaker).unwrap();
+            table.close_doors([at]).unwrap();
+            if at.ip().is_unspecified() {
+                at.set_ip([127, 0, 0, 1].into());
+            }
+            let wait = Duration::from_millis(100);
+            assert!(TcpStream::connect_timeout(&at, wait).is_err(), "{at}");
+            TcpStream::connect(other.local_addr().unwrap()).unwrap();
+            drop(table);
+            TcpStream::connect(at).unwrap();
         }
     }
 

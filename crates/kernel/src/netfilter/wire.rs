@@ -17,6 +17,10 @@ const IPV6: u8 = 10;
 /// The sets, as CRIU names them, each with the family of its packets.
 pub(super) const SETS: [(&str, u8); 2] = [("conns4", IPV4), ("conns6", IPV6)];
 
+/// The sets of addresses that connections are asked for at; the last is of ports alone, at any.
+pub(super) const DOORS: [(&str, Option<u8>); 3] =
+    [("doors4", Some(IPV4)), ("doors6", Some(IPV6)), ("doors", None)];
+
 /// The chains, each with its hook (`NF_INET_LOCAL_OUT`, `NF_INET_LOCAL_IN`).
 pub(super) const CHAINS: [(&str, u32); 2] = [("output", 3), ("input", 1)];
 
@@ -125,13 +129,28 @@ impl Batch {
 
     /// A set of connections; `family` is that of their packets.
     pub(super) fn set(&mut self, table: &str, name: &str, family: u8) {
-        // What nft(8) calls ipv4_addr, ipv6_addr and inet_service, six bits
-        // each.
-        let address = if family == IPV4 { 7 } else { 8 };
-        let kind = [address, 13, address, 13].into_iter().fold(0, |all, one| all << 6 | one);
+        let address = address_kind(family);
         let len = 2 * (address_len(family) + 4);
+        self.any_set(table, name, (&[address, PORT, address, PORT], len), family);
+    }
+
+    /// A set of addresses with ports, or of ports.
+    pub(super) fn doors(&mut self, table: &str, name: &str, family: Option<u8>) {
+        match family {
+            None => self.any_set(table, name, (&[PORT], 2), 0),
+            Some(family) => {
+                let kinds = [address_kind(family), PORT];
+                self.any_set(table, name, (&kinds, address_len(family) + 4), family);
+            }
+        }
+    }
+
+    /// A set of keys that have these parts and so many bytes; `number` tells it
+    /// from others of the batch.
+    fn any_set(&mut self, table: &str, name: &str, (parts, len): (&[u32], u32), number: u8) {
+        let kind = parts.iter().fold(0, |all, one| all << 6 | one);
         let set = Nest::default().text(1, table).text(2, name).number(3, 0);
-        let set = set.number(4, kind).number(5, len).number(10, family.into());
+        let set = set.number(4, kind).number(5, len).number(10, number.into());
         self.add(NEWSET, libc::NLM_F_CREATE, set);
     }
 
@@ -186,6 +205,48 @@ impl Batch {
             ],
         );
     }
+
+    /// A rule by which what comes in to ask for a connection is dropped, if it
+    /// does so at an address in a set.
+    pub(super) fn drop_new(&mut self, table: &str, (set, family): (&str, Option<u8>)) {
+        const FAMILY: u32 = 15;
+        const PROTOCOL: u32 = 16;
+        const NETWORK: u32 = 1;
+        const TRANSPORT: u32 = 2;
+        const FLAGS: u32 = 13;
+        const SYN: u8 = 2;
+        const ACK: u8 = 16;
+        let [(_, _), (input, _)] = CHAINS;
+        let mut rule = Vec::new();
+        let mut words = 0;
+        if let Some(family) = family {
+            rule.extend([meta(FAMILY), equals(&[family])]);
+            words = address_len(family) / 4;
+        }
+        rule.extend([
+            meta(PROTOCOL),
+            equals(&[libc::IPPROTO_TCP as u8]),
+            payload(FIRST, TRANSPORT, (FLAGS, 1)),
+            masked(SYN | ACK),
+            equals(&[SYN]),
+        ]);
+        if let Some(family) = family {
+            let destination = if family == IPV4 { 16 } else { 24 };
+            rule.push(payload(FIRST, NETWORK, (destination, address_len(family))));
+        }
+        rule.push(payload(FIRST + words, TRANSPORT, (2, 2)));
+        rule.push(expression("lookup", Nest::default().text(1, set).number(2, FIRST)));
+        rule.push(verdict(DROP));
+        self.rule(table, input, rule);
+    }
+}
+
+/// What nft(8) calls `inet_service`.
+const PORT: u32 = 13;
+
+/// What it calls `ipv4_addr` and `ipv6_addr`.
+fn address_kind(family: u8) -> u32 {
+    if family == IPV4 { 7 } else { 8 }
 }
 
 /// Bytes.
@@ -206,6 +267,13 @@ fn meta(key: u32) -> Nest {
 fn equals(value: &[u8]) -> Nest {
     let value = Nest::default().bytes(1, value);
     expression("cmp", Nest::default().number(1, FIRST).number(2, 0).nest(3, value))
+}
+
+/// Clears all other bits of the byte that was loaded.
+fn masked(mask: u8) -> Nest {
+    let value = |byte: u8| Nest::default().bytes(1, &[byte]);
+    let bitwise = Nest::default().number(1, FIRST).number(2, FIRST).number(3, 1);
+    expression("bitwise", bitwise.nest(4, value(mask)).nest(5, value(0)))
 }
 
 /// Loads bytes of a header.

@@ -3,7 +3,7 @@
 
 use super::{Error, Operation, Pagemap};
 use crate::sys::check;
-use crate::{Addr, AddrRange, Errno};
+use crate::{Addr, AddrRange, Errno, PAGE_SIZE};
 use bitflags::bitflags;
 use std::os::fd::AsRawFd;
 
@@ -163,6 +163,11 @@ impl Pagemap {
                 Some(last) if full => start = last.end.max(Addr::from_raw(arg.walk_end)),
                 _ => break,
             }
+        }
+        // Some kernels find nothing in memory that is gone, and do not say so.
+        if regions.len() == own && start < range.end() {
+            let first = AddrRange::with_len(start.page_start(), PAGE_SIZE);
+            self.entries(first.expect("it is in the range"), &mut Vec::new())?;
         }
         Ok(())
     }

@@ -80,7 +80,12 @@ impl ProcDir {
     /// Whether the task was reaped.
     #[must_use]
     pub fn is_gone(&self) -> bool {
-        accessat(&self.fd, "stat", Access::EXISTS, AtFlags::empty()).is_err()
+        !self.has(Entry::Named("stat"))
+    }
+
+    fn has(&self, entry: Entry) -> bool {
+        let path = entry.path();
+        accessat(&self.fd, path.as_bytes(), Access::EXISTS, AtFlags::empty()).is_ok()
     }
 
     /// `stat`.
@@ -99,6 +104,24 @@ impl ProcDir {
     /// [`Error`].
     pub fn status(&self) -> Result<Status, Error> {
         self.parse(Entry::Named("status"), Status::parse)
+    }
+
+    /// `task/TID/stat`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gone`] (of `tid`) if the process has no such thread.
+    pub fn stat_of(&self, tid: HostPid) -> Result<Stat, Error> {
+        self.parse_of(tid, "stat", Stat::parse)
+    }
+
+    /// `task/TID/status`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gone`] (of `tid`) if the process has no such thread.
+    pub fn status_of(&self, tid: HostPid) -> Result<Status, Error> {
+        self.parse_of(tid, "status", Status::parse)
     }
 
     /// The threads of the process, the first one first. Exact only while
@@ -141,7 +164,33 @@ impl ProcDir {
     ///
     /// [`Error`].
     pub fn smaps(&self) -> Result<Vec<Smap>, Error> {
-        self.parse(Entry::Named("smaps"), maps::parse_smaps)
+        /// The text takes many times the memory of what it says.
+        const PIECE: usize = 64 << 10;
+        let entry = Entry::Named("smaps");
+        let file = self.open_entry(entry, OFlags::RDONLY)?;
+        let (mut bytes, mut smaps, mut before) = (Vec::with_capacity(8192), Vec::new(), 0);
+        loop {
+            let more = self.read_more(&file, entry, &mut bytes)?;
+            if more && bytes.len() < PIECE {
+                continue;
+            }
+            let parsed = match more {
+                true => maps::parse_some_smaps(&bytes, &mut smaps),
+                false => maps::parse_smaps(&bytes).map(|rest| {
+                    smaps.extend(rest);
+                    bytes.len()
+                }),
+            };
+            let taken = parsed.map_err(|ParseError { offset, expected }| {
+                let source = ParseError { offset: before + offset, expected };
+                Error::Parse { entry, pid: self.pid, source }
+            })?;
+            if !more {
+                return Ok(smaps);
+            }
+            bytes.drain(..taken);
+            before += taken;
+        }
     }
 
     /// The numbers of all open descriptors, lowest first.
@@ -255,15 +304,21 @@ impl ProcDir {
         // Nearly all files of /proc fit; the kernel hands out a page of a
         // long one at a time, whatever the size of the buffer.
         let mut bytes = Vec::with_capacity(8192);
-        loop {
-            if bytes.capacity() - bytes.len() < 4096 {
-                bytes.reserve(bytes.capacity());
-            }
-            match rustix::io::read(&file, spare_capacity(&mut bytes)) {
-                Ok(0) => return Ok(bytes),
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(source) => return Err(self.failed(Operation::Read, entry, source)),
-            }
+        while self.read_more(&file, entry, &mut bytes)? {}
+        Ok(bytes)
+    }
+
+    /// Appends what one call reads, and says whether there may be more.
+    fn read_more(&self, file: &OwnedFd, entry: Entry, bytes: &mut Vec<u8>) -> Result<bool, Error> {
+        if bytes.capacity() - bytes.len() < 4096 {
+            bytes.reserve(bytes.capacity());
+        }
+        let room = bytes.capacity() - bytes.len();
+        match rustix::io::read(file, spare_capacity(bytes)) {
+            Ok(0) => Ok(false),
+            Ok(read) => Ok(!entry.ends_with(read, room)),
+            Err(Errno::INTR) => Ok(true),
+            Err(source) => Err(self.failed(Operation::Read, entry, source)),
         }
     }
 
@@ -274,6 +329,26 @@ impl ProcDir {
     ) -> Result<T, Error> {
         let bytes = self.read(entry)?;
         parser(&bytes).map_err(|source| Error::Parse { entry, pid: self.pid, source })
+    }
+
+    /// The same for a file of one thread of the process. No directory is opened
+    /// for it: threads there can be many.
+    pub(super) fn parse_of<T>(
+        &self,
+        tid: HostPid,
+        name: &'static str,
+        parser: impl FnOnce(&[u8]) -> Result<T, ParseError>,
+    ) -> Result<T, Error> {
+        let entry = Entry::OfTask(tid, name);
+        match self.parse(entry, parser) {
+            Err(Error::Gone { .. }) => Err(Error::Gone { pid: tid }),
+            Err(Error::Io { source: Errno::NOENT | Errno::SRCH | Errno::INVAL, .. })
+                if !self.has(Entry::Task(tid)) =>
+            {
+                Err(Error::Gone { pid: tid })
+            }
+            parsed => parsed,
+        }
     }
 
     /// The entries of a directory that are numbers.

@@ -14,6 +14,8 @@ pub enum Entry {
     Task(HostPid),
     /// `task/TID/children`.
     Children(HostPid),
+    /// Another entry below `task/TID`.
+    OfTask(HostPid, &'static str),
     /// `fd/N`.
     Fd(FdNum),
     /// `fdinfo/N`.
@@ -28,6 +30,7 @@ impl fmt::Display for Entry {
             Self::Named(name) => f.write_str(name),
             Self::Task(tid) => write!(f, "task/{tid}"),
             Self::Children(tid) => write!(f, "task/{tid}/children"),
+            Self::OfTask(tid, name) => write!(f, "task/{tid}/{name}"),
             Self::Fd(fd) => write!(f, "fd/{fd}"),
             Self::FdInfo(fd) => write!(f, "fdinfo/{fd}"),
             // The kernel takes neither prefix nor leading zeros here
@@ -39,7 +42,38 @@ impl fmt::Display for Entry {
     }
 }
 
+/// Files that the kernel puts together as a whole whenever they are read
+/// (`single_open`, `simple_read_from_buffer`; `fs/proc/base.c`): what is read
+/// ends where the file does, unless the buffer was too small.
+const WHOLE: [&str; 9] = [
+    "stat",
+    "status",
+    "syscall",
+    "limits",
+    "auxv",
+    "loginuid",
+    "oom_score_adj",
+    "coredump_filter",
+    "autogroup",
+];
+
+/// Of other files it puts as much together as goes into a page
+/// (`seq_read_iter` in `fs/seq_file.c`).
+const PAGE: usize = 4096;
+/// The longest line of `children` is shorter.
+const CHILD: usize = 16;
+
 impl Entry {
+    /// Whether nothing comes after `read` bytes, for which there was `room`.
+    pub(super) fn ends_with(self, read: usize, room: usize) -> bool {
+        match self {
+            Self::Named(name) | Self::OfTask(_, name) => read < room && WHOLE.contains(&name),
+            Self::FdInfo(_) => read < room,
+            Self::Children(_) => read < room.min(PAGE - CHILD),
+            Self::Task(_) | Self::Fd(_) | Self::MapFile(_) => false,
+        }
+    }
+
     pub(super) fn path(self) -> EntryPath {
         let mut path = EntryPath { bytes: [0; EntryPath::MAX], len: 0 };
         write!(path, "{self}").expect("the longest entry fits");

@@ -5,7 +5,7 @@ use super::mountinfo::{self, MountInfo};
 use super::small::{self, AuxEntry, BlockedIn, IdMapping, TimeOffsets};
 use super::timers::{self, PosixTimer};
 use super::{Entry, Error, Operation, ProcDir};
-use crate::{Addr, AddrRange, Errno};
+use crate::{Addr, AddrRange, Errno, HostPid};
 use rustix::fs::{AtFlags, Stat, statat};
 use std::ffi::OsString;
 use std::fmt;
@@ -142,8 +142,12 @@ impl ProcDir {
 
     /// `loginuid`; `None` if it was never set.
     pub fn login_uid(&self) -> Result<Option<u32>, Error> {
-        let uid = self.number("loginuid", |scan| scan.dec("a user"))?;
-        Ok((uid != u32::MAX).then_some(uid))
+        self.parse(Entry::Named("loginuid"), parse_login_uid)
+    }
+
+    /// The same of one thread of the process, by `task/TID/loginuid`.
+    pub fn login_uid_of(&self, tid: HostPid) -> Result<Option<u32>, Error> {
+        self.parse_of(tid, "loginuid", parse_login_uid)
     }
 
     /// `personality(2)`.
@@ -169,6 +173,11 @@ impl ProcDir {
     /// trace it.
     pub fn syscall(&self) -> Result<BlockedIn, Error> {
         self.parse(Entry::Named("syscall"), small::parse_syscall)
+    }
+
+    /// The same of one thread of the process, by `task/TID/syscall`.
+    pub fn syscall_of(&self, tid: HostPid) -> Result<BlockedIn, Error> {
+        self.parse_of(tid, "syscall", small::parse_syscall)
     }
 
     /// `wchan`: the kernel's function that the task sleeps in; `None` if it
@@ -280,4 +289,9 @@ impl ProcDir {
     ) -> Result<T, Error> {
         self.parse(Entry::Named(name), |bytes| small::parse_number(bytes, number))
     }
+}
+
+fn parse_login_uid(bytes: &[u8]) -> Result<Option<u32>, super::ParseError> {
+    let uid = small::parse_number(bytes, |scan| scan.dec("a user"))?;
+    Ok((uid != u32::MAX).then_some(uid))
 }

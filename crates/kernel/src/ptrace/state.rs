@@ -44,13 +44,17 @@ pub struct SyscallUserDispatch {
 }
 
 impl Stopped {
-    /// The general registers.
+    /// The general registers. The kernel is asked once in a stop.
     ///
     /// # Errors
     ///
     /// [`Error::Ia32`] if the task runs 32-bit code.
     pub fn registers(&self) -> Result<Registers, Error> {
-        raw::registers(self.tid())
+        if let Some(registers) = self.registers.get() {
+            return Ok(**registers);
+        }
+        let registers = raw::registers(self.tid())?;
+        Ok(**self.registers.get_or_init(|| Box::new(registers)))
     }
 
     /// Changes the general registers, all at once.
@@ -59,6 +63,8 @@ impl Stopped {
     ///
     /// `EIO` if a segment or base is not allowed.
     pub fn set_registers(&mut self, registers: &Registers) -> Result<(), Error> {
+        // What the kernel makes of them is for the kernel to say.
+        self.registers.take();
         raw::set_registers(self.tid(), registers)
     }
 

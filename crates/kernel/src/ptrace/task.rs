@@ -3,10 +3,12 @@
 use super::error::{Error, Request};
 use super::options::Options;
 use super::raw;
+use super::registers::Registers;
 use super::status::{Change, Event, Exit, Stop, decode};
 use crate::signal::Signal;
 use crate::{Errno, HostPid};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use std::cell::OnceCell;
 use std::marker::PhantomData;
 use std::time::Duration;
 
@@ -33,6 +35,8 @@ pub struct Running {
 pub struct Stopped {
     tid: HostPid,
     stop: Stop,
+    /// As they were read; nobody but the tracer changes them.
+    pub(super) registers: OnceCell<Box<Registers>>,
     not_send: NotSend,
 }
 
@@ -140,7 +144,13 @@ impl Running {
     fn outcome(self, status: i32) -> Result<Outcome, Error> {
         match decode(status) {
             Some(Change::Stopped(stop)) => {
-                Ok(Outcome::Stopped(Stopped { tid: self.tid, stop, not_send: PhantomData }))
+                let registers = OnceCell::new();
+                Ok(Outcome::Stopped(Stopped {
+                    tid: self.tid,
+                    stop,
+                    registers,
+                    not_send: PhantomData,
+                }))
             }
             Some(Change::Exited(exit)) => Ok(Outcome::Exited(exit)),
             None => Err(Error::UnknownStatus { tid: self.tid, status }),
@@ -349,11 +359,7 @@ impl Stopped {
     /// Whether there is something new to wait for: the task was killed, or
     /// another thread of its process has taken its number by `execve(2)`.
     /// Takes no note of it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Died`] if the number is no traced task's any more.
-    pub fn has_news(&self) -> Result<bool, Error> {
+    fn has_news(&self) -> Result<bool, Error> {
         const LOOK: WaitIdOptions = WaitIdOptions::STOPPED
             .union(WaitIdOptions::EXITED)
             .union(WaitIdOptions::NOHANG)
@@ -363,6 +369,21 @@ impl Stopped {
             Ok(status) => Ok(status.is_some()),
             Err(Errno::CHILD) => Err(Error::Died { tid: self.tid }),
             Err(source) => Err(raw::refusal(Request::Wait, self.tid, source)),
+        }
+    }
+
+    /// Whether it is still there and stopped as it was: it may have been killed, or another thread of
+    /// its process have taken its number by `execve(2)`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub fn is_at_rest(&self) -> Result<bool, Error> {
+        // The kernel tells it of tasks alone that this thread traces and that are stopped.
+        match self.event_message().and_then(|_| self.has_news()) {
+            Ok(has_news) => Ok(!has_news),
+            Err(Error::Died { .. }) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 

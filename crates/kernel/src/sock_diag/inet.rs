@@ -39,11 +39,7 @@ impl SockDiag {
     /// # Errors
     /// The kernel does not list them (`CONFIG_INET_DIAG`).
     pub fn inet(&self, family: i32, protocol: i32) -> Result<Vec<InetDiag>, Error> {
-        // struct inet_diag_req_v2: family, protocol, ext, padding, states, id.
-        let mut request = vec![0; 56];
-        request[0] = family as u8;
-        request[1] = u8::try_from(protocol).unwrap_or(libc::IPPROTO_RAW as u8);
-        request[4..8].copy_from_slice(&u32::MAX.to_ne_bytes());
+        let mut request = request(family, protocol);
         if u8::try_from(protocol).is_err() {
             request.extend([8_u16, REQUEST_PROTOCOL].map(u16::to_ne_bytes).as_flattened());
             request.extend(protocol.to_ne_bytes());
@@ -53,6 +49,44 @@ impl SockDiag {
             listed => listed,
         }
     }
+
+    /// The TCP connection between two addresses, be it of a file or not; `None`
+    /// if there is none.
+    ///
+    /// # Errors
+    /// As [`Self::inet`].
+    pub fn connection(
+        &self,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) -> Result<Option<InetDiag>, Error> {
+        let family = if local.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+        let mut request = request(family, libc::IPPROTO_TCP);
+        for (end, port, address) in [(local, 8, 12), (remote, 10, 28)] {
+            request[port..port + 2].copy_from_slice(&end.port().to_be_bytes());
+            match end.ip() {
+                IpAddr::V4(ip) => request[address..address + 4].copy_from_slice(&ip.octets()),
+                IpAddr::V6(ip) => request[address..address + 16].copy_from_slice(&ip.octets()),
+            }
+        }
+        // INET_DIAG_NOCOOKIE: whichever it is.
+        request[48..].fill(0xff);
+        match self.ask(libc::NLM_F_ACK, &request, parse) {
+            Ok(found) => Ok(found.into_iter().find(|found| found.remote.port() == remote.port())),
+            Err(Error::Refused { source: Errno::NOENT, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A `struct inet_diag_req_v2` for all states: family, protocol, ext, padding,
+/// states, id.
+fn request(family: i32, protocol: i32) -> Vec<u8> {
+    let mut request = vec![0; 56];
+    request[0] = family as u8;
+    request[1] = u8::try_from(protocol).unwrap_or(libc::IPPROTO_RAW as u8);
+    request[4..8].copy_from_slice(&u32::MAX.to_ne_bytes());
+    request
 }
 
 /// `struct inet_diag_msg` (family, state, timer, retransmits, id, expiry, both
@@ -128,6 +162,22 @@ mod tests {
         assert_eq!(found.shutdown, Some(Shutdown::Write));
         let ends = (one.local_addr().unwrap(), one.peer_addr().unwrap());
         assert_eq!((found.local, found.remote), ends);
+    }
+
+    #[test]
+    fn connections_are_found_by_their_ends() {
+        let diag = SockDiag::open().unwrap();
+        for here in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(here).unwrap();
+            let (there, nobody) = (listener.local_addr().unwrap(), "127.0.0.1:1".parse().unwrap());
+            let client = TcpStream::connect(there).unwrap();
+            let found = diag.connection(there, client.local_addr().unwrap()).unwrap().unwrap();
+            assert_eq!(
+                (found.inode, found.state, found.remote),
+                (0, 1, client.local_addr().unwrap())
+            );
+            assert_eq!(diag.connection(there, nobody).unwrap(), None);
+        }
     }
 
     #[test]

@@ -82,9 +82,19 @@ impl SockDiag {
         request: &[u8],
         parse: impl Fn(&[u8]) -> Result<T, Malformed>,
     ) -> Result<Vec<T>, Error> {
+        self.ask(libc::NLM_F_DUMP, request, parse)
+    }
+
+    /// As [`Self::list`], or with `NLM_F_ACK` for the one socket asked for.
+    fn ask<T>(
+        &self,
+        flag: i32,
+        request: &[u8],
+        parse: impl Fn(&[u8]) -> Result<T, Malformed>,
+    ) -> Result<Vec<T>, Error> {
         let mut found = Vec::new();
         let call = |call| move |source| Error::Call { call, source };
-        let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
+        let flags = (libc::NLM_F_REQUEST | flag) as u16;
         let message = Header { kind: BY_FAMILY, flags }.with(request);
         send(&self.0, &message, SendFlags::empty()).map_err(call("send"))?;
         let mut buffer = vec![0; BUFFER];
@@ -100,8 +110,11 @@ impl SockDiag {
                     libc::NLMSG_DONE => return Ok(found),
                     libc::NLMSG_NOOP => {}
                     libc::NLMSG_ERROR => {
-                        let code = body.first_chunk().ok_or(Malformed)?;
-                        let source = Errno::from_raw_os_error(-i32::from_ne_bytes(*code));
+                        let code = i32::from_ne_bytes(*body.first_chunk().ok_or(Malformed)?);
+                        if code == 0 {
+                            return Ok(found);
+                        }
+                        let source = Errno::from_raw_os_error(code.saturating_neg());
                         return Err(Error::Refused { family: request[0], source });
                     }
                     _ => found.push(parse(body)?),

@@ -1,4 +1,4 @@
-//! BPF maps: hashes and arrays.
+//! BPF maps: hashes, arrays and prefix tries.
 //!
 //! Kernel object: `struct bpf_map` behind an anonymous inode: keys and values
 //! that programs in the kernel share with processes.
@@ -22,12 +22,14 @@ use dormouse_image::proto::files::bpfmap::{BpfmapDataEntry, BpfmapFileEntry};
 use dormouse_image::proto::files::{FdType, FileEntry};
 use dormouse_image::store::NewPart;
 use dormouse_image::{ImageDir, ImageName};
-use dormouse_kernel::bpf::{MAP_TYPE_ARRAY, MAP_TYPE_HASH, Map, MapInfo, create_map, open_map};
+use dormouse_kernel::bpf::{
+    MAP_TYPE_ARRAY, MAP_TYPE_HASH, MAP_TYPE_LPM_TRIE, Map, MapInfo, create_map, open_map,
+};
 use dormouse_kernel::proc::Extra;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::files::{Milestone, Stash};
+use super::create::{Milestone, Stash};
 use super::sink::SinkPart;
 use super::source::SourcePart;
 use super::{
@@ -89,7 +91,7 @@ impl FileKind for BpfMap {
         let failed = |source| Error::kernel("bpf", &probe.link)(source);
         let info = match Map::of(file.as_fd()) {
             Err(Errno::OPNOTSUPP) => {
-                return Err(refuse("only hashes and arrays are saved", CLOSE));
+                return Err(refuse("only hashes, arrays and prefix tries are saved", CLOSE));
             }
             map => *map.map_err(failed)?.info(),
         };
@@ -161,8 +163,8 @@ impl FileKind for BpfMap {
         if *own_id != id.as_raw() {
             return Err(wrong("its two numbers differ"));
         }
-        if ![MAP_TYPE_HASH, MAP_TYPE_ARRAY].contains(&entry.map_type) {
-            return Err(wrong("it is neither a hash nor an array"));
+        if ![MAP_TYPE_HASH, MAP_TYPE_ARRAY, MAP_TYPE_LPM_TRIE].contains(&entry.map_type) {
+            return Err(wrong("it is no hash, no array and no prefix trie"));
         }
         if *ifindex != 0 || entry.map_flags & NUMA_NODE != 0 {
             return Err(wrong("it has a device or a NUMA node of its own"));

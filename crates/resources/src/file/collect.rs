@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 
 use dormouse_kernel::{HostPid, NsPid};
 
-use super::{Controlled, FdTable, FileId, FileIndex, Probe, UnixSurvey};
+use super::{Controlled, FdTable, FileId, FileIndex, Probe, RingSurvey, UnixSurvey};
 use crate::Result;
 
 /// What becomes of a unix socket whose peer is not part of the checkpoint.
@@ -54,9 +54,12 @@ pub struct CollectOptions {
     /// The largest unlinked file whose contents are stored, in bytes on disk
     /// (`--ghost-limit`).
     pub ghost_limit: u64,
-    /// A file that has lost the name it was opened by, but has another, may
-    /// get a hard link beside the lost one (`--link-remap`).
-    pub link_remap: bool,
+    /// Whether a file that has lost the name it was opened by, but has another, gets a hard
+    /// link beside the lost one (`--link-remap`).
+    pub link_remap: LinkRemap,
+    /// Build IDs of programs and libraries are noted, for the restore to compare
+    /// (`--file-validation=buildid`).
+    pub build_ids: bool,
     /// A terminal whose other end is outside of the tree will be the one that
     /// the restore is started on (`--shell-job`).
     pub shell_job: bool,
@@ -70,11 +73,24 @@ pub struct CollectOptions {
     pub skip_in_flight: bool,
 }
 
+/// When files get hard links beside names they have lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkRemap {
+    /// Never.
+    Never,
+    /// When they cannot be found by another name: who runs on can see the link.
+    Needed,
+    /// Whenever they have lost one, as that is the only way that CRIU knows: it would show the
+    /// program another name.
+    Always,
+}
+
 impl Default for CollectOptions {
     fn default() -> Self {
         Self {
             ghost_limit: 1 << 20,
-            link_remap: false,
+            link_remap: LinkRemap::Never,
+            build_ids: false,
             shell_job: false,
             unix_peers: UnixPeers::Refuse,
             tcp: TcpConnections::Refuse,
@@ -156,13 +172,13 @@ impl<'a> CollectCx<'a> {
         Self { external: external.into_iter().collect(), ..self }
     }
 
-    /// With the processes of the tree that are no zombies.
+    /// With the processes of the tree.
     #[must_use]
     pub fn with_processes(self, processes: impl IntoIterator<Item = HostPid>) -> Self {
         Self { processes: processes.into_iter().collect(), ..self }
     }
 
-    /// The processes of the tree that are no zombies.
+    /// The processes of the tree.
     pub(crate) fn processes(&self) -> &[HostPid] {
         &self.processes
     }
@@ -179,6 +195,11 @@ impl<'a> CollectCx<'a> {
 
     /// What was found in queues of sockets when files were enumerated.
     pub fn note(&self, survey: UnixSurvey) {
+        *self.part() = survey;
+    }
+
+    /// Rings, as they were when tasks ran last.
+    pub fn note_rings(&self, survey: RingSurvey) {
         *self.part() = survey;
     }
 

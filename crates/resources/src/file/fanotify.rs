@@ -13,13 +13,13 @@
 //! nothing else is left to do, as this process opens files too.
 //! Not preserved: events that nobody has read. Nothing puts an event into the
 //! queue but its happening, so the program is told by `FAN_Q_OVERFLOW` that
-//! some are lost (`fanotify(7)`); but with `FAN_UNLIMITED_QUEUE` there is no
-//! such event, and they are lost like those of the time between dump and
-//! restore. Requests for permission that it has taken and not yet answered:
+//! some are lost (`fanotify(7)`); those of the time between dump and restore.
+//! Requests for permission that it has taken and not yet answered:
 //! they are granted when it ends. Marks that hold nothing any more.
 //! Refused: marks for permission, as all who open what is marked wait for a
 //! program that stands still, and dormouse may be one of them; marks on mount
-//! namespaces.
+//! namespaces; events that nobody has read with `FAN_UNLIMITED_QUEUE`, as such a
+//! queue never overflows and so cannot tell.
 //! Kernel needed: `CAP_SYS_ADMIN`, and `CAP_DAC_READ_SEARCH` to open handles.
 //! Scenarios: `files::fanotify*`.
 
@@ -401,6 +401,14 @@ impl FileKind for Fanotify {
         let marks = marks.map(|mark| Mark::collect(cx, probe, mark)).collect::<Result<_>>()?;
         let file = probe.duplicate()?;
         let unread = ioctl_fionread(&file).map_err(Error::kernel("FIONREAD", &probe.link))? > 0;
+        if unread && flags & libc::FAN_UNLIMITED_QUEUE != 0 {
+            return refused(
+                &probe.link,
+                "it has events that nobody has read, and its queue has no limit, so that it cannot \
+                 be told that some are lost",
+                "have the program read them first",
+            );
+        }
         let audit = if is_audited(file.as_fd()) { libc::FAN_ENABLE_AUDIT } else { 0 };
         Ok(Self {
             status,
@@ -408,7 +416,7 @@ impl FileKind for Fanotify {
             event_flags: *event_flags,
             is_unprivileged: is_unprivileged(file.as_fd()),
             marks,
-            has_lost: unread && flags & libc::FAN_UNLIMITED_QUEUE == 0,
+            has_lost: unread,
         })
     }
 

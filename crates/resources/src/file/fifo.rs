@@ -25,14 +25,15 @@ use dormouse_image::proto::files::pipe::FifoEntry;
 use dormouse_image::proto::files::{FdType, FileEntry};
 use dormouse_image::store::NewPart;
 use dormouse_image::{ImageDir, ImageName};
+use dormouse_kernel::DeviceId;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, OFlags};
 use rustix::io::ioctl_fionread;
 
-use super::files::{Milestone, Stash};
+use super::create::{Milestone, Stash};
 use super::inherit::key_of_path;
 use super::location::Location;
-use super::pipe_contents::{PipeContents, decode_all, encode_all};
+use super::pipe_contents::{PipeContents, Tools, decode_all, encode_all};
 use super::sink::SinkPart;
 use super::source::SourcePart;
 use super::{
@@ -87,6 +88,7 @@ struct Collected {
     /// By fifo, one end to read by, and whether some end can be written to;
     /// known once the first fifo is collected.
     ends: Option<BTreeMap<Key, (Option<FileId>, bool)>>,
+    tools: Tools,
 }
 
 /// Device and inode.
@@ -107,7 +109,7 @@ impl Collected {
             return Ok((Rc::clone(inode), written));
         }
         let contents = match reader.and_then(|reader| cx.probes.get(&reader)) {
-            Some(reader) => PipeContents::collect(reader.duplicate()?.as_fd())?,
+            Some(reader) => PipeContents::collect(reader.duplicate()?.as_fd(), &mut self.tools)?,
             None => unreadable(probe)?,
         };
         let inode = FifoInode::new(InodeId::from_raw(cx.fresh_inode()), contents);
@@ -245,6 +247,11 @@ impl End {
 }
 
 impl Fifo {
+    /// See [`File::former_inode`](super::File).
+    pub(super) fn former_inode(&self) -> Option<(DeviceId, u64)> {
+        self.end.location.former_inode()
+    }
+
     /// See [`File::inherit_key`](super::File::inherit_key).
     pub(super) fn inherit_key(&self) -> Option<String> {
         key_of_path(self.end.location.name())

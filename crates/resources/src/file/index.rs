@@ -2,12 +2,13 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use dormouse_kernel::proc::Extra;
 use dormouse_kernel::{FdNum, HostPid};
 use rustix::fs::{FileType, OFlags};
 
-use super::{FileId, Sighting};
+use super::{FileId, KernelFileId, Sighting};
 use crate::Error;
 
 /// Where a descriptor is: a task, and the number in its fd table.
@@ -42,6 +43,7 @@ impl Identity {
 #[derive(Debug)]
 pub struct FileIndex {
     groups: HashMap<Key, Group>,
+    by_kernel: HashMap<KernelFileId, FileId>,
     next: u32,
 }
 
@@ -96,7 +98,7 @@ impl FileIndex {
     /// Knows no file. The first will get number 1.
     #[must_use]
     pub fn new() -> Self {
-        Self { groups: HashMap::new(), next: 1 }
+        Self { groups: HashMap::new(), by_kernel: HashMap::new(), next: 1 }
     }
 
     /// Which open file description the descriptor at `place` stands for.
@@ -156,6 +158,20 @@ impl FileIndex {
             }
         }
         Ok(identity)
+    }
+
+    /// The same by what the kernel itself knows a file by. All files of a dump are
+    /// told apart in this way, or none.
+    pub fn identify_known(&mut self, file: KernelFileId) -> Identity {
+        debug_assert!(self.groups.is_empty(), "one way or the other");
+        match self.by_kernel.entry(file) {
+            Entry::Occupied(known) => Identity::Known(*known.get()),
+            Entry::Vacant(place) => {
+                let id = FileId::from_raw(self.next);
+                self.next += 1;
+                Identity::New(*place.insert(id))
+            }
+        }
     }
 
     /// A number for a file that no descriptor stands for.

@@ -12,13 +12,16 @@
 //! back, and what that reports is taken out again.
 //! Not preserved: events that nobody has read. Nothing puts an event into the
 //! queue but its happening, so the program is told by `IN_Q_OVERFLOW` that
-//! some are lost, which every program must expect (`inotify(7)`). The number
-//! the next new watch will get, if the last ones were removed; events of the
-//! time between dump and restore.
+//! some are lost, which every program must expect (`inotify(7)`). Events of the
+//! time between dump and restore. Without `CAP_BPF` and `CAP_PERFMON`, or without
+//! type information, the number the next new watch will get, if the last ones
+//! were removed: no call tells it, so it is read from the kernel's `struct
+//! fsnotify_group`.
 //! Kernel needed: `CAP_DAC_READ_SEARCH`, to open handles.
 //! Scenarios: `files::inotify*`.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -26,6 +29,7 @@ use dormouse_image::ImageName;
 use dormouse_image::proto::files::fsnotify::{InotifyFileEntry, InotifyWdEntry};
 use dormouse_image::proto::files::{FdType, FileEntry};
 use dormouse_kernel::proc::{Extra, InotifyWatch};
+use epoll_interest::kernel_memory::{Address, KernelMemory, OpenError, OpenFiles, ReadError};
 use rustix::fs::{MemfdFlags, Mode, OFlags, inotify, memfd_create, open};
 use rustix::io::{Errno, ioctl_fionread, read};
 
@@ -43,6 +47,8 @@ pub struct Inotify {
     status: Status,
     /// By their numbers.
     watches: BTreeMap<i32, Watch>,
+    /// The number the next one gets, if it is known and not the one behind the last.
+    next: Option<i32>,
     /// There were events that nobody had read.
     has_lost: bool,
 }
@@ -66,17 +72,52 @@ const EVENT: u64 = 16;
 /// How often the queue is filled further before it is looked at.
 const AT_ONCE: usize = 1024;
 
+fn too_high(detail: impl Into<OsString>) -> Error {
+    Error::Unsupported {
+        object: Inotify::NAME,
+        detail: detail.into(),
+        reason: "its watches have very high numbers",
+        hint: "restart the program now and then",
+    }
+}
+
+/// Reads which number the next watch gets.
+struct Numbers {
+    memory: KernelMemory,
+    files: OpenFiles,
+    /// From the beginning of a group, in bytes.
+    next: usize,
+}
+
+impl Numbers {
+    fn open() -> Result<Self, OpenError> {
+        let (memory, (files, next)) = KernelMemory::open(|btf| {
+            let (group, data) = btf.structure("fsnotify_group")?.member("inotify_data")?;
+            let (numbers, idr) = data.member("idr")?;
+            Ok((OpenFiles::new(btf)?, group + numbers + idr.offset("idr_next")?))
+        })?;
+        Ok(Self { memory, files, next })
+    }
+
+    fn next(&mut self, file: BorrowedFd<'_>) -> Result<i32, ReadError> {
+        let group: Address = self.files.private_data(&mut self.memory, &[file])?[0];
+        let bytes = self.memory.read(&[group + self.next as u64], 4)?;
+        let next = bytes.first_chunk().copied().expect("a read gives all the bytes asked for");
+        // Of one that has had none it is zero.
+        Ok(i32::from_ne_bytes(next).max(1))
+    }
+}
+
+/// That of a dump, or nothing where the kernel's structures cannot be read.
+#[derive(Default)]
+struct Collected(Option<Option<Numbers>>);
+
 impl Watch {
     fn collect(cx: &CollectCx<'_>, probe: &Probe, watch: &InotifyWatch) -> Result<Self> {
         let InotifyWatch { watch: number, inode, device, mask, handle } = watch;
         let detail = format!("{}, watch {number} on inode {inode}", probe.link.display());
         if !(1..=MAX_NUMBER).contains(number) {
-            return Err(Error::Unsupported {
-                object: Inotify::NAME,
-                detail: detail.into(),
-                reason: "its watches have very high numbers",
-                hint: "restart the program now and then",
-            });
+            return Err(too_high(detail));
         }
         let on =
             Watched::collect(cx, (Inotify::NAME, &detail), (*inode, *device), handle.as_ref())?;
@@ -123,12 +164,15 @@ impl Inotify {
         let unused_file =
             memfd_create("inotify", MemfdFlags::CLOEXEC).map_err(failed("memfd_create"))?;
         let placeholder = watched::own_path(unused_file.as_fd());
+        let use_up = || {
+            let unused = inotify::add_watch(file, &placeholder, inotify::WatchFlags::ATTRIB)
+                .map_err(failed("inotify_add_watch"))?;
+            inotify::remove_watch(file, unused).map_err(failed("inotify_rm_watch"))
+        };
         let (mut next, mut targets) = (1, Vec::new());
         for (&number, watch) in &self.watches {
             for _ in next..number {
-                let unused = inotify::add_watch(file, &placeholder, inotify::WatchFlags::ATTRIB)
-                    .map_err(failed("inotify_add_watch"))?;
-                inotify::remove_watch(file, unused).map_err(failed("inotify_rm_watch"))?;
+                use_up()?;
             }
             let target = watch.on.open(Self::NAME, cx, file_systems)?;
             // It asks for nothing, as what comes is taken out below.
@@ -140,6 +184,10 @@ impl Inotify {
             }
             targets.push((target, watch.mask));
             next = number + 1;
+        }
+        // An overflow below takes one.
+        for _ in next + i32::from(self.has_lost)..self.next.unwrap_or(next) {
+            use_up()?;
         }
         // What was reported is of this restore's own making.
         take(file, u64::MAX)?;
@@ -153,6 +201,11 @@ impl Inotify {
         }
         Ok(())
     }
+}
+
+/// The number behind the last watch.
+fn behind(watches: &BTreeMap<i32, Watch>) -> i32 {
+    watches.last_key_value().map_or(1, |(&last, _)| last + 1)
 }
 
 /// Takes so many bytes of events out, or all there are.
@@ -200,21 +253,29 @@ impl FileKind for Inotify {
 
     fn collect(cx: &CollectCx<'_>, probe: &Probe) -> Result<Self> {
         let status = Status::collect(cx, probe)?;
-        let unread = ioctl_fionread(probe.duplicate()?);
+        let file = probe.duplicate()?;
+        let unread = ioctl_fionread(&file);
         let has_lost = unread.map_err(Error::kernel("FIONREAD", &probe.link))? > 0;
         let listed = match &probe.info.extra {
             Extra::Inotify(watches) => watches.as_slice(),
             _ => &[],
         };
-        let watches = listed
+        let watches: BTreeMap<_, _> = listed
             .iter()
             .map(|watch| Ok((watch.watch, Watch::collect(cx, probe, watch)?)))
             .collect::<Result<_>>()?;
-        Ok(Self { status, watches, has_lost })
+        let mut collected = cx.part::<Collected>();
+        let numbers = collected.0.get_or_insert_with(|| Numbers::open().ok());
+        let next = numbers.as_mut().and_then(|numbers| numbers.next(file.as_fd()).ok());
+        let next = next.filter(|&next| next != behind(&watches));
+        if next.is_some_and(|next| next > MAX_NUMBER) {
+            return Err(too_high(&probe.link));
+        }
+        Ok(Self { status, watches, next, has_lost })
     }
 
     fn encode(&self, id: FileId, images: &mut ImageSink<'_>) -> Result<()> {
-        let Self { status, watches, has_lost } = self;
+        let Self { status, watches, next, has_lost } = self;
         let (flags, fown) = status.encode();
         let ify = InotifyFileEntry {
             id: id.as_raw(),
@@ -222,6 +283,7 @@ impl FileKind for Inotify {
             fown,
             wd: watches.iter().map(|(&number, watch)| watch.encode(id, number)).collect(),
             lost_events: has_lost.then_some(true),
+            next_wd: next.map(i32::cast_unsigned),
         };
         let entry = FileEntry {
             kind: Self::TYPE.into(),
@@ -238,7 +300,7 @@ impl FileKind for Inotify {
         let Some(ify) = entry.ify.as_deref() else {
             return Err(wrong("it has no inotify_file_entry"));
         };
-        let InotifyFileEntry { id: own_id, flags, fown, wd, lost_events } = ify;
+        let InotifyFileEntry { id: own_id, flags, fown, wd, lost_events, next_wd } = ify;
         if *own_id != id.as_raw() {
             return Err(wrong("its two numbers differ"));
         }
@@ -252,7 +314,13 @@ impl FileKind for Inotify {
             }
         }
         let status = Status::decode(Self::NAME, id, *flags, fown)?;
-        Ok(Self { status, watches, has_lost: lost_events.unwrap_or(false) })
+        let next = next_wd.map(|next| i32::try_from(next).ok());
+        let next = match next {
+            None => None,
+            Some(Some(next)) if (behind(&watches)..=MAX_NUMBER).contains(&next) => Some(next),
+            Some(_) => return Err(wrong("its next watch has a number that cannot be")),
+        };
+        Ok(Self { status, watches, next, has_lost: lost_events.unwrap_or(false) })
     }
 
     fn status(&self) -> &Status {

@@ -39,6 +39,8 @@ pub enum Stage {
     /// When all processes and threads of the tree live, but for those whose
     /// end comes last: the file is about one of them.
     Living,
+    /// When all other files are in the fd tables: the file is about one of those.
+    Installed,
 }
 
 /// A file of one kind that was created.

@@ -7,17 +7,20 @@
 //! Truth from: `/proc/PID/fd` and `fdinfo`, and the file system.
 //! Image: `reg_file_entry` in `files.img`, see `location`.
 //! Create: open, seek. What tells of changes until it is read (files of sysfs and cgroups) is read if
-//! it has been.
+//! it has been; what is to tell of pressure on the system is told so.
 //! Fill: the offset of a file about a task, when the task is complete.
 //! Not preserved: `O_LARGEFILE` missing (32-bit programs), `O_TMPFILE` of a
-//! file that has got a name since; hints of `posix_fadvise(2)`, `F_NOTIFY`;
-//! who opened it, as far as the file system remembers that for later checks
-//! (files of `/proc`).
+//! file that has got a name since; hints of `posix_fadvise(2)`; who opened it, as far as the file system remembers that for later checks
+//! (files of `/proc`); that mounts have changed which the program has not been told
+//! of yet (`/proc/PID/mountinfo`).
+//! Refused: directories with an owner, which are watched by `F_NOTIFY`; what
+//! debugfs and tracefs have, as those files may do anything.
 //! Scenarios: `files::proc*`; `crates/resources/tests`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use dormouse_image::proto::files::{FdType, FileEntry};
+use dormouse_kernel::DeviceId;
 use rustix::fs::{FileType, OFlags, SeekFrom, seek};
 
 use super::inherit::key_of_path;
@@ -57,6 +60,19 @@ fn is_stateless(probe: &Probe) -> bool {
         }
 }
 
+/// Whether it is a file of debugging or tracing: reading may take something out, or go on where
+/// it was. Writing to the marker just leaves a mark.
+fn has_own_rules(probe: &Probe) -> bool {
+    let is_marker = || {
+        let name = probe.link.file_name();
+        let writes_only = probe.flags() & OFlags::ACCMODE == OFlags::WRONLY;
+        writes_only && name.is_some_and(|name| name == "trace_marker" || name == "trace_marker_raw")
+    };
+    [FsMagic::DEBUG, FsMagic::TRACE].contains(&probe.file_system)
+        && !probe.is_path_only()
+        && !is_marker()
+}
+
 /// File systems whose files are more than they look.
 const OTHER_ROOMS: [FsMagic; 7] = [
     FsMagic::ANON_INODE,
@@ -80,7 +96,8 @@ impl FileKind for PathFile {
             return false;
         }
         match probe.file_type() {
-            FileType::RegularFile | FileType::Directory | FileType::Symlink => true,
+            FileType::RegularFile => !has_own_rules(probe),
+            FileType::Directory | FileType::Symlink => true,
             FileType::CharacterDevice => probe.is_path_only() || is_stateless(probe),
             FileType::Fifo | FileType::Socket | FileType::BlockDevice => probe.is_path_only(),
             FileType::Unknown => false,
@@ -90,6 +107,14 @@ impl FileKind for PathFile {
     fn collect(cx: &CollectCx<'_>, probe: &Probe) -> Result<Self> {
         let location = Location::collect(cx, probe)?;
         let status = Status::collect(cx, probe)?;
+        if probe.file_type() == FileType::Directory && status.has_recipient() {
+            return Err(Error::Unsupported {
+                object: "a directory that signals its changes (F_NOTIFY)",
+                detail: probe.link.clone().into(),
+                reason: "the kernel does not tell which changes it is watched for",
+                hint: "have the program use inotify in its place, or close the directory first",
+            });
+        }
         let writes_only = probe.flags() & OFlags::ACCMODE == OFlags::WRONLY;
         let is_kmsg = probe.file_type() == FileType::CharacterDevice
             && probe.device().minor == 11
@@ -114,13 +139,15 @@ impl FileKind for PathFile {
     }
 
     fn stage(&self) -> Stage {
-        if self.location.is_about_task() { Stage::Living } else { Stage::Early }
+        self.location.stage()
     }
 
     fn create(&self, id: FileId, cx: &mut CreateCx<'_>) -> Result<OwnedFd> {
         let Self { location, status, offset: _ } = self;
         let file = location.open(id, status.open_flags(), cx)?;
         status.apply(Self::NAME, file.as_fd())?;
+        // That is written, and so moves the offset.
+        location.watch_pressure(file.as_fd())?;
         if !location.is_about_task() {
             self.seek(file.as_fd())?;
         }
@@ -150,6 +177,11 @@ impl FileKind for PathFile {
 }
 
 impl PathFile {
+    /// See [`File::former_inode`](super::File).
+    pub(super) fn former_inode(&self) -> Option<(DeviceId, u64)> {
+        self.location.former_inode()
+    }
+
     /// Gives `file` the offset.
     pub(super) fn seek(&self, file: BorrowedFd<'_>) -> Result<()> {
         match self.offset {

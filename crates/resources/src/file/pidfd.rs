@@ -27,7 +27,7 @@ use dormouse_kernel::{HostPid, NsPid};
 use dormouse_puppet::{Batch, Ending};
 use rustix::fs::OFlags;
 
-use super::files::{Milestone, Stash};
+use super::create::{Milestone, Stash};
 use super::stand_in::StandIn;
 use super::{
     CollectCx, CreateCx, Created, FileId, FileKind, FillCx, FillRank, FsMagic, ImageSink,

@@ -30,8 +30,8 @@ use rustix::fs::{FileType, OFlags};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::files::{Milestone, Stash};
-use super::pipe_contents::{PipeContents, decode_all, encode_all};
+use super::create::{Milestone, Stash};
+use super::pipe_contents::{PipeContents, Tools, decode_all, encode_all};
 use super::probe::reopen;
 use super::sink::SinkPart;
 use super::source::SourcePart;
@@ -61,9 +61,10 @@ struct PipeInode {
 /// The pipes of a dump, by inode number. (All are on one mount.)
 #[derive(Default)]
 struct Collected {
-    /// Those that some description of the tree can be read by; known once the
+    /// Those that can be read, and an end that it can be done by; known once the
     /// first pipe is collected.
-    readable: Option<BTreeSet<u64>>,
+    readable: Option<BTreeMap<u64, FileId>>,
+    tools: Tools,
     inodes: BTreeMap<u64, Rc<PipeInode>>,
 }
 
@@ -75,15 +76,14 @@ impl Collected {
         if let Some(inode) = self.inodes.get(&number) {
             return Ok(Rc::clone(inode));
         }
-        let ends = || cx.probes.values().filter(|other| Pipe::claims(other));
         let readable = self.readable.get_or_insert_with(|| {
-            ends().filter(|end| reads(end)).map(|end| end.stat.st_ino).collect()
+            let ends = cx.probes.values().filter(|end| Pipe::claims(end) && reads(end));
+            // Of several the first.
+            ends.rev().map(|end| (end.stat.st_ino, end.id)).collect()
         });
-        let contents = if readable.contains(&number) {
-            let same = |end: &&Probe| end.stat.st_ino == number && reads(end);
-            let end = if reads(probe) { Some(probe) } else { ends().find(same) };
-            let file = end.expect("one that can be read is among them").duplicate()?;
-            PipeContents::collect(file.as_fd())?
+        let contents = if let Some(id) = readable.get(&number) {
+            let file = cx.probes[id].duplicate()?;
+            PipeContents::collect(file.as_fd(), &mut self.tools)?
         } else if probe.is_path_only() {
             PipeContents::default()
         } else {

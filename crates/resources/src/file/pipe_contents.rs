@@ -11,6 +11,7 @@
 //! less full than it was.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -56,13 +57,21 @@ const MAX_PACKET: usize = 4096;
 
 impl PipeContents {
     /// Looks into the pipe behind `file`, a descriptor to read from.
-    pub(crate) fn collect(file: BorrowedFd<'_>) -> Result<Self> {
+    pub(crate) fn collect(file: BorrowedFd<'_>, tools: &mut Tools) -> Result<Self> {
         let capacity = capacity(file)?;
-        let (copy, into) = pipe()?;
-        resize(&into, capacity)?;
+        let Tools { copies, parts } = tools;
+        let (copy, into) = match copies.entry(capacity) {
+            Entry::Occupied(pipe) => pipe.into_mut(),
+            Entry::Vacant(place) => {
+                let (copy, into) = pipe()?;
+                resize(&into, capacity)?;
+                place.insert((copy, into))
+            }
+        };
+        let (copy, into) = (&*copy, &*into);
         // A buffer need not be a page: ask for all there is.
         let wanted = i32::MAX as usize;
-        let copied = match tee(file, &into, wanted, SpliceFlags::NONBLOCK) {
+        let copied = match tee(file, into, wanted, SpliceFlags::NONBLOCK) {
             Ok(copied) => copied as u64,
             Err(Errno::AGAIN) => 0,
             Err(source) => return Err(Error::kernel("tee", "a pipe")(source)),
@@ -75,7 +84,13 @@ impl PipeContents {
                 hint: "checkpoint the program when it has read some of that",
             });
         }
-        let runs = if copied == 0 { Vec::new() } else { take_apart(&copy, copied)? };
+        let runs = match copied {
+            0 => Vec::new(),
+            _ => match parts {
+                Some(parts) => take_apart(copy, copied, parts)?,
+                none => take_apart(copy, copied, none.insert(Parts::new()?))?,
+            },
+        };
         Ok(Self { capacity: Some(capacity), runs })
     }
 
@@ -192,26 +207,47 @@ fn append_apart(pipe: &OwnedFd, bytes: &[u8]) -> Result<()> {
     if copied == bytes.len() { Ok(()) } else { Err(Error::kernel("tee", "a pipe")(Errno::AGAIN)) }
 }
 
+/// Pipes of this process that the contents of others go through. They are empty
+/// between two, unless one could not be read, and then there is no dump.
+#[derive(Debug, Default)]
+pub(crate) struct Tools {
+    /// For copies, by their capacity.
+    copies: BTreeMap<u32, (OwnedFd, OwnedFd)>,
+    parts: Option<Parts>,
+}
+
+/// What takes buffers apart.
+#[derive(Debug)]
+struct Parts {
+    /// With room for one buffer, whatever it holds.
+    one: (OwnedFd, OwnedFd),
+    two: (OwnedFd, OwnedFd),
+}
+
+impl Parts {
+    fn new() -> Result<Self> {
+        let (one, two) = (pipe()?, pipe()?);
+        resize(&one.1, 1)?;
+        Ok(Self { one, two })
+    }
+}
+
 /// Takes the buffers out of a pipe that holds `left` bytes.
-fn take_apart(pipe: &OwnedFd, mut left: u64) -> Result<Vec<Run>> {
+fn take_apart(pipe: &OwnedFd, mut left: u64, parts: &Parts) -> Result<Vec<Run>> {
     let failed = |call| Error::kernel(call, "a pipe");
-    // With room for one buffer, whatever it holds.
-    let (one, into_one) = self::pipe()?;
-    resize(&into_one, 1)?;
-    let (two, into_two) = self::pipe()?;
+    let Parts { one: (one, into_one), two: (two, into_two) } = parts;
     let mut runs: Vec<Run> = Vec::new();
     while left > 0 {
-        let len = splice(pipe, None, &into_one, None, left as usize, SpliceFlags::NONBLOCK)
+        let len = splice(pipe, None, into_one, None, left as usize, SpliceFlags::NONBLOCK)
             .map_err(failed("splice"))?;
-        splice(&one, None, &into_two, None, len, SpliceFlags::NONBLOCK)
-            .map_err(failed("splice"))?;
+        splice(one, None, into_two, None, len, SpliceFlags::NONBLOCK).map_err(failed("splice"))?;
         // A read stops behind a packet, and goes on behind a part of a stream.
-        write(&into_two, &[0]).map_err(failed("write"))?;
+        write(into_two, &[0]).map_err(failed("write"))?;
         let mut bytes = vec![0; len + 1];
-        let got = read(&two, &mut bytes[..]).map_err(failed("read"))?;
+        let got = read(two, &mut bytes[..]).map_err(failed("read"))?;
         let packet = got == len;
         if packet {
-            read(&two, &mut [0]).map_err(failed("read"))?;
+            read(two, &mut [0]).map_err(failed("read"))?;
         }
         bytes.truncate(len);
         left -= len as u64;
@@ -295,7 +331,7 @@ pub(crate) fn decode_all(
 
 #[cfg(test)]
 mod tests {
-    use super::{PipeContents, PipeDataEntry, Run, capacity};
+    use super::{PipeContents, PipeDataEntry, Run, Tools, capacity};
     use crate::file::InodeId;
     use rustix::fs::{OFlags, fcntl_setfl};
     use rustix::pipe::{fcntl_setpipe_size, pipe};
@@ -313,6 +349,7 @@ mod tests {
     /// put back, and still there to be read afterwards.
     #[test]
     fn a_pipe_is_read_without_being_consumed() {
+        let mut tools = Tools::default();
         let long = vec![7; 10_000];
         let cases: [&[Run]; 6] = [
             &[],
@@ -327,7 +364,7 @@ mod tests {
             let (read, write) = pipe().unwrap();
             wanted.fill(write.as_fd()).unwrap();
             for _ in 0..2 {
-                assert_eq!(PipeContents::collect(read.as_fd()).unwrap(), wanted);
+                assert_eq!(PipeContents::collect(read.as_fd(), &mut tools).unwrap(), wanted);
             }
             for Run { bytes, packet } in runs {
                 let mut got = vec![0; bytes.len() + usize::from(*packet)];
@@ -341,6 +378,7 @@ mod tests {
 
     #[test]
     fn a_full_pipe_of_any_size_is_restored() {
+        let mut tools = Tools::default();
         for size in [4096, 65536, 1 << 20] {
             let (read, write) = pipe().unwrap();
             fcntl_setpipe_size(&write, size).unwrap();
@@ -350,10 +388,10 @@ mod tests {
                 total += written;
             }
             assert!(total <= size);
-            let contents = PipeContents::collect(read.as_fd()).unwrap();
+            let contents = PipeContents::collect(read.as_fd(), &mut tools).unwrap();
             let (other, _write) = pipe().unwrap();
             contents.fill(other.as_fd()).unwrap();
-            assert_eq!(PipeContents::collect(other.as_fd()).unwrap(), contents);
+            assert_eq!(PipeContents::collect(other.as_fd(), &mut tools).unwrap(), contents);
             assert_eq!(capacity(other.as_fd()).unwrap() as usize, size);
         }
     }

@@ -12,7 +12,8 @@ use dormouse_kernel::socket::SocketOption;
 use dormouse_kernel::{DeviceId, FdNum, HostPid};
 use rustix::fs::{FileType, Mode, OFlags, fstatfs};
 
-use super::{FileId, Mounts, Sighting};
+use super::kernel_files::KernelSocket;
+use super::{FileId, KernelFile, Mounts, Sighting};
 use crate::{Error, Result};
 
 /// Where the file was found.
@@ -44,12 +45,29 @@ pub enum Holder {
     },
 }
 
+impl Holder {
+    /// The task and the number by which to speak of the file.
+    #[must_use]
+    pub fn place(&self) -> (HostPid, Option<FdNum>) {
+        match *self {
+            Self::Fd { task, fd } | Self::Flight { task, fd } => (task, Some(fd)),
+            Self::Link { task, .. } => (task, None),
+        }
+    }
+}
+
 /// A type of file system, by its magic number (`statfs(2)`,
 /// `include/uapi/linux/magic.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FsMagic(u32);
 
 impl FsMagic {
+    /// For what `fstatfs(2)` gives.
+    #[cfg(test)]
+    pub(super) const fn from_raw(raw: u32) -> Self {
+        Self(raw)
+    }
+
     /// Files without an inode of their own.
     pub const ANON_INODE: Self = Self(0x0904_1934);
     /// memfds of huge pages, and mounted `hugetlbfs`.
@@ -139,6 +157,11 @@ pub struct Probe {
     /// Whether the mount it was opened through is in the tree of
     /// directories.
     pub mounted: bool,
+    /// Whether it is known that nobody gets its signals, and that it was not told
+    /// which.
+    pub(super) has_no_owner: bool,
+    /// Where the kernel's memory has it, of a socket, if that was read.
+    pub(super) socket: Option<KernelSocket>,
     origin: Origin,
     family: OnceCell<Option<SocketFamily>>,
 }
@@ -171,13 +194,26 @@ impl Probe {
         id: FileId,
         (proc, pidfd): (&Rc<ProcDir>, &Rc<PidFd>),
         fd: FdNum,
-        sighting: Sighting,
+        (sighting, inner): (Sighting, Option<(KernelFile, Option<FsMagic>)>),
         mounts: &Mounts,
     ) -> Result<Self> {
         let holder = Holder::Fd { task: proc.pid(), fd };
-        let path = proc.open_fd(fd, OFlags::PATH)?;
         let source = Source::Table { proc: Rc::clone(proc), pidfd: Rc::clone(pidfd), fd };
-        Self::new(id, holder, sighting, path.as_fd(), source, mounts)
+        let (inner, known) = inner.unzip();
+        let mut probe = match known.flatten() {
+            Some(file_system) => Self::on(file_system, (id, holder), sighting, source, mounts),
+            None => {
+                let path = proc.open_fd(fd, OFlags::PATH)?;
+                Self::new(id, holder, sighting, path.as_fd(), source, mounts)?
+            }
+        };
+        probe.has_no_owner = inner.is_some_and(|inner| !inner.has_owner);
+        probe.socket = inner.and_then(|inner| inner.socket);
+        if let Some(socket) = probe.socket {
+            let family = (socket.family != 0).then_some(SocketFamily(socket.family));
+            probe.family = OnceCell::from(family);
+        }
+        Ok(probe)
     }
 
     /// The file behind `file`, found in flight in the queue of a socket that
@@ -229,16 +265,28 @@ impl Probe {
         // All magic numbers fit 32 bits; the type of the field differs by
         // architecture, and may be signed.
         let file_system = FsMagic(statfs.f_type as u32);
+        Ok(Self::on(file_system, (id, holder), sighting, source, mounts))
+    }
+
+    fn on(
+        file_system: FsMagic,
+        (id, holder): (FileId, Holder),
+        sighting: Sighting,
+        source: Source,
+        mounts: &Mounts,
+    ) -> Self {
         let mounted = mounts.contains(sighting.info.mount_id);
-        Ok(Self {
+        Self {
             id,
             holder,
             sighting,
             file_system,
             mounted,
+            has_no_owner: false,
+            socket: None,
             origin: Origin(source),
             family: OnceCell::new(),
-        })
+        }
     }
 
     /// The type bits of the inode's mode.
@@ -301,6 +349,11 @@ impl Probe {
         matches!(self.holder, Holder::Fd { .. } | Holder::Flight { .. })
     }
 
+    /// Whether it is in no fd table, but in the queue of a socket.
+    pub(super) fn is_in_flight(&self) -> bool {
+        matches!(self.holder, Holder::Flight { .. })
+    }
+
     /// Whether the link is that of a memfd, or of shared anonymous memory
     /// opened through `/proc/PID/map_files`.
     #[must_use]
@@ -323,12 +376,35 @@ impl Probe {
         }
     }
 
+    /// The same, made when it is first needed.
+    #[must_use]
+    pub(crate) fn duplicate_later(&self) -> Duplicate<'_> {
+        Duplicate { probe: self, file: OnceCell::new() }
+    }
+
     /// A new open file description on the same inode, see [`Origin::reopen`].
     ///
     /// # Errors
     /// What `open(2)` says.
     pub fn reopen(&self, flags: OFlags) -> Result<OwnedFd> {
         self.origin.reopen(flags)
+    }
+}
+
+/// A descriptor of this process on the open file description of a probe, made
+/// when it is first needed.
+pub(crate) struct Duplicate<'a> {
+    probe: &'a Probe,
+    file: OnceCell<OwnedFd>,
+}
+
+impl Duplicate<'_> {
+    pub(crate) fn get(&self) -> Result<BorrowedFd<'_>> {
+        if self.file.get().is_none() {
+            // Nobody else sets it.
+            let _ = self.file.set(self.probe.duplicate()?);
+        }
+        Ok(self.file.get().expect("set above").as_fd())
     }
 }
 

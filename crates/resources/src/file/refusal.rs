@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use dormouse_image::ImageName;
+use dormouse_kernel::DeviceId;
 use rustix::fs::FileType;
 
 use super::{FileId, FsMagic, Probe, SocketFamily};
@@ -74,13 +75,16 @@ refusals! {
     /// `pidfd_open(2)`, opened again by its link.
     Pidfd: "a pidfd opened with O_PATH", "the kernel gives no way to open one again",
         "have the program duplicate the descriptor instead (dup)";
-    /// `io_uring(7)`.
-    IoUring: "an io_uring", "how far the kernel has got in its rings cannot be set",
-        "many programs have a setting to do without it (MariaDB: innodb_use_native_aio=OFF)";
     /// `userfaultfd(2)`.
     Userfaultfd: "a userfaultfd", "userfaultfds are not saved yet",
         "checkpoint the program while it has none open";
-    /// Programs, links and types of `bpf(2)`.
+    /// A program of `bpf(2)`.
+    BpfProgram: "a BPF program", "the kernel shows it only as it has rewritten it",
+        "have the program load it when it needs it, and close it then, or pin it (bpffs)";
+    /// A link of `bpf(2)`.
+    BpfLink: "a BPF link", "what it attaches goes on outside of the program, and cannot be attached twice",
+        "have the program pin it (bpffs) and close it first";
+    /// Types and iterators of `bpf(2)`.
     Bpf: "a BPF object", "of BPF only maps are saved",
         "checkpoint the program while it has none open";
     /// `perf_event_open(2)`.
@@ -89,15 +93,27 @@ refusals! {
     /// `memfd_secret(2)`.
     SecretMemory: "secret memory", "it is hidden from all other processes by design",
         "checkpoint the program while it has none open";
-    /// `/dev/net/tun` and taps.
-    Tun: "a tun or tap interface", "network interfaces are not saved yet",
-        "checkpoint the program while it has none open";
     /// A character device whose driver keeps state for whoever has it open.
     CharacterDevice: "a character device", "its driver may hold state that nobody can read",
         "only null, zero, full, random and urandom, and kmsg for writing, are known to hold none";
+    /// A file of debugfs or tracefs.
+    Debugging: "a file of debugfs or tracefs", "it may keep what nobody can read or set",
+        "stop debugging or tracing first";
     /// A block device.
     BlockDevice: "a block device", "what it was opened for, exclusively or not, cannot be read",
         "mount it, or use a file on it";
+    /// `seccomp(2)`: who is asked for permission.
+    SeccompListener: "a listener of a seccomp filter", "those who wait for its answers cannot be saved",
+        "checkpoint the program before it supervises others";
+    /// `landlock_create_ruleset(2)`.
+    Landlock: "a Landlock ruleset", "the kernel does not show its rules",
+        "have the program apply it, and close it, first";
+    /// `fsopen(2)`, `fspick(2)`.
+    FsContext: "a file system that is being set up (fsopen)", "the kernel does not show its settings",
+        "have the program mount it first";
+    /// `/dev/kvm` and what comes from there.
+    Kvm: "a virtual machine (KVM)", "it takes its own program to save it",
+        "have that program save it (QEMU: migrate)";
     /// An inode of the kernel's own that no line above knows.
     Anonymous: "a kernel object", "nothing is known about this kind",
         "checkpoint the program while it has none open";
@@ -106,8 +122,10 @@ refusals! {
     SharedMemory: "a shared memory segment opened as a file", "its kind is not saved yet",
         "close the descriptor and keep the mapping";
     /// A file on a mount that no path leads to any more.
-    Detached: "a file on a detached mount", "no path leads to it",
-        "mount the file system again and open the file there";
+    Detached: "a file on a mount that cannot be seen from here",
+        "the mount is detached, or of another mount namespace, so no path leads to the file",
+        "run dormouse in the mount namespace of the program (nsenter --mount), or mount the file \
+         system again and open the file there";
     /// CRIU: a file some plugin looks after.
     External: "an external file", "it takes the plugin that saved it",
         "restore it with CRIU and that plugin";
@@ -115,6 +133,9 @@ refusals! {
     Undefined: "a file without a kind", "no image has that",
         "dump the program again";
 }
+
+/// `/dev/kvm` (`Documentation/admin-guide/devices.txt`).
+const KVM: DeviceId = DeviceId { major: 10, minor: 232 };
 
 impl Refusal {
     /// Which kind of file it is, if no room claims it.
@@ -129,11 +150,15 @@ impl Refusal {
         }
         match probe.file_type() {
             FileType::Socket => Self::Socket,
-            FileType::CharacterDevice => Self::character_device(probe),
+            FileType::CharacterDevice if !probe.mounted => Self::Detached,
+            FileType::CharacterDevice if probe.device() == KVM => Self::Kvm,
+            FileType::CharacterDevice => Self::CharacterDevice,
+            FileType::BlockDevice if !probe.mounted => Self::Detached,
             FileType::BlockDevice => Self::BlockDevice,
             FileType::Fifo => Self::Detached,
             FileType::RegularFile | FileType::Directory | FileType::Symlink => {
                 match (probe.mounted, probe.file_system) {
+                    (true, FsMagic::DEBUG | FsMagic::TRACE) => Self::Debugging,
                     (true, _) => Self::Anonymous,
                     (false, FsMagic::TMPFS | FsMagic::HUGETLB) => Self::SharedMemory,
                     (false, _) => Self::Detached,
@@ -160,20 +185,16 @@ impl Refusal {
     fn anonymous(probe: &Probe) -> Self {
         match probe.anonymous_inode() {
             Some("pidfd") => Self::Pidfd,
-            Some("io_uring") => Self::IoUring,
             Some("userfaultfd") => Self::Userfaultfd,
             Some("perf_event") => Self::PerfEvent,
+            Some("seccomp notify") => Self::SeccompListener,
+            Some("landlock-ruleset") => Self::Landlock,
+            Some("fscontext") => Self::FsContext,
+            Some(name) if name.starts_with("kvm-") => Self::Kvm,
+            Some("bpf-prog") => Self::BpfProgram,
+            Some("bpf_link" | "bpf-link") => Self::BpfLink,
             Some(name) if name.starts_with("bpf") || name == "btf" => Self::Bpf,
             _ => Self::Anonymous,
-        }
-    }
-
-    /// `Documentation/admin-guide/devices.txt`.
-    fn character_device(probe: &Probe) -> Self {
-        let device = probe.device();
-        match (device.major, device.minor) {
-            (10, 200) => Self::Tun,
-            _ => Self::CharacterDevice,
         }
     }
 

@@ -1,8 +1,10 @@
 //! The list of all kinds of files.
 
+use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use dormouse_image::proto::files::{FdType, FileEntry};
+use dormouse_kernel::DeviceId;
 
 use super::refusal::{self, Refusal};
 use super::{
@@ -157,10 +159,14 @@ registry! {
         BpfMap(super::bpf_map::BpfMap),
         /// A POSIX message queue.
         Mqueue(super::mqueue::Mqueue),
+        /// A ring of io_uring.
+        IoUring(super::io_uring::IoUring),
         /// A pidfd.
         Pidfd(super::pidfd::Pidfd),
         /// A terminal.
         Terminal(super::tty::Terminal),
+        /// A queue of a tun or tap interface.
+        Tun(super::tun::Tun),
         /// A netlink socket.
         Netlink(super::netlink::Netlink),
         /// A packet socket.
@@ -170,7 +176,6 @@ registry! {
     }
     refused {
         Undefined => Undefined,
-        Tun => Tun,
         Ext => External,
     }
 }
@@ -182,6 +187,31 @@ impl File {
             Self::Inet(socket) => socket.as_connection(),
             _ => None,
         }
+    }
+
+    /// Device and number of the inode that it was on, if that had no name and is made anew.
+    pub(super) fn former_inode(&self) -> Option<(DeviceId, u64)> {
+        match self {
+            Self::Path(file) => file.former_inode(),
+            Self::Fifo(fifo) => fifo.former_inode(),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a socket that listens, and is restored with connections that
+    /// wait for it to accept them.
+    pub(super) fn has_waiting(&self) -> bool {
+        matches!(self, Self::Inet(socket) if socket.has_waiting())
+    }
+
+    /// The ends of connections that it keeps back until something is sent on them,
+    /// its own last.
+    pub(super) fn kept_back(&self) -> impl Iterator<Item = [SocketAddr; 2]> {
+        let socket = match self {
+            Self::Inet(socket) => Some(socket),
+            _ => None,
+        };
+        socket.into_iter().flat_map(|socket| socket.kept_back())
     }
 
     /// The terminal it is, if it is one.

@@ -28,12 +28,18 @@ impl Sighting {
     /// # Errors
     /// The task or its descriptor is gone, or may not be looked at.
     pub fn of_fd(proc: &ProcDir, fd: FdNum) -> Result<Self> {
-        let link = PathBuf::from(proc.fd_link(fd)?);
         let info = proc.fdinfo(fd)?;
+        let (link, stat) = Self::place(proc, fd)?;
+        Ok(Self { link, stat, info })
+    }
+
+    /// The same without `fdinfo`.
+    pub(super) fn place(proc: &ProcDir, fd: FdNum) -> Result<(PathBuf, Stat)> {
+        let link = PathBuf::from(proc.fd_link(fd)?);
         // Follows the link to the very file, whatever has become of its name.
         let stat = statat(proc.as_fd(), Entry::Fd(fd).to_string(), AtFlags::empty())
             .map_err(Error::kernel("stat", &link))?;
-        Ok(Self { link, stat, info })
+        Ok((link, stat))
     }
 
     /// The file behind another link of the task: `exe`, `cwd`, `root` or one

@@ -15,6 +15,8 @@ use dormouse_image::proto::files::socket::{SkMoreOptEntry, SkOptsEntry};
 use dormouse_kernel::Errno;
 use dormouse_kernel::socket::SocketOption;
 
+use super::likeness::Model;
+use super::option_names::{SO_PASSRIGHTS, SO_RCVPRIORITY};
 use crate::{Error, Result};
 
 /// Options of a socket.
@@ -83,21 +85,6 @@ static NUMBERS: [Number; 12] = numbers! {
     SO_OOBINLINE: so_oobinline as number,
 };
 
-// include/uapi/asm-generic/socket.h, as far as libc has no names for them.
-const SO_PREFER_BUSY_POLL: i32 = 69;
-const SO_BUSY_POLL_BUDGET: i32 = 70;
-const SO_RCVMARK: i32 = 75;
-const SO_PASSPIDFD: i32 = 76;
-const SO_RCVPRIORITY: i32 = 82;
-const SO_PASSRIGHTS: i32 = 83;
-const SO_BUF_LOCK: i32 = 72;
-const SO_TIMESTAMP_NEW: i32 = 63;
-const SO_TIMESTAMPNS_NEW: i32 = 64;
-const SO_TIMESTAMPING_NEW: i32 = 65;
-const SO_WIFI_STATUS: i32 = 41;
-const SO_NOFCS: i32 = 43;
-const SO_SELECT_ERR_QUEUE: i32 = 45;
-
 /// Options without a field in CRIU's image that are numbers, and what they are
 /// in a new socket.
 const MORE: [(i32, i32); 20] = [
@@ -105,20 +92,20 @@ const MORE: [(i32, i32); 20] = [
     (libc::SO_TIMESTAMP, 0),
     (libc::SO_TIMESTAMPNS, 0),
     (libc::SO_TIMESTAMPING, 0),
-    (SO_TIMESTAMP_NEW, 0),
-    (SO_TIMESTAMPNS_NEW, 0),
-    (SO_TIMESTAMPING_NEW, 0),
+    (libc::SO_TIMESTAMP_NEW, 0),
+    (libc::SO_TIMESTAMPNS_NEW, 0),
+    (libc::SO_TIMESTAMPING_NEW, 0),
     (libc::SO_RXQ_OVFL, 0),
-    (SO_WIFI_STATUS, 0),
-    (SO_NOFCS, 0),
-    (SO_SELECT_ERR_QUEUE, 0),
+    (libc::SO_WIFI_STATUS, 0),
+    (libc::SO_NOFCS, 0),
+    (libc::SO_SELECT_ERR_QUEUE, 0),
     (libc::SO_BUSY_POLL, 0),
-    (SO_PREFER_BUSY_POLL, 0),
-    (SO_BUSY_POLL_BUDGET, 8),
+    (libc::SO_PREFER_BUSY_POLL, 0),
+    (libc::SO_BUSY_POLL_BUDGET, 8),
     (libc::SO_ZEROCOPY, 0),
-    (SO_RCVMARK, 0),
+    (libc::SO_RCVMARK, 0),
     (SO_RCVPRIORITY, 0),
-    (SO_PASSPIDFD, 0),
+    (libc::SO_PASSPIDFD, 0),
     (SO_PASSRIGHTS, 1),
     (libc::SO_LOCK_FILTER, 0),
 ];
@@ -193,7 +180,7 @@ impl SocketOptions {
         Ok(Self {
             send_buffer: number(libc::SO_SNDBUF)?.cast_unsigned(),
             receive_buffer: number(libc::SO_RCVBUF)?.cast_unsigned(),
-            buffer_locks: optional(SO_BUF_LOCK)?.map(i32::cast_unsigned),
+            buffer_locks: optional(libc::SO_BUF_LOCK)?.map(i32::cast_unsigned),
             send_timeout: get_pair(&socket, libc::SO_SNDTIMEO)?,
             receive_timeout: get_pair(&socket, libc::SO_RCVTIMEO)?,
             numbers,
@@ -290,17 +277,16 @@ impl SocketOptions {
     }
 
     /// Sets switches and numbers, the late ones or all others.
-    fn apply_numbers(&self, socket: BorrowedFd<'_>, late: bool) -> Result<()> {
+    fn apply_numbers(&self, socket: BorrowedFd<'_>, now: Now<'_>, late: bool) -> Result<()> {
         for (number, value) in NUMBERS.iter().zip(&self.numbers) {
             let Some(value) = value.filter(|_| LATE.contains(&number.name) == late) else {
                 continue;
             };
-            let option = option(number.name);
             // Many cannot even be set to what they are in a new socket, or
             // take capabilities.
-            if option.get(socket) != Ok(value) {
+            if now.of(socket, number.name) != Some(value) {
                 let failed = Error::kernel("setsockopt", "a socket");
-                option.set(socket, value).map_err(failed)?;
+                option(number.name).set(socket, value).map_err(failed)?;
             }
         }
         Ok(())
@@ -308,8 +294,13 @@ impl SocketOptions {
 
     /// Sets what is in nobody's way.
     pub(crate) fn apply(&self, socket: BorrowedFd<'_>) -> Result<()> {
+        self.apply_to(socket, Now::Asked)
+    }
+
+    /// The same for a socket whose options are known.
+    pub(crate) fn apply_to(&self, socket: BorrowedFd<'_>, now: Now<'_>) -> Result<()> {
         let failed = || Error::kernel("setsockopt", "a socket");
-        self.apply_numbers(socket, false)?;
+        self.apply_numbers(socket, now, false)?;
         if let Some(seconds) = self.linger {
             let value = [1, seconds].map(u32::to_ne_bytes);
             option(libc::SO_LINGER).set_bytes(socket, value.as_flattened()).map_err(failed())?;
@@ -341,28 +332,42 @@ impl SocketOptions {
     /// by this process. Whoever watches the socket hears that it can be written
     /// to, if it can.
     pub(crate) fn narrow(&self, socket: BorrowedFd<'_>) -> Result<()> {
+        self.narrow_from(socket, Now::Asked).map(drop)
+    }
+
+    /// The same; whether there was anything to do.
+    fn narrow_from(&self, socket: BorrowedFd<'_>, now: Now<'_>) -> Result<bool> {
         let failed = || Error::kernel("setsockopt", "a socket");
+        let mut changed = false;
         for (read, name, bytes) in [
             (libc::SO_SNDBUF, libc::SO_SNDBUFFORCE, self.send_buffer),
             (libc::SO_RCVBUF, libc::SO_RCVBUFFORCE, self.receive_buffer),
         ] {
-            if option(read).get(socket) != Ok(bytes.cast_signed()) {
+            if now.of(socket, read) != Some(bytes.cast_signed()) {
                 // The kernel doubles it.
                 option(name).set(socket, (bytes / 2).cast_signed()).map_err(failed())?;
+                changed = true;
             }
         }
-        Ok(())
+        Ok(changed)
     }
 
     /// Sets the rest, when nothing is queued any more by this process.
     pub(crate) fn finish(&self, socket: BorrowedFd<'_>) -> Result<()> {
+        self.finish_from(socket, Now::Asked)
+    }
+
+    /// The same for a socket whose options are known, but for those that
+    /// [`Self::apply_to`] has set.
+    pub(crate) fn finish_from(&self, socket: BorrowedFd<'_>, now: Now<'_>) -> Result<()> {
         let failed = || Error::kernel("setsockopt", "a socket");
-        self.narrow(socket)?;
-        self.apply_numbers(socket, true)?;
+        let narrowed = self.narrow_from(socket, now)?;
+        self.apply_numbers(socket, now, true)?;
         // MPTCP sockets tell it and do not take it.
-        let now = option(SO_BUF_LOCK).get(socket).ok().map(i32::cast_unsigned);
-        if let Some(locks) = self.buffer_locks.filter(|&locks| now != Some(locks)) {
-            option(SO_BUF_LOCK).set(socket, locks.cast_signed()).map_err(failed())?;
+        let locks = if narrowed { Now::Asked } else { now };
+        let locked = locks.of(socket, libc::SO_BUF_LOCK).map(i32::cast_unsigned);
+        if let Some(locks) = self.buffer_locks.filter(|&locks| locked != Some(locks)) {
+            option(libc::SO_BUF_LOCK).set(socket, locks.cast_signed()).map_err(failed())?;
         }
         if !self.filter.is_empty() {
             option(libc::SO_ATTACH_FILTER).set_filter(socket, &self.filter).map_err(failed())?;
@@ -371,6 +376,24 @@ impl SocketOptions {
             option(MORE[place].0).set(socket, value).map_err(failed())?;
         }
         Ok(())
+    }
+}
+
+/// What the options of a socket are before they are set.
+#[derive(Clone, Copy)]
+pub(crate) enum Now<'a> {
+    /// Whatever it says.
+    Asked,
+    /// Those of a new socket.
+    New(&'a Model),
+}
+
+impl Now<'_> {
+    fn of(self, socket: BorrowedFd<'_>, name: i32) -> Option<i32> {
+        match self {
+            Self::Asked => option(name).get(socket).ok(),
+            Self::New(model) => model.number(name),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use dormouse_image::proto::files::{FdType, FileEntry};
 use dormouse_image::{ImageDir, ImageName};
+use dormouse_kernel::FdNum;
 
 use super::{File, FileId, FileRef, Files, TcpConnections};
 use crate::corrupt::corrupt;
@@ -39,6 +40,8 @@ pub enum Use {
     Description,
     /// To be opened for a mapping, as an executable or as a directory in use.
     Inode,
+    /// As an open file description whose memory is mapped: that of an io_uring.
+    Ring,
 }
 
 /// A place in an image that names a file.
@@ -192,8 +195,11 @@ impl<'a> ImageSource<'a> {
             let file = files.get(&id).ok_or_else(|| lost("it names a file that is not there"))?;
             match use_ {
                 Use::Description => described.insert(id),
+                Use::Ring if file.tag() == FdType::IoUring => described.insert(id),
                 Use::Inode if file.inode().is_some() => opened.insert(id),
-                Use::Inode => return Err(lost("it names a file that cannot be mapped")),
+                Use::Inode | Use::Ring => {
+                    return Err(lost("it names a file that cannot be mapped"));
+                }
             };
         }
         let used =
@@ -201,7 +207,12 @@ impl<'a> ImageSource<'a> {
         if let Some(&id) = files.keys().find(|id| !used(id)) {
             return Err(wrong(id, "nothing refers to it"));
         }
-        Ok(Files::new(files, described, opened, self.links))
+        let mut announced = BTreeMap::new();
+        let is_async = |id| files.get(&id).is_some_and(|file| file.status().is_async());
+        for (&fd, &id) in self.tables.iter().flatten().filter(|&(_, &id)| is_async(id)) {
+            announced.entry(id).or_insert(FdNum::from_raw(fd));
+        }
+        Ok(Files::new(files, (described, opened), announced, self.links))
     }
 }
 

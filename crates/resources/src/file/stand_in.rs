@@ -78,8 +78,12 @@ impl StandIn {
 
     /// Has it make calls.
     pub(crate) fn run(&mut self, batch: Batch) -> Result<Replies> {
-        let bare = self.bare.as_mut().ok_or(dormouse_puppet::Error::Died(self.pid))?;
-        Ok(bare.run(batch)?)
+        Ok(self.bare()?.run(batch)?)
+    }
+
+    /// The puppet that it is.
+    pub(crate) fn bare(&mut self) -> Result<&mut Bare> {
+        Ok(self.bare.as_mut().ok_or(dormouse_puppet::Error::Died(self.pid))?)
     }
 
     /// Its pid.

@@ -5,9 +5,12 @@
 //! `F_GETSIG` on a duplicate (`fcntl(2)`, `fs/fcntl.c`).
 //! Image: `flags` of every entry, and `fown_entry`.
 //! Create: flags that `open(2)` takes come with the open, the others by
-//! `F_SETFL`. Owner and signal are set last of all, so that filling the file
-//! signals nobody.
-//! Not preserved: an owner that has died (the kernel shows none).
+//! `F_SETFL`. Owner, signal and `O_ASYNC` are set last of all, so that filling the
+//! file signals nobody.
+//! Not preserved: an owner that has died (the kernel shows none); the number by
+//! which signals speak of a file (`si_fd`) is the lowest it has in the first fd
+//! table, also if it had another when `O_ASYNC` was set.
+//! Scenarios: `files::async_signals`.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -15,7 +18,7 @@ use dormouse_image::ImageName;
 use dormouse_image::proto::files::FownEntry;
 use dormouse_kernel::file_owner::{self, Owner, OwnerKind};
 use dormouse_kernel::signal::Signal;
-use dormouse_kernel::{HostPid, NsPid};
+use dormouse_kernel::{FdNum, HostPid, NsPid};
 use rustix::fs::{OFlags, Uid, fcntl_getfl, fcntl_setfl};
 use rustix::process::{dumpable_behavior, getuid, set_dumpable_behavior};
 use rustix::thread::set_thread_res_uid;
@@ -83,7 +86,7 @@ impl Status {
                 hint: "a newer version of dormouse may know them",
             });
         }
-        if probe.is_path_only() || !probe.has_description() {
+        if probe.is_path_only() || !probe.has_description() || probe.has_no_owner {
             return Ok(Self::plain(flags));
         }
         let file = probe.duplicate()?;
@@ -177,6 +180,11 @@ impl Status {
         self.flags - OFlags::ASYNC
     }
 
+    /// Whether anybody is signalled.
+    pub(crate) fn has_recipient(&self) -> bool {
+        self.recipient.is_some()
+    }
+
     /// Whether it was opened with `O_PATH`.
     #[must_use]
     pub fn is_path_only(&self) -> bool {
@@ -195,35 +203,51 @@ impl Status {
         !self.is_path_only() && self.flags & OFlags::ACCMODE != OFlags::RDONLY
     }
 
-    /// Gives `file` the flags that can be changed.
+    /// Gives `file` the flags that can be changed, but for `O_ASYNC`: whatever
+    /// happens to it before it is armed is nobody's business.
     pub(crate) fn apply(&self, object: &'static str, file: BorrowedFd<'_>) -> Result<()> {
         if self.is_path_only() {
             return Ok(());
         }
         let old = fcntl_getfl(file).map_err(Error::kernel("F_GETFL", object))?;
-        let new = (old - SETTABLE) | (self.flags & SETTABLE);
+        let new = (old - SETTABLE) | (self.flags & (SETTABLE - OFlags::ASYNC));
         if new != old {
             fcntl_setfl(file, new).map_err(Error::kernel("F_SETFL", object))?;
         }
         Ok(())
     }
 
+    /// Whether it tells by a signal when it becomes ready.
+    pub(crate) fn is_async(&self) -> bool {
+        self.flags.contains(OFlags::ASYNC) && !self.is_path_only()
+    }
+
     /// Sets whom the file signals, and how. `host_pid` finds the restored
-    /// task that a pid of the images stands for.
+    /// task that a pid of the images stands for; `fd` is the number by which the
+    /// signals speak of it.
     pub(crate) fn arm(
         &self,
         object: &'static str,
-        file: BorrowedFd<'_>,
+        (file, fd): (BorrowedFd<'_>, FdNum),
         host_pid: &dyn Fn(NsPid) -> Option<HostPid>,
     ) -> Result<()> {
         if self.signal.is_some() {
             file_owner::set_signal(file, self.signal).map_err(Error::kernel("F_SETSIG", object))?;
         }
-        let Some(Recipient { kind, pid, uid, euid }) = self.recipient else { return Ok(()) };
-        let failed = |source| Error::kernel("F_SETOWN_EX", object)(source);
-        let pid = host_pid(pid).ok_or_else(|| failed(rustix::io::Errno::SRCH))?;
-        as_user((uid, euid), || file_owner::set_owner(file.as_fd(), Owner { kind, pid }))
-            .map_err(failed)
+        if let Some(Recipient { kind, pid, uid, euid }) = self.recipient {
+            let failed = |source| Error::kernel("F_SETOWN_EX", object)(source);
+            let pid = host_pid(pid).ok_or_else(|| failed(rustix::io::Errno::SRCH))?;
+            as_user((uid, euid), || file_owner::set_owner(file.as_fd(), Owner { kind, pid }))
+                .map_err(failed)?;
+        }
+        if self.is_async() {
+            file_owner::announce(file, fd).map_err(Error::kernel("O_ASYNC", object))?;
+            if self.recipient.is_none() {
+                // A terminal has taken this process for it.
+                file_owner::clear_owner(file).map_err(Error::kernel("F_SETOWN_EX", object))?;
+            }
+        }
+        Ok(())
     }
 }
 

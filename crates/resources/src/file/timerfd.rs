@@ -10,9 +10,11 @@
 //! Fill: expirations that nobody has read, by `TFD_IOC_SET_TICKS`, before any
 //! epoll watches the timer; the time last of all. Setting it forgets
 //! expirations, so a periodic timer that has some is set before that.
-//! Not preserved: that a timer with `TFD_TIMER_CANCEL_ON_SET` has been
-//! cancelled by a change of the clock which the program has not seen yet; the
-//! times of steady clocks go on from where they were at the dump.
+//! Not preserved: the times of steady clocks go on from where they were at the
+//! dump.
+//! Refused: a timer that has been cancelled by a change of the clock
+//! (`TFD_TIMER_CANCEL_ON_SET`) which the program has not seen yet: no call tells
+//! (it is read from the kernel's `struct timerfd_ctx`), and none brings it about.
 //! Kernel needed: 3.17, built for checkpoints, for `TFD_IOC_SET_TICKS`.
 //! Scenarios: `files::timerfd_*`.
 
@@ -23,6 +25,7 @@ use dormouse_image::proto::files::timerfd::TimerfdEntry;
 use dormouse_image::proto::files::{FdType, FileEntry};
 use dormouse_kernel::proc::{Extra, ProcDir, TimerFd};
 use dormouse_kernel::{FdNum, timerfd};
+use epoll_interest::kernel_memory::{KernelMemory, OpenFiles};
 use rustix::time::{
     ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
     timerfd_create, timerfd_gettime, timerfd_settime,
@@ -113,6 +116,19 @@ fn look(probe: &Probe, timer: BorrowedFd<'_>) -> Result<TimerFd> {
     })
 }
 
+/// Whether a change of the clock has cancelled it. `None`: this system does not let that be looked
+/// at.
+fn is_cancelled(timer: BorrowedFd<'_>) -> Option<bool> {
+    /// What it takes for the difference of the clocks then (`KTIME_MAX`).
+    const CANCELLED: u64 = i64::MAX as u64;
+    let (mut memory, (files, difference)) = KernelMemory::open(|btf| {
+        Ok((OpenFiles::new(btf)?, btf.structure("timerfd_ctx")?.offset("moffs")?))
+    })
+    .ok()?;
+    let context = files.private_data(&mut memory, &[timer]).ok()?[0];
+    Some(memory.word(context + difference as u64).ok()? == CANCELLED)
+}
+
 impl Timerfd {
     fn is_by_wall_clock(&self) -> bool {
         let wall = matches!(self.clock, TimerfdClockId::Realtime | TimerfdClockId::RealtimeAlarm);
@@ -171,6 +187,17 @@ impl FileKind for Timerfd {
             hint: "a newer version of dormouse may know it",
         })?;
         let flags = TimerfdTimerFlags::from_bits_retain(settime_flags);
+        if flags.contains(TimerfdTimerFlags::CANCEL_ON_SET)
+            && ticks > 0
+            && is_cancelled(timer.as_fd()) != Some(false)
+        {
+            return Err(Error::Unsupported {
+                object: "a timerfd",
+                detail: probe.link.clone().into(),
+                reason: "a change of the clock has cancelled it, and the program has not seen that",
+                hint: "have the program read it first",
+            });
+        }
         let (left, interval) = (timespec(value), timespec(interval));
         let mut timer = Self { status, clock, ticks, flags, left, moment: None, interval };
         if timer.is_by_wall_clock() && timer.is_armed() {

@@ -51,6 +51,8 @@ pub(super) struct FileSystems {
     roots: BTreeMap<u32, Option<OwnedFd>>,
     /// Open files of the tree by device and inode, once one was asked for.
     open: Option<BTreeMap<(u64, u64), FileId>>,
+    /// At the restore, those that are on new inodes, by the old ones.
+    renewed: Option<BTreeMap<(DeviceId, u64), FileRef>>,
 }
 
 impl FileSystems {
@@ -73,6 +75,11 @@ impl FileSystems {
     fn open(&mut self, device: DeviceId, handle: &FileHandle) -> Result<Option<OwnedFd>> {
         let Some(file_system) = self.of(device)? else { return Ok(None) };
         Ok(open_by_handle(file_system, handle, OFlags::PATH | OFlags::NOFOLLOW).ok())
+    }
+
+    /// The file that was on this inode, which had no name.
+    fn renewed(&mut self, cx: &FillCx<'_>, inode: (DeviceId, u64)) -> Option<FileRef> {
+        self.renewed.get_or_insert_with(|| cx.former_inodes().collect()).get(&inode).copied()
     }
 
     /// Who has this inode open.
@@ -198,17 +205,20 @@ impl Watched {
         file_systems: &mut FileSystems,
     ) -> Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let duplicate =
+            |file| fcntl_dupfd_cloexec(cx.file(file), 0).map_err(Error::kernel("dup", object));
         let found = match &self.place {
-            Place::Open(file) => {
-                return fcntl_dupfd_cloexec(cx.file(*file), 0)
-                    .map_err(Error::kernel("dup", object));
-            }
+            Place::Open(file) => return duplicate(*file),
             Place::Path(path) => open(path, flags, Mode::empty()).ok(),
             Place::Unknown => None,
         };
         let found = match found {
             Some(file) => Some(file),
-            None => file_systems.open(self.device, &self.handle)?,
+            // CRIU does not say that the inode is one of those.
+            None => match file_systems.renewed(cx, (self.device, self.inode)) {
+                Some(file) => return duplicate(file),
+                None => file_systems.open(self.device, &self.handle)?,
+            },
         };
         found.ok_or_else(|| {
             let path = match &self.place {

@@ -16,6 +16,7 @@ use dormouse_kernel::remote_memory::{self, Mem};
 use dormouse_kernel::{AddrRange, Errno, HostPid, PAGE_SIZE};
 
 use super::error::{Error, Result};
+use super::pieces::skip;
 use super::shared::SharedObject;
 use super::workers::{self, CHUNK, Chunk, Turnstile};
 
@@ -266,25 +267,13 @@ fn zeros(buffer: &[u8], pieces: impl Iterator<Item = (usize, Piece)>) -> LeftOut
 
 /// Reads all of `remote`, which is used up.
 fn read_process(pid: HostPid, remote: &mut [AddrRange], into: &mut [u8]) -> Result<()> {
-    let mut into = into;
-    let mut first = 0;
+    let (mut remote, mut into) = (remote, into);
     while !into.is_empty() {
         let mut local = [IoSliceMut::new(into)];
-        let mut moved = remote_memory::read(pid, &remote[first..], &mut local)
-            .map_err(|error| vanished(pid, error))?;
+        let moved =
+            remote_memory::read(pid, remote, &mut local).map_err(|error| vanished(pid, error))?;
         into = &mut into[moved..];
-        // What was read only in part is asked for again, and then fails with its address.
-        while first < remote.len() && moved > 0 {
-            let len = remote[first].len() as usize;
-            if moved < len {
-                let start = remote[first].start().checked_add(moved as u64);
-                let start = start.expect("inside of the range");
-                remote[first] = AddrRange::new(start, remote[first].end()).expect("the rest");
-                break;
-            }
-            moved -= len;
-            first += 1;
-        }
+        remote = skip(remote, moved);
     }
     Ok(())
 }

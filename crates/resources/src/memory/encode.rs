@@ -18,6 +18,7 @@ use rustix::mm::MapFlags;
 
 use super::aio;
 use super::error::MappingProblem;
+use super::ring;
 use super::vma::{
     Access, Advice, Backing, FileRange, HugePages, Lock, ProtFlags, ShmemId, Traits, Vma,
 };
@@ -64,6 +65,11 @@ impl Vma {
             Backing::AioRing { requests: _ } => {
                 (vma_status::AIO_RING, MapFlags::SHARED, 0, 0, None)
             }
+            // A shared file to everybody else.
+            Backing::Ring { file, offset } => {
+                let (status, flags) = (vma_status::FILE_SHARED, MapFlags::SHARED);
+                (status, flags, offset, file.as_raw(), Some(Access::ReadWrite))
+            }
             Backing::File { file: FileRange { file, access, offset, memfd }, private } => {
                 let memfd = if memfd { vma_status::MEMFD } else { 0 };
                 let (status, flags) = if private {
@@ -88,6 +94,7 @@ impl Vma {
             (traits.contains(Traits::ACCOUNTED), vma_extra::ACCOUNTED),
             (traits.contains(Traits::SEALED), vma_extra::SEALED),
             (*lock == Lock::OnFault, vma_extra::LOCK_ON_FAULT),
+            (self.is_ring(), vma_extra::IO_URING),
         ] {
             extra |= if set { bit } else { 0 };
         }
@@ -136,7 +143,16 @@ impl Vma {
             // Which CRIU does not say of them.
             flags |= MAP_ANONYMOUS.bits();
         }
-        let backing = backing(status, flags, pgoff, shmid, fdflags)?;
+        let mut backing = backing(status, flags, pgoff, shmid, fdflags)?;
+        if extra.is_some_and(|extra| extra & vma_extra::IO_URING != 0) {
+            backing = match backing {
+                Backing::File {
+                    file: FileRange { file, offset, memfd: false, .. },
+                    private: false,
+                } if ring::is_offset(offset) => Backing::Ring { file, offset },
+                _ => return Err(MappingProblem::Status(status)),
+            };
+        }
         let range = AddrRange::new(Addr::from_raw(start), Addr::from_raw(end))
             .filter(|range| is_mapping(*range, &backing))
             .ok_or(MappingProblem::Bounds)?;
@@ -164,6 +180,7 @@ impl Vma {
             Backing::SharedMemory { .. }
                 | Backing::Segment { .. }
                 | Backing::AioRing { .. }
+                | Backing::Ring { .. }
                 | Backing::File { private: false, .. }
         );
         let prot = ProtFlags::from_bits(prot)

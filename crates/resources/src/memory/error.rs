@@ -49,6 +49,12 @@ pub enum Error {
         /// Where it is to be.
         at: Addr,
     },
+    /// The kernel has mapped a ring elsewhere.
+    #[error("the io_uring at {at} cannot be mapped where it was")]
+    RingPlace {
+        /// Where it is to be.
+        at: Addr,
+    },
     /// A call about a System V segment failed.
     #[error(transparent)]
     Segment(#[from] shm::Error),
@@ -131,9 +137,9 @@ pub enum Obstacle {
     /// A ring, where the kernel's memory cannot be read.
     #[error("whether requests of its asynchronous I/O context are in flight cannot be seen")]
     AioUnseen,
-    /// `io_uring_setup(2)`.
-    #[error("it is a ring of io_uring")]
-    IoUring,
+    /// What is left of a mapping of a ring of `io_uring_setup(2)` that was cut.
+    #[error("it is a part of what was mapped of an io_uring")]
+    PartOfRing,
     /// `PACKET_MMAP` and the like.
     #[error("it is the buffer of a socket")]
     Socket,
@@ -190,7 +196,7 @@ impl Obstacle {
             Self::AioForeign => Some("let the program make its AIO contexts after it has forked"),
             Self::AioUnseen => Some("run dormouse with CAP_BPF and CAP_PERFMON, or as root"),
             Self::AioOverwritten => None,
-            Self::IoUring => Some("run the program with its io_uring support switched off"),
+            Self::PartOfRing => Some("run the program with its io_uring support switched off"),
             Self::Uprobes => Some("remove the probe (perf, bpftrace)"),
             Self::ForeignSegment => Some("run dormouse inside of the namespace"),
             Self::BeyondSegment | Self::Userfault | Self::Secret | Self::ProtectionKey => None,

@@ -18,6 +18,7 @@ use rustix::mm::ProtFlags;
 
 use super::contents::{ContentRun, Contents, PageSource, overlaps};
 use super::error::Result;
+use super::pieces::skip;
 use super::saved::PagesFiles;
 use super::vma::Vma;
 use super::workers::{self, CHUNK, Chunk};
@@ -107,24 +108,11 @@ impl Filler {
             }
             return Ok(());
         }
-        let mut remote = remote.to_vec();
-        let mut first = 0;
+        let mut remote = &mut *remote.to_vec();
         while !from.is_empty() {
-            let mut moved =
-                remote_memory::write(self.pid, &remote[first..], &[IoSlice::new(from)])?;
+            let moved = remote_memory::write(self.pid, remote, &[IoSlice::new(from)])?;
             from = &from[moved..];
-            // What was written only in part is tried again, and then fails with its address.
-            while first < remote.len() && moved > 0 {
-                let len = remote[first].len() as usize;
-                if moved < len {
-                    let start = remote[first].start().checked_add(moved as u64);
-                    let start = start.expect("inside of the range");
-                    remote[first] = AddrRange::new(start, remote[first].end()).expect("the rest");
-                    break;
-                }
-                moved -= len;
-                first += 1;
-            }
+            remote = skip(remote, moved);
         }
         Ok(())
     }

@@ -27,13 +27,53 @@ pub struct Mm {
     /// `PR_GET_DUMPABLE`.
     pub dumpable: Dumpable,
     /// `PR_GET_THP_DISABLE`.
-    pub thp_disabled: bool,
+    pub huge_pages: TransparentHugePages,
     /// What becomes of memory mapped from now on.
     pub outlook: Outlook,
     /// All mappings, in ascending order.
     pub vmas: Vec<Vma>,
     /// Guard pages (`MADV_GUARD_INSTALL`), in ascending order, none touching.
     pub guards: Vec<AddrRange>,
+}
+
+/// Where a process may have transparent huge pages (`PR_SET_THP_DISABLE(2const)`), as far as it
+/// has a say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TransparentHugePages {
+    /// Everywhere.
+    #[default]
+    Anywhere,
+    /// In memory that is advised to have them. From Linux 6.18 on.
+    IfAdvised,
+    /// Nowhere.
+    Nowhere,
+}
+
+impl TransparentHugePages {
+    /// `PR_THP_DISABLE_EXCEPT_ADVISED`.
+    const EXCEPT_ADVISED: u32 = 1 << 1;
+
+    /// From what `PR_GET_THP_DISABLE` answers: the flags, and one more bit if they are disabled.
+    #[must_use]
+    pub const fn from_raw(raw: u64) -> Option<Self> {
+        match raw {
+            0 => Some(Self::Anywhere),
+            1 => Some(Self::Nowhere),
+            3 => Some(Self::IfAdvised),
+            _ => None,
+        }
+    }
+
+    /// Adds the call that makes it so.
+    pub(super) fn set(self, batch: &mut Batch) {
+        let (disable, flags) = match self {
+            Self::Anywhere => (0, 0),
+            Self::IfAdvised => (1, Self::EXCEPT_ADVISED),
+            Self::Nowhere => (1, 0),
+        };
+        let args = [libc::PR_SET_THP_DISABLE.into(), disable.into(), flags.into()];
+        batch.call(libc::SYS_prctl, args);
+    }
 }
 
 /// Who may trace a process and read its core dump (`PR_SET_DUMPABLE(2const)`).
@@ -78,7 +118,7 @@ impl Mm {
     /// The message of `mm-PID.img`.
     #[must_use]
     pub fn encode(&self) -> MmEntry {
-        let Self { layout, brk, auxv, exe, dumpable, thp_disabled, outlook, vmas, guards } = self;
+        let Self { layout, brk, auxv, exe, dumpable, huge_pages, outlook, vmas, guards } = self;
         let MemoryLayout { code, data, start_brk, start_stack, args, env } = *layout;
         let mut entry = MmEntry {
             mm_start_code: code.0.as_raw(),
@@ -101,9 +141,10 @@ impl Mm {
                 .collect(),
             dumpable: Some(dumpable.as_raw()),
             aios: aio::encode(vmas),
-            thp_disabled: Some(*thp_disabled),
+            thp_disabled: Some(*huge_pages != TransparentHugePages::Anywhere),
             future_locks: None,
             merge: None,
+            thp_if_advised: (*huge_pages == TransparentHugePages::IfAdvised).then_some(true),
         };
         outlook.encode(&mut entry);
         entry
@@ -151,7 +192,11 @@ impl Mm {
             auxv,
             exe: FileId::from_raw(entry.exe_file_id),
             dumpable,
-            thp_disabled: entry.thp_disabled.unwrap_or(false),
+            huge_pages: match (entry.thp_disabled, entry.thp_if_advised) {
+                (Some(true), Some(true)) => TransparentHugePages::IfAdvised,
+                (Some(true), _) => TransparentHugePages::Nowhere,
+                (_, _) => TransparentHugePages::Anywhere,
+            },
             outlook: Outlook::decode(entry).map_err(corrupt(0))?,
             vmas,
             guards,

@@ -23,7 +23,7 @@
 //! ```text
 //! let mut mappings = Mappings::new(SharedObjects::new()?, Uprobes::Refuse);
 //! for each address space:
-//!     let Enumerated { vmas, guards, pages } = mappings.enumerate(&proc, |file| id of file)?;
+//!     let Enumerated { vmas, guards, pages } = mappings.enumerate(&proc, Walked::read(&proc)?, |file| id of file)?;
 //!     images.put_one(ImageName::Mm(pid), &Mm { vmas, guards, .. }.encode())?;
 //! memfds that are only open, not mapped:
 //!     let shmem_id = mappings.objects().add(memfd)?;
@@ -72,9 +72,11 @@ mod layout;
 mod mm;
 mod outlook;
 mod page_dump;
+mod pieces;
 mod planner;
 mod recognise;
 mod restore_plan;
+mod ring;
 #[cfg(test)]
 mod samples;
 mod saved;
@@ -86,12 +88,13 @@ mod steps;
 mod survey;
 mod vdso;
 mod vma;
+mod walked;
 mod workers;
 
 pub use aio::AioHeader;
 pub use error::{Error, MappingProblem, Obstacle, Result};
 pub use fill::Filling;
-pub use mm::{Dumpable, Mm};
+pub use mm::{Dumpable, Mm, TransparentHugePages};
 pub use outlook::{Outlook, OutlookAsked};
 pub use page_dump::{DumpedPages, DumpedProcess, PageDump};
 pub use recognise::{Enumerated, Mappings, Uprobes};
@@ -107,3 +110,4 @@ pub use vma::{
     Access, Advice, Backing, FileRange, HugePages, Lock, MappedFile, ProtFlags, ShmemId, Traits,
     Vma,
 };
+pub use walked::Walked;

@@ -151,7 +151,7 @@ impl<'a> Planner<'_, 'a> {
             .mm
             .vmas
             .iter()
-            .filter(|vma| vma.backing != Backing::Vsyscall)
+            .filter(|vma| vma.backing != Backing::Vsyscall && !vma.is_ring())
             .map(Vma::working)
             .collect();
         let Transition { unmaps, steps, kept } = transition(&layout, &working, room);
@@ -166,7 +166,7 @@ impl<'a> Planner<'_, 'a> {
         let process = Process {
             mm: own.mm,
             shares,
-            set_thp_disabled: false,
+            sets_huge_pages: false,
             unmap,
             map,
             layout: layout.clone(),
@@ -283,7 +283,7 @@ impl Attachment {
     }
 }
 
-/// Whether it takes `mmap(2)`.
+/// Whether it takes `mmap(2)`, and not at the very end.
 fn is_mapped(vma: &Vma) -> bool {
-    !vma.is_special()
+    !vma.is_special() && !vma.is_ring()
 }

@@ -13,11 +13,13 @@ use dormouse_kernel::{AddrRange, DeviceId, HostPid, PAGE_SIZE};
 
 use super::aio;
 use super::error::{Error, Obstacle, Result};
+use super::ring;
 use super::shared::SharedObjects;
-use super::survey::{Population, StoredPages, survey};
+use super::survey::{Population, StoredPages, sort_out, survey};
 use super::vma::{
-    Access, Advice, Backing, FileRange, HugePages, Lock, MappedFile, ProtFlags, Traits, Vma,
+    Access, Advice, Backing, FileRange, HugePages, Lock, MappedFile, ProtFlags, RING, Traits, Vma,
 };
+use super::walked::Walked;
 use crate::file::FileId;
 
 /// The mappings of a tree, process by process. What several processes map is
@@ -73,7 +75,7 @@ impl Mappings {
         self
     }
 
-    /// Looks at the address space of a stopped process. `resolve` is asked for
+    /// Looks at the address space of a stopped process, given what walks through its page tables have told. `resolve` is asked for
     /// the id of a mapped file when the file turns up for the first time in
     /// the tree.
     ///
@@ -84,10 +86,11 @@ impl Mappings {
     pub fn enumerate<E: From<Error>>(
         &mut self,
         proc: &ProcDir,
+        walked: Walked,
         mut resolve: impl FnMut(&MappedFile<'_>) -> Result<FileId, E>,
     ) -> Result<Enumerated, E> {
         let pid = proc.pid();
-        let smaps = proc.smaps().map_err(Error::from)?;
+        let Walked { smaps, pages } = walked;
         let mut vmas: Vec<Vma> = Vec::with_capacity(smaps.len());
         let mut populations = Vec::with_capacity(smaps.len());
         for smap in &smaps {
@@ -107,6 +110,17 @@ impl Mappings {
                     Backing::AioRing { requests: aio::UNKNOWN }
                 }
                 Kind::AioRing => return Err(unsupported(pid, smap, Obstacle::AioForeign).into()),
+                Kind::IoUring => {
+                    let (device, inode) = (smap.vma.device, smap.vma.inode);
+                    let (range, access, memfd) = (smap.vma.range, Access::ReadWrite, false);
+                    let offset = smap.vma.offset;
+                    if !ring::is_offset(offset) {
+                        return Err(unsupported(pid, smap, Obstacle::PartOfRing).into());
+                    }
+                    let path = Path::new(RING);
+                    let ring = MappedFile { device, inode, path, range, access, memfd };
+                    Backing::Ring { file: resolve(&ring)?, offset }
+                }
                 Kind::SharedMemory => Backing::SharedMemory {
                     object: self.objects.mapped(&smap.vma, pid),
                     offset: smap.vma.offset,
@@ -173,8 +187,13 @@ impl Mappings {
                 }
             }
         }
-        let pagemap = Pagemap::open(proc).map_err(Error::from)?;
-        let (pages, guards) = survey(&pagemap, &vmas, &populations)?;
+        let (pages, guards) = match pages {
+            Some(pages) => sort_out(&vmas, &populations, &pages),
+            None => {
+                let pagemap = Pagemap::open(proc).map_err(Error::from)?;
+                survey(&pagemap, &vmas, &populations)?
+            }
+        };
         Ok(Enumerated { vmas, guards, pages })
     }
 
@@ -207,6 +226,7 @@ enum Kind<'a> {
     Vsyscall,
     Uprobes,
     AioRing,
+    IoUring,
 }
 
 impl<'a> Kind<'a> {
@@ -263,9 +283,7 @@ impl<'a> Kind<'a> {
                 }
                 _ => Self::File { path, memfd: false },
             },
-            VmaName::Other(name) if name.as_bytes() == b"anon_inode:[io_uring]" => {
-                return Err(Obstacle::IoUring);
-            }
+            VmaName::Other(name) if name.as_bytes() == RING.as_bytes() && shared => Self::IoUring,
             VmaName::Other(name) if name.as_bytes().starts_with(b"socket:") => {
                 return Err(Obstacle::Socket);
             }

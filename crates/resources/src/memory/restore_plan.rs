@@ -10,18 +10,20 @@
 use std::sync::Arc;
 
 use dormouse_kernel::{Addr, AddrRange, HostPid};
-use dormouse_puppet::Bare;
+use dormouse_puppet::{Arg, Bare, Batch};
 
 use super::aio::AioContext;
 use super::contents::Contents;
-use super::error::Result;
+use super::error::{Error, Result};
 use super::fill::{self, Filler, Filling};
-use super::mm::Mm;
+use super::mm::{Mm, TransparentHugePages};
 use super::planner::{Own, Planner, State, may_inherit, unify};
+use super::ring;
 use super::saved::{PagesFiles, SavedMemory};
 use super::steps::{MapFiles, MapStep, NoFiles, Runner};
 use super::vdso::{KernelVdso, free_range};
 use super::vma::Vma;
+use crate::file::FileId;
 
 /// What is done to each process of a tree, in this order, for every process after its parent:
 ///
@@ -34,7 +36,8 @@ use super::vma::Vma;
 /// 5. [`settle`](Self::settle): what was there for the children only goes.
 /// 6. [`fill`](Self::fill): all other pages. This may be done for all processes at once, beside
 ///    other work on them.
-/// 7. [`finish`](Self::finish): AIO contexts, protection, advice, locks, guards.
+/// 7. [`place_rings`](Self::place_rings), when all files exist.
+/// 8. [`finish`](Self::finish): AIO contexts, protection, advice, locks, guards.
 #[derive(Debug)]
 pub struct RestorePlan<'a> {
     processes: Vec<Process<'a>>,
@@ -69,7 +72,7 @@ pub(super) struct Process<'a> {
     /// Whether it is forked when its parent has common pages.
     pub(super) shares: bool,
     /// Whether to set `PR_SET_THP_DISABLE` as it is to be.
-    pub(super) set_thp_disabled: bool,
+    pub(super) sets_huge_pages: bool,
     /// Done first of all.
     pub(super) unmap: Vec<MapStep>,
     pub(super) map: Vec<MapStep>,
@@ -121,7 +124,8 @@ impl<'a> RestorePlan<'a> {
                 }
             }
         }
-        let some_thp_disabled = owned.iter().any(|own| own.mm.thp_disabled);
+        let some_has_a_say =
+            owned.iter().any(|own| own.mm.huge_pages != TransparentHugePages::Anywhere);
         let mut states: Vec<Option<State>> = processes.iter().map(|_| None).collect();
         let mut planned = Vec::with_capacity(processes.len());
         for (number, own) in owned.iter().enumerate() {
@@ -130,7 +134,7 @@ impl<'a> RestorePlan<'a> {
             let sharing = plan.sharing(&children[number], &owned);
             let heirs: Vec<_> = sharing.iter().map(|&child| &owned[child]).collect();
             let (mut process, state, inherited) = plan.plan(&heirs);
-            process.set_thp_disabled = some_thp_disabled;
+            process.sets_huge_pages = some_has_a_say;
             counts.inherited += inherited;
             counts.written += process.common.pages() + process.rest.pages();
             for child in sharing {
@@ -185,10 +189,8 @@ impl<'a> RestorePlan<'a> {
         // that shares with its parent runs the same file, and has it already.
         runner.also(!process.shares, |batch, exe| {
             process.mm.set(batch, exe);
-            if process.set_thp_disabled {
-                let disabled = u32::from(process.mm.thp_disabled);
-                let args = [libc::PR_SET_THP_DISABLE.into(), disabled.into(), 0.into()];
-                batch.call(libc::SYS_prctl, args);
+            if process.sets_huge_pages {
+                process.mm.huge_pages.set(batch);
             }
         })?;
         runner.steps(&process.map)?;
@@ -233,6 +235,21 @@ impl<'a> RestorePlan<'a> {
         };
         let fillers = processes.iter().map(filler).collect::<Result<_>>()?;
         Ok(Filling::start(fillers, Arc::clone(&self.files)))
+    }
+
+    /// Maps the rings of io_uring that a process has, when everything else is mapped. `fetch` adds a
+    /// call that opens one, which is closed afterwards.
+    ///
+    /// # Errors
+    ///
+    /// A ring cannot be had, or not where it was.
+    pub fn place_rings<E: From<Error>>(
+        &self,
+        process: usize,
+        puppet: &mut Bare,
+        fetch: impl FnMut(&mut Batch, FileId) -> Result<Arg, E>,
+    ) -> Result<(), E> {
+        ring::place(&self.processes[process].mm.vmas, puppet, fetch)
     }
 
     /// Gives the mappings of a process, which is filled, their final protection and all else.

@@ -33,6 +33,13 @@ pub(super) struct Group {
     set: usize,
 }
 
+impl Group {
+    /// Adds the next page.
+    fn go_on_to(&mut self, page: AddrRange) {
+        self.range = AddrRange::new(self.range.start(), page.end()).expect("pages ascend");
+    }
+}
+
 /// Entries looked at in one window: 2 MiB of them.
 const WINDOW_ENTRIES: u64 = 256 << 10;
 /// Pages of a window at most: more do not make it faster.
@@ -192,6 +199,23 @@ impl Cell {
         let key = if slot == 0 { 0 } else { slot << 1 | u64::from(traits.zero_is_nothing) };
         Self { key, readable: traits.readable }
     }
+
+    /// What holds of the page if several processes have it.
+    fn traits(self) -> PageTraits {
+        PageTraits {
+            zero_is_nothing: self.key & 1 != 0,
+            readable: self.readable,
+            maybe_shared: true,
+        }
+    }
+}
+
+/// What holds of the page behind all of `cells`, if it is one and those who have it are `set`.
+fn one_page(cells: &[(Cell, usize)], set: &[usize]) -> Option<PageTraits> {
+    let (first, _) = cells.first()?;
+    let is_one = cells.iter().all(|(cell, _)| cell.key == first.key);
+    let are_they = || cells.iter().map(|(_, process)| process).eq(set);
+    (is_one && are_they()).then(|| first.traits())
 }
 
 impl Search {
@@ -235,6 +259,16 @@ impl Search {
                 rows.map(|(row, &process)| (row[column], process))
                     .filter(|(cell, _)| cell.key != 0),
             );
+            let start = window.start().checked_add(column as u64 * PAGE_SIZE);
+            let page = start.and_then(|start| AddrRange::with_len(start, PAGE_SIZE));
+            let page = page.expect("within the window");
+            if let [(set, group)] = open[..]
+                && let Some(traits) = one_page(&cells, &self.sets[set])
+                && traits == shared.groups[group].traits
+            {
+                shared.groups[group].go_on_to(page);
+                continue;
+            }
             // By page; the members of each stay in order.
             cells.sort_by_key(|(cell, _)| cell.key);
             found.clear();
@@ -242,26 +276,17 @@ impl Search {
                 if let [(first, _), _, ..] = equal {
                     same.clear();
                     same.extend(equal.iter().map(|&(_, process)| process));
-                    let traits = PageTraits {
-                        zero_is_nothing: first.key & 1 != 0,
-                        readable: first.readable,
-                        maybe_shared: true,
-                    };
-                    found.push((self.number(&same), traits));
+                    found.push((self.number(&same), first.traits()));
                 }
             }
             // Not in the order of frame numbers, which differ from dump to dump.
             found.sort_unstable_by_key(|&(set, _)| self.sets[set][0]);
-            let start = window.start().checked_add(column as u64 * PAGE_SIZE);
-            let page = start.and_then(|start| AddrRange::with_len(start, PAGE_SIZE));
-            let page = page.expect("within the window");
             let mut still = Vec::with_capacity(found.len());
             for &(set, traits) in &found {
                 let known = open.iter().find(|&&(open, _)| open == set).map(|&(_, group)| group);
                 let group = match known.map(|group| (group, &mut shared.groups[group])) {
                     Some((number, group)) if group.traits == traits => {
-                        group.range =
-                            AddrRange::new(group.range.start(), page.end()).expect("pages ascend");
+                        group.go_on_to(page);
                         number
                     }
                     _ => {

@@ -324,6 +324,7 @@ fn map_flags(vma: &Vma) -> (MapFlags, u64) {
         Backing::SharedMemory { offset, .. } => (MapFlags::SHARED, offset),
         Backing::Segment { .. } => unreachable!("segments are attached"),
         Backing::AioRing { .. } => unreachable!("other memory is in the place of rings"),
+        Backing::Ring { .. } => unreachable!("nothing is in the place of rings"),
         Backing::Vdso | Backing::Vvar | Backing::Vsyscall => {
             unreachable!("the kernel's own mappings are not mapped like others")
         }

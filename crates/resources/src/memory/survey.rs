@@ -7,10 +7,11 @@
 
 use dormouse_kernel::pagemap::{self, Categories, PageRegion, Pagemap, ScanQuery};
 use dormouse_kernel::proc::Smap;
-use dormouse_kernel::{AddrRange, Errno};
+use dormouse_kernel::{Addr, AddrRange, Errno};
 use rustix::mm::ProtFlags;
 
 use super::error::{Error, Result};
+use super::vdso::USER_END;
 use super::vma::{Backing, Vma};
 
 /// The pages of a process that have to be stored, in ascending order.
@@ -150,6 +151,17 @@ fn spans(vmas: &[Vma], populations: &[Population]) -> Vec<AddrRange> {
     spans
 }
 
+/// All pages of a process that may have to be stored, and its guard pages.
+/// `None` from a kernel that does not scan.
+pub(super) fn all_pages(pagemap: &Pagemap) -> Result<Option<Vec<PageRegion>>> {
+    let user = AddrRange::new(Addr::NULL, Addr::from_raw(USER_END)).expect("they ascend");
+    let mut regions = Vec::new();
+    match scan(pagemap, user, &mut regions) {
+        Err(Error::Pagemap(pagemap::Error { source: Errno::NOTTY, .. })) => Ok(None),
+        result => result.map(|()| Some(regions)),
+    }
+}
+
 fn scan(pagemap: &Pagemap, span: AddrRange, regions: &mut Vec<PageRegion>) -> Result<()> {
     let query = ScanQuery {
         all_of: Categories::PFN_ZERO | Categories::FILE,
@@ -170,7 +182,7 @@ fn scan(pagemap: &Pagemap, span: AddrRange, regions: &mut Vec<PageRegion>) -> Re
 }
 
 /// Assigns `regions` to mappings; both ascend.
-fn sort_out(
+pub(super) fn sort_out(
     vmas: &[Vma],
     populations: &[Population],
     regions: &[PageRegion],

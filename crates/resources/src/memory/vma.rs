@@ -137,6 +137,13 @@ pub enum Backing {
         /// How many requests `io_setup(2)` was asked for.
         requests: u32,
     },
+    /// The memory of an io_uring.
+    Ring {
+        /// The ring.
+        file: FileId,
+        /// Which part of it (`IORING_OFF_*`).
+        offset: u64,
+    },
     /// The kernel's code page.
     Vdso,
     /// Its data pages: `[vvar]` and all that follows it under other names
@@ -238,6 +245,12 @@ impl Vma {
         )
     }
 
+    /// Whether it is the memory of an io_uring, which can only be mapped last.
+    #[must_use]
+    pub fn is_ring(&self) -> bool {
+        matches!(self.backing, Backing::Ring { .. })
+    }
+
     /// Whether pages here that were never written are zeros.
     #[must_use]
     pub fn is_anonymous(&self) -> bool {
@@ -267,4 +280,15 @@ pub struct MappedFile<'a> {
     pub access: Access,
     /// Whether it is a memfd.
     pub memfd: bool,
+}
+
+/// What maps calls the memory of an io_uring.
+pub(super) const RING: &str = "anon_inode:[io_uring]";
+
+impl MappedFile<'_> {
+    /// Whether it is the memory of an io_uring, to which no path leads.
+    #[must_use]
+    pub fn is_ring(&self) -> bool {
+        self.path == Path::new(RING)
+    }
 }

@@ -18,6 +18,9 @@ pub(super) fn threads() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get).min(8)
 }
 
+/// So few jobs are done before another thread has begun.
+const FEW: usize = 4;
+
 /// Does jobs 0 to `jobs`, exclusively, on several threads. `work` gets what `begin` made for its
 /// thread; it returns the bytes it moved, which `progress` hears of (on the calling thread).
 ///
@@ -55,9 +58,10 @@ pub(super) fn run<T>(
         Ok(())
     };
     let labour = &labour;
+    let helpers = if jobs <= FEW { 0 } else { threads().min(jobs) - 1 };
     let mut told = 0;
     let result = thread::scope(|scope| {
-        let helpers: Vec<_> = (1..threads().min(jobs))
+        let helpers: Vec<_> = (0..helpers)
             .map(|_| scope.spawn(move || labour(&mut |_| ControlFlow::Continue(()))))
             .collect();
         let own = labour(&mut |total| {

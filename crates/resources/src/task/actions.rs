@@ -22,9 +22,9 @@ use crate::corrupt::corrupt_core;
 pub struct Actions(Vec<KernelSigaction>);
 
 /// The size of the kernel's `sigset_t`, which signal calls want to be told.
-const SIGSET_SIZE: u64 = 8;
+pub(super) const SIGSET_SIZE: u64 = 8;
 
-fn with_action() -> impl Iterator<Item = Signal> {
+pub(super) fn with_action() -> impl Iterator<Item = Signal> {
     Signal::all().filter(|&signal| signal != Signal::KILL && signal != Signal::STOP)
 }
 

@@ -5,6 +5,7 @@
 //! - Image: `core-TID.img`, `thread_core.sas`
 //! - Not preserved: nothing. `SS_ONSTACK` follows from the stack pointer and
 //!   is not kept.
+//! - Scenarios: `signals::altstack_idle`, `signals::altstack_busy`, `signals::altstack_none`
 
 use dormouse_image::proto::core::{CoreEntry, ThreadSasEntry};
 use dormouse_puppet::{Batch, OutSlot, Replies};
@@ -58,9 +59,7 @@ impl Property for AltStack {
     }
 
     fn apply(&self, batch: &mut Batch) {
-        if self.flags & libc::SS_DISABLE as u32 != 0 {
-            return;
-        }
+        // Even one that is disabled: a child has inherited dormouse's own.
         let mut bytes = [0; STACK_T];
         bytes[0..8].copy_from_slice(&self.base.to_ne_bytes());
         bytes[8..12].copy_from_slice(&self.flags.to_ne_bytes());

@@ -4,7 +4,7 @@
 //! - Truth from: `/proc/PID/task/TID/status`; `PR_GET_SECUREBITS` asked of the
 //!   thread itself
 //! - Image: `core-TID.img`, `thread_core.creds`
-//! - Not preserved: keyrings, LSM labels
+//! - Not preserved: LSM labels. Keyrings have a room of their own
 //! - Privileges needed: those of the credentials restored, and `CAP_SETUID`,
 //!   `CAP_SETGID`, `CAP_SETPCAP` to change them
 
@@ -37,6 +37,13 @@ const CAPABILITY_VERSION: u32 = 0x2008_0522;
 /// Securebits that keep changes of uid from touching capabilities:
 /// `SECBIT_NO_SETUID_FIXUP` and `SECBIT_KEEP_CAPS`.
 const KEEP_CAPABILITIES: u64 = 0b1_0100;
+
+impl Credentials {
+    /// Whether running a program can no longer give it privileges.
+    pub(super) fn no_new_privs(&self) -> bool {
+        self.no_new_privs
+    }
+}
 
 impl Property for Credentials {
     const NAME: &'static str = "credentials";

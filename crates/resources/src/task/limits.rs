@@ -73,7 +73,14 @@ impl Property for Limits {
         Ok(Self(entries.iter().map(|entry| Rlimit { soft: entry.cur, hard: entry.max }).collect()))
     }
 
-    fn apply(&self, batch: &mut Batch) {
+    /// Comes later, by [`Limits::set`].
+    fn apply(&self, _: &mut Batch) {}
+}
+
+impl Limits {
+    /// Sets all. Signals that wait are queued before, for there may be more than can be by now, and
+    /// credentials change after.
+    pub fn set(&self, batch: &mut Batch) {
         for (resource, limit) in (0_u64..).zip(&self.0) {
             let words = [limit.soft, limit.hard].map(u64::to_ne_bytes);
             let value = batch.data(words.as_flattened());

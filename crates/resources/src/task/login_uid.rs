@@ -26,7 +26,11 @@ pub struct LoginUid(Option<u32>);
 impl LoginUid {
     /// Reads that of a task.
     pub fn read(task: &ProcDir) -> Result<Self> {
-        match task.login_uid() {
+        Self::known(task.login_uid())
+    }
+
+    fn known(read: Result<Option<u32>, proc::Error>) -> Result<Self> {
+        match read {
             Ok(uid) => Ok(Self(Some(uid.unwrap_or(u32::MAX)))),
             Err(proc::Error::Io { source: Errno::NOENT, .. }) => Ok(Self(None)),
             Err(error) => Err(error.into()),
@@ -60,7 +64,7 @@ impl Property for LoginUid {
     fn ask(_: &mut Batch) -> Self::Asked {}
 
     fn collect(task: &TaskProbe<'_>, _: &Replies, (): Self::Asked) -> Result<Self> {
-        Self::read(task.proc)
+        Self::known(task.proc.login_uid_of(task.tid))
     }
 
     fn encode(&self, core: &mut CoreEntry) {

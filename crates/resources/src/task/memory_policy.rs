@@ -3,16 +3,19 @@
 //! - Kernel object: `task_struct.mempolicy`
 //! - Truth from: `get_mempolicy(2)` asked of the thread itself
 //! - Image: `core-TID.img`, `thread_core.memory_policy`, an extension
-//! - Not preserved: those of single mappings (`mbind(2)`); where pages are
+//! - Not preserved: where pages are. A mapping with another policy (`mbind(2)`), which
+//!   `/proc/PID/numa_maps` shows, is refused
 //! - Kernel needed: `CONFIG_NUMA`; without, there are none
-//! - Scenarios: `threads::memory_policy`
+//! - Scenarios: `threads::memory_policy`, `refusals::memory_policy`
 
 use dormouse_image::proto::core::{CoreEntry, MemoryPolicyEntry};
+use dormouse_kernel::Errno;
+use dormouse_kernel::proc::{self, Entry, ProcDir};
 use dormouse_puppet::{Batch, OutSlot, Replies, Slot};
 
 use super::{Property, TaskProbe};
-use crate::Result;
 use crate::corrupt::corrupt_core;
+use crate::{Error, Result};
 
 /// A mode with its flags, and nodes, 64 a word.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +27,42 @@ const WORDS: usize = NODES / 64;
 /// The kernel takes one less than it is told.
 const ALL: u64 = NODES as u64 + 1;
 const DEFAULT: u32 = 0;
+
+impl MemoryPolicy {
+    /// Whether no mapping of a process has another policy than its memory as a whole.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] names the first that has.
+    pub fn check_mappings(process: &ProcDir) -> Result<()> {
+        let text = match process.read(Entry::Named("numa_maps")) {
+            Err(proc::Error::Io { source: Errno::NOENT, .. }) => return Ok(()),
+            text => text?,
+        };
+        let Some(address) = other_policy(&text) else { return Ok(()) };
+        Err(Error::Unsupported {
+            object: "a mapping with a NUMA policy of its own (mbind)",
+            detail: String::from_utf8_lossy(address).into_owned().into(),
+            reason: "only policies of threads are saved",
+            hint: "run the program without it (numactl sets one for all memory)",
+        })
+    }
+}
+
+/// The address of a mapping whose policy is not that of the stack: who has none of its own is shown
+/// with the thread's.
+fn other_policy(numa_maps: &[u8]) -> Option<&[u8]> {
+    let lines = || {
+        let lines = numa_maps.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines
+            .map(|line| line.splitn(3, |byte| *byte == b' '))
+            .filter_map(|mut fields| Some((fields.next()?, fields.next()?, fields.next())))
+    };
+    let is_stack = |rest: Option<&[u8]>| rest.is_some_and(|rest| rest.starts_with(b"stack"));
+    let stack = lines().find(|(.., rest)| is_stack(*rest)).or_else(|| lines().next_back());
+    let (_, usual, _) = stack?;
+    lines().find(|(_, policy, _)| *policy != usual).map(|(address, ..)| address)
+}
 
 impl Property for MemoryPolicy {
     const NAME: &'static str = "memory policy";
@@ -77,5 +116,19 @@ impl Property for MemoryPolicy {
         words[..nodes.len()].copy_from_slice(nodes);
         let mask = batch.data(words.map(u64::to_ne_bytes).as_flattened());
         batch.call(libc::SYS_set_mempolicy, [(*mode).into(), mask.into(), ALL.into()]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::other_policy;
+
+    #[test]
+    fn one_mapping_stands_out() {
+        let alike = b"7f00 prefer:0 file=/a b anon=1\n7f10 prefer:0\n7ffe prefer:0 stack anon=3\n";
+        assert_eq!(other_policy(alike), None);
+        let other = b"7f00 default file=/a\n7f10 bind=static:0 anon=1\n7ffe default stack anon=3\n";
+        assert_eq!(other_policy(other), Some(&b"7f10"[..]));
+        assert_eq!(other_policy(b""), None);
     }
 }

@@ -16,6 +16,14 @@ use crate::corrupt::corrupt_core;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParentDeath(Option<Signal>);
 
+impl ParentDeath {
+    /// Whether there is one.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
 impl Property for ParentDeath {
     const NAME: &'static str = "parent-death signal";
     type Asked = OutSlot;

@@ -128,8 +128,14 @@ impl Property for ThreadPending {
         decode(core.thread_core.as_ref().and_then(|thread| thread.signals_p.as_ref())).map(Self)
     }
 
-    /// A thread may queue any siginfo to itself.
-    fn apply(&self, batch: &mut Batch) {
+    /// Comes earlier, by [`ThreadPending::queue`].
+    fn apply(&self, _: &mut Batch) {}
+}
+
+impl ThreadPending {
+    /// A thread may queue any siginfo to itself, as long as it has no limit: after the actions of the
+    /// process, which can take signals out of the queue, and before its limits.
+    pub fn queue(&self, batch: &mut Batch) {
         if self.0.is_empty() {
             return;
         }

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use dormouse_image::proto::core::CoreEntry;
 use dormouse_kernel::HostPid;
 use dormouse_kernel::proc::{ProcDir, Status};
-use dormouse_kernel::ptrace::Stopped;
+use dormouse_kernel::ptrace::{Rseq, Stopped};
 use dormouse_kernel::signal::SigSet;
 use dormouse_puppet::{Batch, Replies};
 
@@ -18,12 +18,14 @@ pub struct TaskProbe<'a> {
     pub tid: HostPid,
     /// The process it belongs to.
     pub process: HostPid,
-    /// `/proc/PID/task/TID`; for properties of a process, `/proc/PID`.
+    /// `/proc/PID`.
     pub proc: &'a ProcDir,
     /// `/proc/PID/task/TID/status`, read while it is stopped.
     pub status: &'a Status,
     /// Its signal mask, as it was before the task became a puppet.
     pub mask: SigSet,
+    /// Its registration for restartable sequences.
+    pub rseq: Option<&'a Rseq>,
     /// The task itself.
     pub stopped: &'a Stopped,
 }
@@ -108,7 +110,9 @@ properties! {
         subreaper: super::subreaper::Subreaper,
         actions: super::actions::Actions,
         interval_timers: super::interval_timers::IntervalTimers,
+        futex_hash: super::futex_hash::FutexHash,
         membarrier: super::membarrier::Membarrier,
+        timer_numbering: super::timer_numbering::TimerNumbering,
         write_execute: super::write_execute::WriteExecute,
         pending: super::pending::ProcessPending,
         limits: super::limits::Limits,
@@ -121,6 +125,7 @@ properties! {
     /// privileges that they may take away; the parent-death signal comes
     /// after them, for a change of credentials clears it.
     ThreadState, ThreadAsked {
+        landlock: super::landlock::Landlock,
         tid_address: super::tid_address::TidAddress,
         robust_list: super::robust_list::RobustList,
         rseq: super::rseq::Rseq,

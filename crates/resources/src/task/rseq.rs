@@ -30,8 +30,7 @@ impl Property for Rseq {
     fn ask(_: &mut Batch) -> Self::Asked {}
 
     fn collect(task: &TaskProbe<'_>, _: &Replies, (): Self::Asked) -> Result<Self> {
-        let config = task.stopped.rseq()?;
-        Ok(Self(config.map(|config| Area {
+        Ok(Self(task.rseq.map(|config| Area {
             address: config.addr.as_raw(),
             size: config.size,
             signature: config.signature,

@@ -2,14 +2,15 @@
 //!
 //! - Kernel object: `task_struct.{policy, static_prio, rt_priority, dl,
 //!   sched_reset_on_fork, uclamp_req, cpus_mask}`
-//! - Truth from: `sched_getattr(2)`, `sched_getaffinity(2)`
+//! - Truth from: `sched_getattr(2)`, `sched_getaffinity(2)`; the nice value, which the kernel keeps also
+//!   where a policy makes no use of it, from `getpriority(2)`
 //! - Image: `core-TID.img`, `thread_core.{sched_policy, sched_nice,
 //!   sched_prio}`; the rest in `thread_core.scheduling`, an extension
 //! - Privileges needed: `CAP_SYS_NICE` for deadlines, real-time policies and
 //!   negative nice values
 //! - Not preserved: what is left of the running period of a deadline; an
 //!   affinity to all processors is one to all there are at the restore
-//! - Scenarios: `threads::scheduling`
+//! - Scenarios: `threads::{policies, properties}`
 
 use std::sync::LazyLock;
 
@@ -32,10 +33,16 @@ pub struct Scheduling {
 /// Read once, not for every thread.
 static ONLINE: LazyLock<Result<CpuSet, Errno>> = LazyLock::new(CpuSet::online);
 
+/// Likewise, in nanoseconds: what the kernel gives who asks for nothing.
+static USUAL: LazyLock<Option<u64>> =
+    LazyLock::new(|| sched::attr(HostPid::of_self()).ok().map(|own| own.runtime));
+
 const DEADLINE: u32 = 6;
 /// `SCHED_EXT`, the last policy there is.
 const EXTENSIBLE: u32 = 7;
 const REAL_TIME: [u32; 2] = [1, 2];
+/// `SCHED_OTHER` and `SCHED_BATCH`, the policies with which a nice value is set.
+const FAIR: [u32; 2] = [0, 3];
 /// `SCHED_FLAG_RESET_ON_FORK`, `SCHED_FLAG_RECLAIM`, `SCHED_FLAG_DL_OVERRUN`.
 const KEPT_FLAGS: u64 = 0b111;
 /// `SCHED_FLAG_UTIL_CLAMP_MIN` and `SCHED_FLAG_UTIL_CLAMP_MAX`.
@@ -53,11 +60,12 @@ impl Property for Scheduling {
             Error::kernel("sched_getattr", task.tid.to_string())(error.source)
         };
         let mut attr = SchedAttr { size: 0, ..sched::attr(task.tid).map_err(refused)? };
+        if !FAIR.contains(&attr.policy) {
+            attr.nice = sched::nice(task.tid).map_err(refused)?;
+        }
         if attr.policy != DEADLINE {
             // A time slice that the thread has asked for, and not the usual one.
-            let own = HostPid::from_raw(std::process::id().cast_signed());
-            let usual = own.map(sched::attr).transpose().map_err(refused)?;
-            if usual.is_some_and(|usual| usual.runtime == attr.runtime) {
+            if *USUAL == Some(attr.runtime) {
                 attr.runtime = 0;
             }
             (attr.deadline, attr.period) = (0, 0);
@@ -127,6 +135,10 @@ impl Property for Scheduling {
         let untouched = [(0, 0), (usual, MOST_UTILISATION)];
         if !untouched.contains(&(attr.util_min, attr.util_max)) {
             attr.flags |= CLAMPS;
+        }
+        if !FAIR.contains(&attr.policy) {
+            let nice = i64::from(attr.nice).cast_unsigned();
+            batch.call(libc::SYS_setpriority, [0.into(), 0.into(), nice.into()]);
         }
         let attr = batch.data(&attr.to_bytes());
         batch.call(libc::SYS_sched_setattr, [0.into(), attr.into(), 0.into()]);

@@ -10,8 +10,8 @@
 //! - Create: `seccomp(2)`, before credentials, while dormouse suspends filters
 //!   (`PTRACE_O_SUSPEND_SECCOMP`); what all threads of a process have in common
 //!   by its first thread with `SECCOMP_FILTER_FLAG_TSYNC`, so that it is common
-//!   to the kernel too. CRIU names such filters at that thread only, with the
-//!   flag
+//!   to the kernel too. As in CRIU's images, filters that all threads have are
+//!   named at that thread only, with the flag
 //! - Not preserved: filters with user notification, which are refused; that
 //!   some but not all threads share a filter; `SECCOMP_FILTER_FLAG_SPEC_ALLOW`,
 //!   whose effect is kept as speculation control
@@ -19,7 +19,7 @@
 //!   calls by which the thread goes back are filtered
 //! - Scenarios: `seccomp::*`
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use dormouse_image::proto::core::{CoreEntry, SeccompMode as Mode};
 use dormouse_image::proto::seccomp::{SeccompEntry, SeccompFilter};
@@ -52,9 +52,6 @@ pub struct FilterId(u32);
 pub struct Filters {
     list: Vec<Filter>,
     known: BTreeMap<Filter, FilterId>,
-    /// Those that CRIU means for all threads, though it names them at the first
-    /// one only.
-    for_all: BTreeSet<FilterId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,6 +61,9 @@ struct Filter {
     program: Vec<u8>,
     /// `SECCOMP_FILTER_FLAG_LOG`.
     log: bool,
+    /// Whether it is meant for all threads, though the images name it at the
+    /// first one only: `SECCOMP_FILTER_FLAG_TSYNC`.
+    for_all: bool,
 }
 
 const NAME: &str = "seccomp filters";
@@ -89,7 +89,7 @@ impl Filters {
                     let Some((program, flags)) = task.seccomp_filter(index)? else { break };
                     check_listener(task.tid(), &program)?;
                     let log = flags & FLAG_LOG != 0;
-                    last = Some(self.add(Filter { before: last, program, log }));
+                    last = Some(self.add(Filter { before: last, program, log, for_all: false }));
                 }
                 Ok(last.map_or(Seccomp::Off, Seccomp::Filter))
             }
@@ -107,10 +107,13 @@ impl Filters {
     /// The image, if there is something to write.
     #[must_use]
     pub fn encode(&self) -> Option<SeccompEntry> {
-        let entry = |Filter { before, program, log }: &Filter| SeccompFilter {
+        let entry = |Filter { before, program, log, for_all }: &Filter| SeccompFilter {
             filter: program.clone(),
             prev: before.map(|FilterId(index)| index),
-            flags: Some(if *log { FLAG_LOG as u32 } else { 0 }),
+            flags: Some(
+                if *log { FLAG_LOG as u32 } else { 0 }
+                    | if *for_all { FLAG_TSYNC as u32 } else { 0 },
+            ),
         };
         let seccomp_filters: Vec<_> = self.list.iter().map(entry).collect();
         (!seccomp_filters.is_empty()).then_some(SeccompEntry { seccomp_filters })
@@ -134,11 +137,12 @@ impl Filters {
             if flags & !(FLAG_LOG | FLAG_TSYNC) != 0 {
                 return Err(bad("flags that a filter does not keep"));
             }
-            if flags & FLAG_TSYNC != 0 {
-                filters.for_all.insert(FilterId(index));
-            }
-            let before = prev.map(FilterId);
-            filters.list.push(Filter { before, program: filter, log: flags & FLAG_LOG != 0 });
+            filters.list.push(Filter {
+                before: prev.map(FilterId),
+                program: filter,
+                log: flags & FLAG_LOG != 0,
+                for_all: flags & FLAG_TSYNC != 0,
+            });
         }
         Ok(filters)
     }
@@ -163,9 +167,27 @@ impl Filters {
     #[must_use]
     pub fn of_thread(&self, own: Seccomp, first: Seccomp) -> Seccomp {
         match (own, first) {
-            (Seccomp::Off, Seccomp::Filter(last)) if self.for_all.contains(&last) => first,
+            (Seccomp::Off, Seccomp::Filter(last)) if self.list[last.0 as usize].for_all => first,
             _ => own,
         }
+    }
+
+    /// What the images say of the threads of a process, the first of them
+    /// first. Filters that all of them have are those of the first, for all.
+    #[must_use]
+    pub fn named(&mut self, threads: &[Seccomp]) -> Vec<Seccomp> {
+        let [first @ Seccomp::Filter(_), others @ ..] = threads else { return threads.to_vec() };
+        if others.is_empty() || others.iter().any(|other| other != first) {
+            return threads.to_vec();
+        }
+        let mut last = None;
+        for FilterId(id) in self.chain(*first) {
+            let filter = Filter { before: last, for_all: true, ..self.list[id as usize].clone() };
+            last = Some(self.add(filter));
+        }
+        let mut named = vec![Seccomp::Off; threads.len()];
+        named[0] = last.map_or(Seccomp::Off, Seccomp::Filter);
+        named
     }
 
     /// How many filters, from the oldest on, all threads of a process have.
@@ -272,7 +294,7 @@ mod tests {
     use super::{Filter, Filters, Seccomp, check_listener};
 
     fn filter(before: Option<super::FilterId>, byte: u8) -> Filter {
-        Filter { before, program: vec![byte; 16], log: byte == 1 }
+        Filter { before, program: vec![byte; 16], log: byte == 1, for_all: false }
     }
 
     #[test]
@@ -288,6 +310,27 @@ mod tests {
         assert_eq!(filters.in_common(&threads), 1);
         assert_eq!(filters.in_common(&threads[..1]), 2);
         assert_eq!(filters.in_common(&[threads[0], Seccomp::Off]), 0);
+    }
+
+    #[test]
+    fn what_all_threads_have_is_named_once() {
+        let mut filters = Filters::default();
+        let first = filters.add(filter(None, 1));
+        let second = filters.add(filter(Some(first), 2));
+        let has = |filter| Seccomp::Filter(filter);
+        let alone =
+            [vec![has(second)], vec![has(second), has(first)], vec![has(first), Seccomp::Off]];
+        for threads in alone {
+            assert_eq!(filters.named(&threads), threads);
+        }
+        let threads = [has(second); 3];
+        let named = filters.named(&threads);
+        assert_eq!(named[1..], [Seccomp::Off; 2]);
+        let read = named.iter().map(|&own| filters.of_thread(own, named[0]));
+        assert!(read.clone().all(|own| own == named[0] && own != Seccomp::Off));
+        assert_eq!(filters.in_common(&read.collect::<Vec<_>>()), 2);
+        // Another process with the same filters is not meant.
+        assert_eq!(filters.of_thread(Seccomp::Off, has(second)), Seccomp::Off);
     }
 
     #[test]

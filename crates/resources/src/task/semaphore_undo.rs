@@ -143,11 +143,11 @@ impl SemaphoreUndo {
 /// Whether the semaphores can take all adjustments, times `sign`.
 fn check<'a>(
     all: impl IntoIterator<Item = &'a SemaphoreUndo>,
-    sign: i32,
+    sign: i64,
     refuse: impl Fn(SetId, u16) -> Error,
 ) -> Result<()> {
     let mut sets: BTreeMap<SetId, Set> = BTreeMap::new();
-    let mut sums: BTreeMap<(SetId, u16), (i32, i32)> = BTreeMap::new();
+    let mut sums: BTreeMap<(SetId, u16), (i64, i64)> = BTreeMap::new();
     for adjustment in all.into_iter().flat_map(|undo| &undo.0) {
         let Adjustment { set: id, key, len, semaphore, by } = *adjustment;
         let missing = || Error::Unsupported {
@@ -167,12 +167,12 @@ fn check<'a>(
             return Err(missing());
         }
         let (less, more) = sums.entry((id, semaphore)).or_default();
-        let by = i32::from(by) * sign;
+        let by = i64::from(by) * sign;
         *(if by < 0 { less } else { more }) += by;
     }
     for ((id, semaphore), (less, more)) in sums {
-        let value = i32::from(sets[&id].values[usize::from(semaphore)]);
-        if value + less < 0 || value + more > MOST {
+        let value = i64::from(sets[&id].values[usize::from(semaphore)]);
+        if value + less < 0 || value + more > i64::from(MOST) {
             return Err(refuse(id, semaphore));
         }
     }

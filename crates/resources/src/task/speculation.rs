@@ -6,6 +6,7 @@
 //! - Scenarios: `threads::properties`
 
 use dormouse_image::proto::core::CoreEntry;
+use dormouse_kernel::restriction;
 use dormouse_puppet::{Batch, Replies, Slot};
 
 use super::{Property, TaskProbe};
@@ -20,12 +21,31 @@ pub struct Speculation([u32; KINDS]);
 /// `PR_SPEC_STORE_BYPASS`, `PR_SPEC_INDIRECT_BRANCH`, `PR_SPEC_L1D_FLUSH`.
 const KINDS: usize = 3;
 const PR_GET_SPECULATION_CTRL: i32 = 52;
-const PR_SET_SPECULATION_CTRL: i32 = 53;
+pub(super) const PR_SET_SPECULATION_CTRL: i32 = 53;
+/// What each is where nobody has said anything: `PR_SPEC_ENABLE` twice, for what makes programs
+/// faster; and `PR_SPEC_DISABLE`, for what makes them safer.
+pub(super) const USUAL: [u32; KINDS] = [1 << 1, 1 << 1, 1 << 2];
+/// `PR_SPEC_FORCE_DISABLE`, which nobody can take back.
+const FORCED: u32 = 1 << 3;
 /// `PR_SPEC_PRCTL`: the thread decides.
 const DECIDES: u32 = 1;
 /// `PR_SPEC_ENABLE`, `PR_SPEC_DISABLE`, `PR_SPEC_FORCE_DISABLE`,
 /// `PR_SPEC_DISABLE_NOEXEC`.
 const DECISIONS: u32 = 0b1_1110;
+
+impl Speculation {
+    /// As the calling thread has it.
+    pub(super) fn of_self() -> Self {
+        Self(std::array::from_fn(|kind| restriction::speculation(kind as u32)))
+    }
+
+    /// Whether there is a kind that it can never be allowed again, and that `other` is not forbidden in
+    /// the same way.
+    pub(super) fn forbids_more_than(&self, other: &Self) -> bool {
+        let is_forced = |said: u32| said & DECIDES != 0 && said & FORCED != 0;
+        self.0.iter().zip(other.0).any(|(&own, other)| is_forced(own) && !is_forced(other))
+    }
+}
 
 impl Property for Speculation {
     const NAME: &'static str = "speculation control";
@@ -64,10 +84,9 @@ impl Property for Speculation {
     }
 
     fn apply(&self, batch: &mut Batch) {
-        for (kind, said) in (0_u64..).zip(self.0) {
-            // What is the default everywhere need not be said.
+        for ((kind, said), usual) in (0_u64..).zip(self.0).zip(USUAL) {
             let decision = said & DECISIONS;
-            if said & DECIDES == 0 || decision == libc::PR_SPEC_ENABLE {
+            if said & DECIDES == 0 || decision == usual {
                 continue;
             }
             let args =

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::OwnedFd;
 
+use dormouse_image::proto::files::eventpoll::EventpollTfdEntry;
 use dormouse_image::proto::files::{FdType, FileEntry};
 use dormouse_image::{ImageDir, ImageName};
 use dormouse_resources::Error;
@@ -106,9 +107,10 @@ fn forget_numbers(entry: &mut FileEntry) {
     if let Some(pipe) = &mut entry.pipe {
         pipe.pipe_id = 0;
     }
-    for item in entry.epfd.iter_mut().flat_map(|epoll| &mut epoll.tfd) {
-        (item.tfd, item.number) = (0, None);
-        (item.dev, item.inode) = (None, None);
+    if let Some(epoll) = &mut entry.epfd {
+        let (number, dev, inode) = (None, None, None);
+        let plain = |item| EventpollTfdEntry { tfd: 0, number, dev, inode, ..item };
+        epoll.tfd = epoll.tfd.iter().map(plain).collect();
     }
     if let Some(reg) = &mut entry.reg {
         // A temporary file is named after its inode.

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use dormouse_image::proto::files::eventpoll::EventpollTfdEntry;
 use dormouse_image::proto::files::{FdType, FileEntry};
 use dormouse_image::{ImageDir, ImageName};
 use rustix::buffer::spare_capacity;
@@ -201,10 +202,12 @@ fn items_of_criu_are_added() {
     rewrite(&images, |entry| {
         if let Some(epoll) = &mut entry.epfd {
             epoll.state = None;
-            for item in &mut epoll.tfd {
+            let mut items: Vec<_> = epoll.tfd.iter().collect();
+            for item in &mut items {
                 assert_eq!(item.tfd, file.as_raw_fd() as u32);
                 (item.target, item.number, item.seniority) = (None, None, None);
             }
+            epoll.tfd = items.into_iter().collect();
         }
     });
     let restored = images.restore(&shared, &[]).unwrap();
@@ -218,14 +221,19 @@ fn contradictions_are_refused() {
     }
     let (old, file) = (epoll(), event(1));
     watch(&old, &file, 7, EDGE);
+    fn target(entry: &mut FileEntry, id: u32) {
+        let items = &mut entry.epfd.as_mut().unwrap().tfd;
+        let changed = items.iter().map(|item| EventpollTfdEntry { target: Some(id), ..item });
+        *items = changed.collect();
+    }
     let changes: [fn(&mut FileEntry); 5] = [
-        |entry| entry.epfd.as_mut().unwrap().tfd[0].target = Some(99),
-        |entry| entry.epfd.as_mut().unwrap().tfd[0].target = Some(entry.id),
+        |entry| target(entry, 99),
+        |entry| target(entry, entry.id),
         |entry| entry.epfd.as_mut().unwrap().state.as_mut().unwrap().pending.push(1),
         |entry| entry.epfd.as_mut().unwrap().state.as_mut().unwrap().pending.push(0),
         |entry| {
             let items = &mut entry.epfd.as_mut().unwrap().tfd;
-            items.push(items[0].clone());
+            *items = items.iter().chain(items.iter().take(1)).collect();
         },
     ];
     for change in changes {

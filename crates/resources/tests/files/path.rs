@@ -4,8 +4,11 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
 
+use dormouse_kernel::NsPid;
+use dormouse_kernel::clone::{CloneFlags, spawn_bare};
 use dormouse_kernel::proc::Entry;
 use rustix::fs::{Mode, OFlags, SeekFrom, open, seek};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use crate::round_trip::{Dump, assert_same, is_same_description, number, round_trip};
 
@@ -148,6 +151,10 @@ fn executable_and_directories_in_use_are_opened() {
 #[test]
 fn what_cannot_be_saved_is_named() {
     let terminal = rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR).unwrap();
+    // A lower number is free, and the one it has is not.
+    let (lower, terminal) =
+        (terminal, rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR).unwrap());
+    drop(lower);
     let (socket, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
     let device = open("/dev/mem", OFlags::RDONLY, Mode::empty());
     let cases = [(terminal.as_fd(), "a terminal"), (socket.as_fd(), "a unix socket")];
@@ -159,4 +166,70 @@ fn what_cannot_be_saved_is_named() {
         let error = round_trip(&[device.as_fd()]).map(drop).unwrap_err().to_string();
         assert!(error.contains("/dev/mem"), "{error}");
     }
+}
+
+#[test]
+fn what_is_about_a_stranger_is_not_about_another() {
+    let mut stranger = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let directory = format!("/proc/{}", stranger.id());
+    let paths = [format!("{directory}/stat"), format!("{directory}/task"), directory.clone()];
+    let files = paths.map(|path| open(path, OFlags::RDONLY, Mode::empty()).unwrap());
+    let mut dump = Dump::new();
+    for file in &files {
+        dump.descriptor(file);
+    }
+    let (images, shared) = dump.write().unwrap();
+    let restored = images.restore(&shared, &[]).unwrap();
+    files.iter().for_each(|file| assert_same(file, restored.of(file)));
+
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+    let error = |found: dormouse_resources::Result<_>| {
+        let error = found.err().map(|error| error.to_string());
+        error.expect("it cannot be restored")
+    };
+    assert!(error(images.restore(&shared, &[]).map(drop)).contains("is missing"));
+    // Somebody else with the number, who has not begun in the same tick of the clock.
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    let number = NsPid::from_raw(stranger.id().cast_signed()).unwrap();
+    let other = spawn_bare(&[number], CloneFlags::empty()).unwrap();
+    let found = error(images.restore(&shared, &[]).map(drop));
+    let other = Pid::from_raw(other.as_raw()).unwrap();
+    kill_process(other, Signal::KILL).unwrap();
+    waitpid(Some(other), WaitOptions::empty()).unwrap();
+    assert!(found.contains("another process"), "{found}");
+}
+
+#[test]
+fn another_build_of_a_program_is_told_by_its_id() {
+    const NOTE: &[u8] = b"\x03\0\0\0GNU\0";
+    let dir = tempfile::tempdir().unwrap();
+    let (program, text) = (dir.path().join("program"), dir.path().join("text"));
+    let mut bytes = fs::read("/bin/sh").unwrap();
+    let Some(note) = bytes.windows(NOTE.len()).position(|window| window == NOTE) else {
+        eprintln!("skipped: the shell has no build ID");
+        return;
+    };
+    fs::write(&program, &bytes).unwrap();
+    fs::write(&text, "no program").unwrap();
+    let files = [&program, &text].map(|path| open(path, OFlags::RDONLY, Mode::empty()).unwrap());
+    let images = |build_ids| {
+        let mut dump = Dump::new();
+        dump.options.build_ids = build_ids;
+        for file in &files {
+            dump.descriptor(file);
+        }
+        dump.write().unwrap()
+    };
+    let (noted, shared) = images(true);
+    let (bare, _) = images(false);
+    let restored = noted.restore(&shared, &[]).unwrap();
+    files.iter().for_each(|file| assert_same(file, restored.of(file)));
+
+    bytes[note + NOTE.len()] ^= 1;
+    fs::write(&program, &bytes).unwrap();
+    fs::write(&text, "NO PROGRAM").unwrap();
+    let error = noted.restore(&shared, &[]).map(drop).unwrap_err().to_string();
+    assert!(error.contains("another build ID"), "{error}");
+    bare.restore(&shared, &[]).unwrap();
 }

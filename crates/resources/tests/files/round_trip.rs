@@ -2,7 +2,7 @@
 //! those.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
@@ -14,8 +14,8 @@ use dormouse_kernel::{FdNum, HostPid, NsPid};
 use dormouse_resources::Result;
 use dormouse_resources::file::{
     self, CollectCx, CollectOptions, CreateCx, Descriptor, FdTable, FdTableId, File, FileId,
-    FileIndex, FillRank, Identity, ImageSink, ImageSource, LoadShared, Mounts, Probe, SaveShared,
-    Sighting, Use,
+    FileIndex, FillRank, Identity, ImageSink, ImageSource, LoadShared, Mounts, Probe, RingSurvey,
+    SaveShared, Sighting, Use,
 };
 use rustix::fs::{OFlags, SeekFrom, fcntl_getfl, fstat, seek};
 use tempfile::TempDir;
@@ -107,7 +107,7 @@ impl Dump {
         let identity = self.index.identify((me(), fd), &sighting, file::compare).unwrap();
         if let Identity::New(id) = identity {
             let holder = (&self.proc, &self.pidfd);
-            let probe = Probe::of_fd(id, holder, fd, sighting, &self.mounts).unwrap();
+            let probe = Probe::of_fd(id, holder, fd, (sighting, None), &self.mounts).unwrap();
             self.probes.insert(id, probe);
         }
         self.table.push(Descriptor { fd, file: identity.id(), close_on_exec });
@@ -140,8 +140,13 @@ impl Dump {
         let myself = |pid: HostPid| NsPid::from_raw(pid.as_raw()).filter(|_| pid == me());
         table.sort_unstable_by_key(|descriptor| descriptor.fd);
         let tables = [FdTable { entries: table }];
+        let mut rings = RingSurvey::new(BTreeSet::from([me()]));
+        for probe in probes.values().filter(|probe| RingSurvey::concerns(probe)) {
+            rings.look(probe)?;
+        }
         let cx = CollectCx::new(options, (&probes, &tables), index, &myself, &shared)
             .with_external(external);
+        cx.note_rings(rings);
         let mut files = BTreeMap::new();
         for (&id, probe) in &probes {
             files.insert(id, File::collect(&cx, probe)?);
@@ -201,6 +206,7 @@ impl Images {
         let mut cx = CreateCx::new(&files, &images, shared).with_inherited(given);
         let mut created = cx.create_all()?;
         cx.create_living(&mut created)?;
+        cx.create_installed(&mut created)?;
         let opened = inodes.into_iter().map(|(file, flags)| cx.open_for_mapping(file, flags));
         let inodes = opened.collect::<Result<Vec<_>>>()?;
         cx.finish()?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use dormouse_image::proto::files::reg::RemapFilePathEntry;
 use dormouse_image::{ImageName, NewDump};
-use dormouse_resources::file::CollectOptions;
+use dormouse_resources::file::{CollectOptions, LinkRemap};
 use rustix::fs::{Mode, OFlags, SeekFrom, fstat, open, seek};
 
 use crate::round_trip::{Dump, assert_same, round_trip};
@@ -184,6 +184,16 @@ fn a_lost_name_is_made_up_for_by_another() {
     assert_eq!(fstat(restored.of(&old)).unwrap().st_ino, fstat(&old).unwrap().st_ino);
     let name = link(restored.of(&old));
     assert_eq!(name.file_name().unwrap(), "one (deleted)");
+
+    for (link_remap, links) in [(LinkRemap::Needed, 1), (LinkRemap::Always, 2)] {
+        let mut dump = Dump::new();
+        dump.options = CollectOptions { link_remap, ..CollectOptions::default() };
+        dump.descriptor(&old);
+        let (images, shared) = dump.write().unwrap();
+        assert_eq!(fstat(&old).unwrap().st_nlink, links);
+        let restored = images.restore(&shared, &[]).unwrap();
+        assert_eq!(fstat(restored.of(&old)).unwrap().st_ino, fstat(&old).unwrap().st_ino);
+    }
 }
 
 #[test]
@@ -207,7 +217,7 @@ fn a_name_out_of_sight_takes_a_link() {
     assert!(error.contains("the name it still has is not known"), "{error}");
 
     let mut dump = Dump::new();
-    dump.options = CollectOptions { link_remap: true, ..CollectOptions::default() };
+    dump.options = CollectOptions { link_remap: LinkRemap::Needed, ..CollectOptions::default() };
     dump.descriptor(&lost);
     let (images, shared) = dump.write().unwrap();
     assert_eq!(names(&path("away")).len(), 1);
@@ -276,7 +286,7 @@ fn a_file_of_a_lower_layer_is_a_ghost_only_if_it_has_no_name() {
         assert!(error.contains("the name it still has is not known"), "{error}");
     }
     let mut dump = Dump::new();
-    dump.options = CollectOptions { link_remap: true, ..CollectOptions::default() };
+    dump.options = CollectOptions { link_remap: LinkRemap::Always, ..CollectOptions::default() };
     for file in &files {
         dump.descriptor(file);
     }

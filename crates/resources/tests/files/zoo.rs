@@ -8,6 +8,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use dormouse_image::proto::files::FdType;
 use dormouse_kernel::bpf::{MAP_TYPE_ARRAY, Map, MapInfo, create_map};
 use dormouse_kernel::fanotify;
+use dormouse_kernel::io_uring;
 use dormouse_kernel::mqueue::{self, Room};
 use dormouse_kernel::signal::{SigSet, Signal};
 use dormouse_kernel::signalfd::signalfd;
@@ -17,6 +18,7 @@ use rustix::fs::{
     CWD, FileType, MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, inotify, memfd_create,
     mknodat, open,
 };
+use rustix::mount::{FsOpenFlags, fsopen};
 use rustix::net::{AddressFamily, SocketType, socket};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use rustix::thread::UnshareFlags;
@@ -49,12 +51,16 @@ pub(crate) const ABSENT: &[Refusal] = &[
     Refusal::Pppox,
     Refusal::Transport,
     Refusal::Pidfd,
-    Refusal::IoUring,
     Refusal::Userfaultfd,
+    Refusal::BpfProgram,
+    Refusal::BpfLink,
     Refusal::Bpf,
+    Refusal::SeccompListener,
+    Refusal::Landlock,
+    Refusal::Kvm,
     Refusal::PerfEvent,
     Refusal::SecretMemory,
-    Refusal::Tun,
+    Refusal::Debugging,
     Refusal::BlockDevice,
     Refusal::Anonymous,
     Refusal::SharedMemory,
@@ -70,6 +76,15 @@ fn bpf_map() -> OwnedFd {
     let file = create_map(&info).unwrap();
     Map::of(file.as_fd()).unwrap().set(&1_u32.to_ne_bytes(), &[7; 8]).unwrap();
     file
+}
+
+/// A ring with requests in it.
+fn ring() -> OwnedFd {
+    let mut params = io_uring::Params { sq_entries: 8, ..io_uring::Params::default() };
+    let ring = io_uring::setup(&mut params).unwrap();
+    let requests = io_uring::Region::map(ring.as_fd(), io_uring::OFF_SQES, 8 * 64).unwrap();
+    requests.write(64, &[7; 64]).unwrap();
+    ring
 }
 
 /// Two queues, with and without a name, and another description of the first.
@@ -190,11 +205,24 @@ pub(crate) fn zoo() -> Zoo {
         ("a socket's place", again(&place, OFlags::PATH), Refused(Refusal::Socket)),
         ("a pidfd", pidfd_open(getpid(), PidfdFlags::empty()).unwrap(), Claimed(FdType::PidFd)),
         ("a BPF map", bpf_map(), Claimed(FdType::BpfMap)),
+        ("an io_uring", ring(), Claimed(FdType::IoUring)),
         ("a message queue", queue, Claimed(FdType::Mqueue)),
         ("a lost queue", lost_queue, Claimed(FdType::Mqueue)),
         ("a lost queue again", queue_again, Claimed(FdType::Mqueue)),
         ("a namespace", opened("/proc/self/ns/mnt", OFlags::RDONLY), Claimed(FdType::Ns)),
     ];
+    // A kernel need not be built for that, or started with it. What nobody on the machine can bring
+    // about has nothing to tell: there is always a task that runs.
+    let pressure = open("/proc/pressure/cpu", OFlags::RDWR, Mode::empty()).ok();
+    let watching = |file: &OwnedFd| rustix::io::write(file, b"full 1500000 2000000\0").is_ok();
+    if let Some(pressure) = pressure.filter(watching) {
+        files.push(("a file that tells of pressure", pressure, reg));
+    }
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
+    files.push(("a file system being set up", context, Refused(Refusal::FsContext)));
+    if let Ok(tun) = open("/dev/net/tun", OFlags::RDWR, Mode::empty()) {
+        files.push(("a queue of no interface yet", tun, Claimed(FdType::Tun)));
+    }
     if let Ok(fuse) = open("/dev/fuse", OFlags::RDWR, Mode::empty()) {
         files.push(("a device with state", fuse, Refused(Refusal::CharacterDevice)));
     }

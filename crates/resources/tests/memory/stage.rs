@@ -19,7 +19,7 @@ use dormouse_resources::file::FileId;
 use dormouse_resources::memory::{
     Dumpable, DumpedPages, DumpedProcess, Enumerated, Error, KernelVdso, MapFiles, MapSource,
     Mappings, Mm, Outlook, PageDump, PagesFiles, RestorePlan, RestoredProcess, SavedMemory,
-    SavedObject, SharedMemory, SharedObjects, Uprobes,
+    SavedObject, SharedMemory, SharedObjects, TransparentHugePages, Uprobes, Walked,
 };
 
 pub(crate) const READ: i32 = libc::PROT_READ;
@@ -161,7 +161,7 @@ pub(crate) fn dump(puppets: &mut [&mut Bare], open: &Open, dir: &Path) -> (Image
     let dump = NewDump::begin(dir).unwrap();
     let mut processes = Vec::new();
     for (number, (puppet, proc)) in (1..).zip(puppets.iter_mut().zip(&procs)) {
-        let enumerated = mappings.enumerate(proc, |file| {
+        let enumerated = mappings.enumerate(proc, Walked::read(proc).unwrap(), |file| {
             let same = |fd: &&OwnedFd| rustix::fs::fstat(fd).unwrap().st_ino == file.inode;
             let found = open.files.iter().find(|(_, fd)| same(fd));
             Ok::<_, Error>(*found.expect("a file the test has mapped").0)
@@ -177,7 +177,7 @@ pub(crate) fn dump(puppets: &mut [&mut Bare], open: &Open, dir: &Path) -> (Image
             auxv: vec![6, PAGE_SIZE, 0, 0],
             exe: EXE,
             dumpable: Dumpable::Yes,
-            thp_disabled: false,
+            huge_pages: TransparentHugePages::Anywhere,
             outlook: Outlook::default(),
             vmas,
             guards,

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use super::{Pair, Session};
 use crate::failure::{Failure, io_failure};
-use crate::target::none_left;
 
 /// How many moments of a dump or restore are tried.
 const MOMENTS: u32 = 12;
@@ -34,10 +33,10 @@ pub(super) fn killed_dump(session: &mut Session<'_>, pair: Pair<'_>) -> Result<(
         let ended = session.dump(pair, &images, &[]).start()?.kill_after(moment)?;
         session.held(ended.took);
         // What the command has begun, another process ends or undoes.
-        none_left("after a killed dump", session.before.pids())?;
+        session.none_left("after a killed dump", session.before.pids())?;
         if is_complete(&images) {
             session.target.kill(session.before.pids())?;
-            none_left("after a dump killed when it was complete", &[])?;
+            session.none_left("after a dump killed when it was complete", &[])?;
             session.bring_back(pair, &images)?;
         } else {
             session.compare("after a killed dump")?;
@@ -58,7 +57,8 @@ pub(super) fn killed_restore(session: &mut Session<'_>, pair: Pair<'_>) -> Resul
         session.restore(pair, &images)?.start()?.kill_after(moment)?;
         // The kernel takes the half-built tree away; a tree already set free stays whole.
         if session.whole_or_nothing("after a killed restore, and not as the whole tree")? {
-            none_left("after a restore killed when it was complete", session.before.pids())?;
+            session
+                .none_left("after a restore killed when it was complete", session.before.pids())?;
             session.target.kill(session.before.pids())?;
         }
     }
@@ -87,7 +87,7 @@ fn fail_to_dump(
     let ended = session.dump(pair, images, &[]).fail(why, &[])?;
     session.held(ended.took);
     session.compare("after a failed dump")?;
-    none_left("after a failed dump", session.before.pids())
+    session.none_left("after a failed dump", session.before.pids())
 }
 
 /// A tmpfs; it goes away with the pen's mount namespace.
@@ -110,7 +110,7 @@ pub(super) fn pid_taken(session: &mut Session<'_>, pair: Pair<'_>) -> Result<(),
         let mut holder = occupy(pid)?;
         let naming = [pid.to_string(), "sleep".to_owned()];
         let ended = session.restore(pair, &images)?.fail("a pid is taken", &naming);
-        let left = none_left("after a restore that found a pid taken", &[pid]);
+        let left = session.none_left("after a restore that found a pid taken", &[pid]);
         holder.kill().map_err(io_failure("kill", "sleep"))?;
         holder.wait().map_err(io_failure("wait for", "sleep"))?;
         ended?;
@@ -139,15 +139,11 @@ fn occupy(pid: i32) -> Result<std::process::Child, Failure> {
     }
 }
 
-/// The dump must fail and say why; the target goes on. A process whose pid the scenario leaves in
-/// `stranger` is not a part of it.
+/// The dump must fail and say why; the target goes on.
 pub(super) fn refused(session: &Session<'_>, pair: Pair<'_>) -> Result<(), Failure> {
     let images = session.target.dir.with_file_name("images-refused");
     fs::create_dir(&images).map_err(io_failure("create", &images))?;
     session.dump(pair, &images, &[]).fail("this state cannot be dumped", &session.refusal())?;
     session.compare("after a refused dump")?;
-    let stranger = fs::read_to_string(session.target.dir.join("stranger")).ok();
-    let stranger = stranger.and_then(|pid| pid.parse().ok());
-    let expected: Vec<i32> = session.before.pids().iter().copied().chain(stranger).collect();
-    none_left("after a refused dump", &expected)
+    session.none_left("after a refused dump", session.before.pids())
 }

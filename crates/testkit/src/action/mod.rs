@@ -22,7 +22,7 @@ pub enum Action {
     DumpRestore,
     /// Dump with `-R`: the target goes on.
     LeaveRunning,
-    /// Dump and restore, twice.
+    /// Dump and restore, twice; the second time with what an odd caller hands down.
     Twice,
     /// Dumps killed at moments spread over their length: the target goes on each time.
     KilledDump,
@@ -135,7 +135,8 @@ impl Action {
             Self::LeaveRunning => session.dump_and_leave(pair)?,
             Self::Twice => {
                 session.cycle(pair)?;
-                session.cycle(pair)?;
+                let odd = pair.dump.called_oddly(&binaries.scenario);
+                session.cycle(Pair { dump: &odd, restore: &odd })?;
             }
             Self::KilledDump => faults::killed_dump(&mut session, pair)?,
             Self::KilledRestore => faults::killed_restore(&mut session, pair)?,

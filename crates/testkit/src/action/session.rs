@@ -76,7 +76,7 @@ impl<'a> Session<'a> {
         let began = Instant::now();
         self.dump(pair, &images, &[]).succeed()?;
         self.target.must_be_gone(self.before.pids(), "after dump")?;
-        none_left("after dump", &[])?;
+        self.none_left("after dump", &[])?;
         self.frozen += began.elapsed();
         Ok(images)
     }
@@ -97,7 +97,7 @@ impl<'a> Session<'a> {
             return Err(io_failure("believe", pidfile)(wrong));
         }
         self.compare("after restore")?;
-        none_left("after restore", self.before.pids())
+        self.none_left("after restore", self.before.pids())
     }
 
     /// From now on, allows what this pair changes in every tree.
@@ -118,7 +118,16 @@ impl<'a> Session<'a> {
         let ended = self.dump(pair, &images, &["-R"]).succeed()?;
         self.frozen += ended.took;
         self.compare("after dump -R")?;
-        none_left("after dump -R", self.before.pids())
+        self.none_left("after dump -R", self.before.pids())
+    }
+
+    /// Fails if there are other processes than the expected, and one whose pid the scenario leaves in
+    /// `stranger`: that is not a part of the tree.
+    pub(super) fn none_left(&self, when: &'static str, expected: &[i32]) -> Result<(), Failure> {
+        let stranger = fs::read_to_string(self.target.dir.join("stranger")).ok();
+        let stranger = stranger.and_then(|pid| pid.parse().ok());
+        let expected: Vec<i32> = expected.iter().copied().chain(stranger).collect();
+        none_left(when, &expected)
     }
 
     /// Adds to the time the target was told it was held up.

@@ -6,6 +6,7 @@ pub mod x86;
 use crate::proto::core::aarch64::ThreadInfoAarch64;
 use crate::proto::core::x86::ThreadInfoX86;
 use crate::proto::creds::CredsEntry;
+use crate::proto::keys::KeyringsEntry;
 use crate::proto::signal::{SaEntry, SignalQueueEntry};
 use crate::proto::timer::TaskTimersEntry;
 
@@ -138,6 +139,12 @@ pub struct TaskCoreEntry {
     /// Dormouse: what the process has asked for by `ARCH_REQ_XCOMP_PERM`, one bit a component.
     #[prost(uint64, optional, tag = "20014")]
     pub xcomp_permission: Option<u64>,
+    /// Dormouse: `PR_TIMER_CREATE_RESTORE_IDS` is on; absent means off.
+    #[prost(bool, optional, tag = "20015")]
+    pub timer_numbers: Option<bool>,
+    /// Dormouse: `PR_FUTEX_HASH_GET_SLOTS`; absent means what the kernel gives.
+    #[prost(uint32, optional, tag = "20016")]
+    pub futex_slots: Option<u32>,
 }
 
 /// What every thread has (`thread_core_entry`).
@@ -201,6 +208,10 @@ pub struct ThreadCoreEntry {
     /// Extension: what was left of that call's time-out, in nanoseconds.
     #[prost(uint64, optional, tag = "20004")]
     pub time_left: Option<u64>,
+    /// Extension: it waits in an epoll in which other tasks do too; it began to wait before those
+    /// with a higher number.
+    #[prost(uint32, optional, tag = "20005")]
+    pub turn: Option<u32>,
     /// Dormouse: how the thread is scheduled beyond policy, nice value and priority. Absent means
     /// that there is nothing special.
     #[prost(message, optional, tag = "20010")]
@@ -240,6 +251,9 @@ pub struct ThreadCoreEntry {
     /// of the first thread of its process; of that thread, its own.
     #[prost(uint32, optional, tag = "20031")]
     pub undo_tid: Option<u32>,
+    /// Dormouse: the keyrings that the thread has; absent means none.
+    #[prost(message, optional, tag = "20033")]
+    pub keyrings: Option<KeyringsEntry>,
 }
 
 /// What is added to a System V semaphore when a task ends (`SEM_UNDO`).

@@ -18,6 +18,9 @@ pub struct InotifyFileEntry {
     /// Extension: there were events that nobody had read.
     #[prost(bool, optional, tag = "20001")]
     pub lost_events: Option<bool>,
+    /// Extension: the number that the next watch gets, if it is not the one behind the last.
+    #[prost(uint32, optional, tag = "20002")]
+    pub next_wd: Option<u32>,
 }
 
 /// A watch (`inotify_wd_entry`).

@@ -77,7 +77,8 @@ pub struct InetSkEntry {
     /// Dormouse: `SO_ATTACH_REUSEPORT_CBPF`; instructions as in `so_filter`.
     #[prost(fixed64, repeated, packed = "false", tag = "20013")]
     pub reuseport_filter: Vec<u64>,
-    /// Dormouse: the error that its connection has ended with, as long as nobody was told.
+    /// Dormouse: the error that its connection has ended with, or that it was sent of its
+    /// datagrams, as long as nobody was told.
     #[prost(uint32, optional, tag = "20014")]
     pub error: Option<u32>,
     /// Dormouse: whether `connect` has told no more of that connection than that it is being made.
@@ -86,6 +87,54 @@ pub struct InetSkEntry {
     /// Dormouse: its connection waits to be accepted in the tree, as this one of those that do.
     #[prost(uint32, optional, tag = "20016")]
     pub unaccepted: Option<u32>,
+    /// Dormouse: of one that listens, the connections that wait to be accepted and whose other ends
+    /// stay where they are, the first to be accepted first.
+    #[prost(message, repeated, tag = "20017")]
+    pub waiting: Vec<InetUnacceptedEntry>,
+}
+
+/// Dormouse: a connection that waits to be accepted.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct InetUnacceptedEntry {
+    /// Its own address: 4 bytes (IPv4) or 16. The port is that of the socket that listens.
+    #[prost(bytes = "vec", required, tag = "1")]
+    pub src_addr: Vec<u8>,
+    /// The peer's.
+    #[prost(bytes = "vec", required, tag = "2")]
+    pub dst_addr: Vec<u8>,
+    #[prost(uint32, required, tag = "3")]
+    pub dst_port: u32,
+    /// What the peer has said last: 1 that nothing more comes, 2 that there is no connection any
+    /// more, 3 both.
+    #[prost(uint32, required, tag = "4")]
+    pub ending: u32,
+    /// The next six as in [`TcpStreamEntry`]; `inq_seq` without an end.
+    #[prost(uint32, required, tag = "5")]
+    pub inq_seq: u32,
+    #[prost(uint32, required, tag = "6")]
+    pub outq_seq: u32,
+    #[prost(uint32, required, tag = "7")]
+    pub opt_mask: u32,
+    #[prost(uint32, optional, tag = "8")]
+    pub snd_wscale: Option<u32>,
+    #[prost(uint32, optional, tag = "9")]
+    pub rcv_wscale: Option<u32>,
+    #[prost(uint32, required, tag = "10")]
+    pub mss_clamp: u32,
+    /// What its clock of time stamps shows.
+    #[prost(uint32, optional, tag = "11")]
+    pub timestamp: Option<u32>,
+    /// What the peer's has shown last.
+    #[prost(uint32, optional, tag = "12")]
+    pub peer_timestamp: Option<u32>,
+    #[prost(uint32, required, tag = "13")]
+    pub snd_wnd: u32,
+    /// What was received.
+    #[prost(bytes = "vec", required, tag = "14")]
+    pub inq: Vec<u8>,
+    /// Whether it is kept back until something is sent on it (`TCP_DEFER_ACCEPT`).
+    #[prost(bool, optional, tag = "15")]
+    pub deferred: Option<bool>,
 }
 
 /// Dormouse: a socket is a member of a multicast group.

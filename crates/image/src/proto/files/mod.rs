@@ -6,6 +6,7 @@ pub mod eventpoll;
 pub mod ext;
 pub mod fsnotify;
 pub mod inet;
+pub mod io_uring;
 pub mod memfd;
 pub mod mqueue;
 pub mod netlink;
@@ -27,6 +28,7 @@ use crate::proto::files::eventpoll::EventpollFileEntry;
 use crate::proto::files::ext::ExtFileEntry;
 use crate::proto::files::fsnotify::{FanotifyFileEntry, InotifyFileEntry};
 use crate::proto::files::inet::InetSkEntry;
+use crate::proto::files::io_uring::IoUringFileEntry;
 use crate::proto::files::memfd::MemfdFileEntry;
 use crate::proto::files::mqueue::MqueueFileEntry;
 use crate::proto::files::netlink::NetlinkSkEntry;
@@ -68,6 +70,8 @@ pub enum FdType {
     PidFd = 20,
     /// Only dormouse has it.
     Mqueue = 20000,
+    /// Only dormouse has it.
+    IoUring = 20001,
 }
 
 /// One descriptor of `fdinfo-ID.img` (`fdinfo_entry`).
@@ -140,6 +144,8 @@ pub struct FileEntry {
     pub pidfd: Option<Box<PidfdEntry>>,
     #[prost(message, optional, boxed, tag = "20000")]
     pub mqueue: Option<Box<MqueueFileEntry>>,
+    #[prost(message, optional, boxed, tag = "20001")]
+    pub uring: Option<Box<IoUringFileEntry>>,
 }
 
 /// `F_SETOWN_EX` and `F_SETSIG` (`fown_entry`).

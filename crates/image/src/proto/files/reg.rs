@@ -52,6 +52,14 @@ pub struct RegFileEntry {
     /// Dormouse: it tells of changes until it is read, and has been since the last.
     #[prost(bool, optional, tag = "20002")]
     pub seen: Option<bool>,
+    /// Dormouse: when the task began that it is about and that is not of the tree, in ticks of the
+    /// clock since the system did.
+    #[prost(uint64, optional, tag = "20003")]
+    pub task_start: Option<u64>,
+    /// Dormouse: what it watches the pressure on the system for, if it is a file of that: as it was
+    /// written.
+    #[prost(string, optional, tag = "20004")]
+    pub pressure: Option<String>,
 }
 
 /// How a file without a path is reached (`remap_type`).
@@ -116,6 +124,18 @@ pub struct GhostFileEntry {
     /// Dormouse: nanoseconds (0 to 999) beyond `mtim`.
     #[prost(uint32, optional, tag = "20001")]
     pub mtim_nsec: Option<u32>,
+    /// Dormouse: extended attributes.
+    #[prost(message, repeated, tag = "20002")]
+    pub xattrs: Vec<XattrEntry>,
+}
+
+/// Dormouse: an extended attribute.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct XattrEntry {
+    #[prost(bytes = "vec", required, tag = "1")]
+    pub name: Vec<u8>,
+    #[prost(bytes = "vec", required, tag = "2")]
+    pub value: Vec<u8>,
 }
 
 /// `ghost_chunk_entry`; `len` raw bytes follow it.

@@ -89,6 +89,13 @@ pub struct TtyInfoEntry {
     pub slave_gid: Option<u32>,
     #[prost(uint32, optional, tag = "20003")]
     pub slave_mode: Option<u32>,
+    /// Dormouse: of a master, whether output of its slave is stopped: 1 by a character, 2 by
+    /// `TCOOFF`.
+    #[prost(uint32, optional, tag = "20004")]
+    pub slave_stopped: Option<u32>,
+    /// Dormouse: the same of the master itself.
+    #[prost(uint32, optional, tag = "20005")]
+    pub stopped: Option<u32>,
 }
 
 /// `tty_pty_entry`.

@@ -13,6 +13,18 @@ pub struct TunfileEntry {
     pub detached: Option<bool>,
     #[prost(uint32, optional, tag = "4")]
     pub ns_id: Option<u32>,
+    /// Dormouse: kind and features of the interface, `IFF_*` of `TUNSETIFF`.
+    #[prost(uint32, optional, tag = "20000")]
+    pub iff_flags: Option<u32>,
+    /// Dormouse: bytes that may be on their way, `TUNGETSNDBUF`.
+    #[prost(uint32, optional, tag = "20001")]
+    pub sndbuf: Option<u32>,
+    /// Dormouse: `TUNGETVNETHDRSZ`.
+    #[prost(uint32, optional, tag = "20002")]
+    pub vnethdr: Option<u32>,
+    /// Dormouse: file id of the path it is opened by.
+    #[prost(uint32, optional, tag = "20003")]
+    pub regf_id: Option<u32>,
 }
 
 /// `tun_link_entry`.

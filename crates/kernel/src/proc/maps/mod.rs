@@ -167,6 +167,21 @@ pub fn parse_smaps(bytes: &[u8]) -> Result<Vec<Smap>, ParseError> {
     Ok(maps)
 }
 
+/// Parses the mappings that are there as a whole at the start of `bytes`, which
+/// are a piece of `/proc/PID/smaps`, and says how many bytes they take.
+pub(super) fn parse_some_smaps(bytes: &[u8], maps: &mut Vec<Smap>) -> Result<usize, ParseError> {
+    let is_last = |line: &&[u8]| line.starts_with(b"VmFlags:") && line.ends_with(b"\n");
+    let behind: usize = bytes
+        .split_inclusive(|&b| b == b'\n')
+        .rev()
+        .take_while(|line| !is_last(line))
+        .map(<[u8]>::len)
+        .sum();
+    let whole = bytes.len() - behind;
+    maps.extend(parse_smaps(&bytes[..whole])?);
+    Ok(whole)
+}
+
 /// The last name seen: the mappings of one file stand together, and share it.
 struct Names<'a> {
     raw: &'a [u8],

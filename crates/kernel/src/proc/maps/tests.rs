@@ -1,4 +1,4 @@
-use super::{Perms, VmFlags, VmaName, parse_maps, parse_smaps};
+use super::{Perms, VmFlags, VmaName, parse_maps, parse_smaps, parse_some_smaps};
 use crate::{Addr, DeviceId};
 use std::path::Path;
 use std::sync::Arc;
@@ -101,4 +101,21 @@ fn malformed_lines_are_errors() {
     }
     let cut = CAPTURED.len() - 20;
     assert!(parse_smaps(&CAPTURED[..cut]).is_err());
+}
+
+#[test]
+fn pieces_are_parsed_up_to_the_last_whole_mapping() {
+    let all = parse_smaps(CAPTURED).unwrap();
+    for piece in [1, 100, 1000, 5000] {
+        let (mut bytes, mut maps) = (Vec::new(), Vec::new());
+        for more in CAPTURED.chunks(piece) {
+            bytes.extend_from_slice(more);
+            let taken = parse_some_smaps(&bytes, &mut maps).unwrap();
+            bytes.drain(..taken);
+        }
+        assert!(bytes.is_empty());
+        assert_eq!(maps, all);
+    }
+    let mut maps = Vec::new();
+    assert_eq!(parse_some_smaps(b"VmFlags: rd", &mut maps), Ok(0));
 }

@@ -1,33 +1,28 @@
 //! Reading epolls: what each item watches, and whether it is pending.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
 
-use dormouse_image::proto::files::eventpoll::EventpollTfdEntry;
+use dormouse_image::proto::files::eventpoll::{EventpollTfdEntry, Items};
 use dormouse_kernel::NsPid;
 use dormouse_kernel::pidfd::PidFd;
 use dormouse_kernel::proc::Extra;
-use epoll_interest::fdinfo::Entry;
-use epoll_interest::{FdNumber, FileKey, Inspection, Inspector, Interest, Item, SignalsKey};
+use epoll_interest::{FileKey, Inspection, Inspector, Interest, Item, Listed, SignalsKey};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::compare::Comparer;
 use super::problem::ItemProblem;
+use super::signals::Adder;
 use super::{Watches, outside};
 use crate::file::{CollectCx, FdTable, FileId, Probe};
 use crate::{Error, Result};
 
-/// An item, and what CRIU's image says of it.
+/// The items of an epoll as its image has them.
 #[derive(Debug)]
 pub(super) struct Collected {
-    item: Item<FileId>,
-    /// Whose signals it watches.
-    adder: Option<NsPid>,
-    /// A number of its file in an fd table that has the epoll.
-    number: Option<FdNumber>,
-    device: u32,
-    inode: u64,
-    offset: i64,
+    pub(super) items: Items,
+    /// How many of them are pending: those come first, first to be reported first.
+    pub(super) pending: u32,
 }
 
 /// How many descriptors are held at a time to learn whose they are.
@@ -51,10 +46,9 @@ struct Reader {
 /// An epoll, read.
 struct Reading {
     interest: Interest<FileId>,
-    /// The same items in the same order.
-    listed: Vec<Entry>,
+    files: HashMap<FileId, Listed>,
     /// By index.
-    adders: HashMap<usize, NsPid>,
+    adders: HashMap<usize, Adder>,
 }
 
 impl Reader {
@@ -65,14 +59,17 @@ impl Reader {
         }
         if let Some(comparer) = &mut self.comparer {
             let (interest, listed) = comparer.read(cx, epoll)?;
-            return Ok(Reading { interest, listed, adders: HashMap::new() });
+            let files = interest.items.iter().zip(&listed);
+            let files = files.map(|(item, entry)| (item.file, entry.into())).collect();
+            return Ok(Reading { interest, files, adders: HashMap::new() });
         }
         let inspector = self.inspector.as_mut().expect("it is set up");
         let found = inspector.get_events(epoll.as_fd())?;
         let adders = self.adders(cx, epoll, &found)?;
-        let Inspection { interest, listed, .. } = found;
+        let Inspection { interest, files: listed, .. } = found;
         let interest = self.name(interest, &listed)?;
-        Ok(Reading { interest, listed, adders })
+        let files = listed.into_iter().map(|(key, listed)| (self.files[&key], listed)).collect();
+        Ok(Reading { interest, files, adders })
     }
 
     fn set_up(&mut self, cx: &CollectCx<'_>) -> Result<()> {
@@ -97,15 +94,17 @@ impl Reader {
     }
 
     /// Puts our numbers of files in the place of their keys.
-    fn name(&mut self, interest: Interest<FileKey>, listed: &[Entry]) -> Result<Interest<FileId>> {
+    fn name(
+        &mut self,
+        interest: Interest<FileKey>,
+        listed: &BTreeMap<FileKey, Listed>,
+    ) -> Result<Interest<FileId>> {
         let Self { inspector, files, .. } = self;
-        let mut entries = listed.iter();
         interest.try_map(|item| {
-            let entry = entries.next();
             files.get(&item.file).copied().ok_or_else(|| {
-                let looked = inspector.as_mut().zip(entry);
+                let looked = inspector.as_mut().zip(listed.get(&item.file));
                 let holder = looked
-                    .and_then(|(inspector, entry)| outside::holder(inspector, item.file, entry));
+                    .and_then(|(inspector, listed)| outside::holder(inspector, item.file, listed));
                 let problem = ItemProblem::Outside(holder);
                 Error::EpollItem { number: item.fd.as_raw(), problem }
             })
@@ -118,7 +117,7 @@ impl Reader {
         cx: &CollectCx<'_>,
         epoll: &OwnedFd,
         found: &Inspection,
-    ) -> Result<HashMap<usize, NsPid>> {
+    ) -> Result<HashMap<usize, Adder>> {
         let Self { inspector, files, signals, .. } = self;
         let target = |item: &Item<FileKey>| files.get(&item.file).map(|file| &cx.probes[file]);
         let items = found.interest.items.iter().enumerate();
@@ -141,15 +140,15 @@ impl Reader {
             }
         };
         let awaited = inspector.signals_awaited(epoll.as_fd(), found, &items)?;
-        let adder = |(index, key): (usize, Option<SignalsKey>)| {
-            let problem = match key.map(|key| signals.get(&key)) {
-                Some(Some(&pid)) => return Ok((index, pid)),
-                Some(None) => ItemProblem::OthersSignals,
-                None => ItemProblem::NobodysSignals,
+        let adder =
+            |(index, key): (usize, Option<SignalsKey>)| match key.map(|key| signals.get(&key)) {
+                Some(Some(&pid)) => Ok((index, Adder::Process(pid))),
+                None => Ok((index, Adder::Ended)),
+                Some(None) => {
+                    let number = found.interest.items[index].fd.as_raw();
+                    Err(Error::EpollItem { number, problem: ItemProblem::OthersSignals })
+                }
             };
-            let number = found.interest.items[index].fd.as_raw();
-            Err(Error::EpollItem { number, problem })
-        };
         items.into_iter().zip(awaited).map(adder).collect()
     }
 }
@@ -181,67 +180,69 @@ fn reports(target: &Probe) -> Result<bool> {
     Ok(!asked[0].revents().is_empty())
 }
 
-/// By file, its lowest number in the table.
+/// By file, its numbers in the table, in their order.
 fn numbers(table: Option<&FdTable<FileId>>) -> HashMap<FileId, Vec<u32>> {
     let mut numbers: HashMap<FileId, Vec<u32>> = HashMap::new();
     for descriptor in table.into_iter().flat_map(|table| &table.entries) {
         numbers.entry(descriptor.file).or_default().push(descriptor.fd.as_raw());
     }
+    numbers.values_mut().for_each(|numbers| numbers.sort_unstable());
     numbers
 }
 
 pub(super) fn watches(cx: &CollectCx<'_>, probe: &Probe, epoll: &OwnedFd) -> Result<Watches> {
-    let Reading { interest, listed, adders } = cx.part::<Reader>().read(cx, epoll)?;
-    let pending = interest.pending.clone();
-    for item in interest.items.iter().filter(|item| item.fired()) {
+    let Reading { interest, files, adders } = cx.part::<Reader>().read(cx, epoll)?;
+    let Interest { items, pending } = interest;
+    for item in items.iter().filter(|item| item.fired()) {
         check_fired(item, &cx.probes[&item.file])?;
     }
     let holds = |table: &&FdTable<FileId>| table.entries.iter().any(|own| own.file == probe.id);
     let numbers = numbers(cx.tables.iter().find(holds));
-    let found = |(index, (item, entry)): (usize, (Item<FileId>, Entry))| {
-        let own = item.fd.as_raw();
-        let there = numbers.get(&item.file);
-        let same = there.and_then(|there| there.iter().find(|&&number| number == own));
-        let number = same.or(there.and_then(|there| there.first()));
-        Collected {
-            adder: adders.get(&index).copied(),
-            number: number.map(|&number| FdNumber::from_raw(number)),
-            item,
-            device: entry.dev,
-            inode: entry.ino,
-            offset: entry.pos,
-        }
+    let entry = |&index: &u32| {
+        let item = &items[index as usize];
+        let there = numbers.get(&item.file).map(Vec::as_slice).unwrap_or_default();
+        let own = there.binary_search(&item.fd.as_raw()).unwrap_or(0);
+        let adder = adders.get(&(index as usize)).copied();
+        entry(item, there.get(own).copied(), files[&item.file], adder)
     };
-    let items = interest.items.into_iter().zip(listed).enumerate();
-    let mut items: Vec<_> = items.map(found).enumerate().collect();
-    // The kernel has them in an order that is another each time.
-    items.sort_by_key(|(_, Collected { item, .. })| (item.fd, item.file));
-    let mut place = vec![0; items.len()];
-    for (new, &(old, _)) in items.iter().enumerate() {
-        place[old] = new;
+    // CRIU adds them in the order of the image, so what is pending comes first. For the others the
+    // kernel has an order that is another each time. (The kernel's limit, max_user_watches, is far
+    // below 32 bits.)
+    let count = items.len() as u32;
+    let mut turns = vec![u32::MAX; items.len()];
+    for (turn, index) in (0..).zip(&pending) {
+        turns[*index] = turn;
     }
-    let pending = pending.into_iter().map(|index| place[index]).collect();
-    let items = items.into_iter().map(|(_, item)| item).collect();
-    Ok(Watches::Collected { items, pending })
+    let mut order: Vec<u32> = (0..count).collect();
+    order.sort_unstable_by_key(|&index| {
+        let Item { file, fd, .. } = &items[index as usize];
+        (turns[index as usize], *fd, *file)
+    });
+    let pending = pending.len() as u32;
+    let items = order.iter().map(entry).collect();
+    Ok(Watches::Collected(Collected { items, pending }))
 }
 
-impl Collected {
-    pub(super) fn entry(&self) -> EventpollTfdEntry {
-        let Self { item, adder, number, device, inode, offset } = self;
-        let Item { file, fd, events, data, seniority } = item;
-        let tfd = number.map_or(NO_NUMBER, FdNumber::as_raw);
-        EventpollTfdEntry {
-            id: 0,
-            tfd,
-            events: events.bits(),
-            data: *data,
-            dev: Some(*device),
-            inode: Some(*inode),
-            pos: Some(offset.cast_unsigned()),
-            target: Some(file.as_raw()),
-            number: (fd.as_raw() != tfd).then_some(fd.as_raw()),
-            adder: adder.map(|pid| pid.as_raw().unsigned_abs()),
-            seniority: Some(*seniority).filter(|&seniority| seniority != 0),
-        }
+/// An item whose file has this number in an fd table that has the epoll.
+fn entry(
+    item: &Item<FileId>,
+    number: Option<u32>,
+    Listed { pos, ino, dev }: Listed,
+    adder: Option<Adder>,
+) -> EventpollTfdEntry {
+    let Item { file, fd, events, data, seniority } = item;
+    let tfd = number.unwrap_or(NO_NUMBER);
+    EventpollTfdEntry {
+        id: 0,
+        tfd,
+        events: events.bits(),
+        data: *data,
+        dev: Some(dev),
+        inode: Some(ino),
+        pos: Some(pos.cast_unsigned()),
+        target: Some(file.as_raw()),
+        number: (fd.as_raw() != tfd).then_some(fd.as_raw()),
+        adder: adder.map(Adder::encode),
+        seniority: Some(*seniority).filter(|&seniority| seniority != 0),
     }
 }

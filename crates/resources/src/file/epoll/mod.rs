@@ -12,12 +12,12 @@
 //! will refuse.
 //! Create: `epoll_create1(2)`.
 //! Fill: items on signalfds by tasks of the process whose signals they watch,
-//! into tables that are still empty. The others of all epolls at once, in two steps: what takes files that are new, and
+//! into tables that are still empty, or, if that has ended, by one that ends. The others of all epolls at once, in two steps: what takes files that are new, and
 //! the rest when every file is filled. Items of images without state are added
 //! as CRIU does it.
 //! Refused: an item on a file that nobody in the tree has, naming who has it;
 //! a fired one-shot on a pidfd of a task that lives; an item on a signalfd that was added by a
-//! process which is not in the tree, or gone.
+//! process which is not in the tree.
 //! Not preserved: see `epoll_interest::Rebuild`; the place of items on
 //! signalfds among those that are pending, and that an exclusive edge on one was
 //! reported whose signals still wait (it is reported again).
@@ -32,6 +32,7 @@ mod problem;
 mod rebuild;
 mod signals;
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
@@ -55,7 +56,7 @@ use collect::Collected;
 pub use problem::{Hidden, ItemProblem, Outsider};
 use rebuild::{Set, Source};
 use signals::Saved;
-pub use signals::SignalItem;
+pub use signals::{Adder, SignalItem};
 
 /// An epoll.
 #[derive(Debug)]
@@ -86,11 +87,7 @@ impl Epoll {
 #[derive(Debug)]
 enum Watches {
     /// At the dump.
-    Collected {
-        items: Vec<Collected>,
-        /// Indices of those that are pending, first to be reported first.
-        pending: Vec<usize>,
-    },
+    Collected(Collected),
     /// At the restore, one of a set.
     Exact(Rc<Set>),
     /// At the restore from an image that says nothing of their state.
@@ -118,13 +115,10 @@ impl FileKind for Epoll {
 
     fn encode(&self, id: FileId, images: &mut ImageSink<'_>) -> Result<()> {
         let Self { status, busy_poll, watches, signals: _ } = self;
-        let Watches::Collected { items, pending } = watches else {
+        let Watches::Collected(Collected { items, pending }) = watches else {
             unreachable!("an epoll that is written was collected")
         };
         let (flags, fown) = status.encode();
-        // Items have indices of 32 bits in the image; the kernel's limit is
-        // far below (max_user_watches).
-        let pending = pending.iter().map(|&index| index as u32).collect();
         let busy_poll = busy_poll.map(|BusyPoll { usecs, budget, prefer }| BusyPollEntry {
             usecs,
             budget: budget.into(),
@@ -134,8 +128,8 @@ impl FileKind for Epoll {
             id: id.as_raw(),
             flags,
             fown,
-            tfd: items.iter().map(Collected::entry).collect(),
-            state: Some(EventpollStateEntry { pending, busy_poll }),
+            tfd: items.clone(),
+            state: Some(EventpollStateEntry { pending: (0..*pending).collect(), busy_poll }),
         };
         let entry = FileEntry {
             kind: Self::TYPE.into(),
@@ -159,13 +153,13 @@ impl FileKind for Epoll {
         let status = Status::decode(Self::NAME, id, *flags, fown)?;
         let place = (ImageName::Files, Self::NAME, u64::from(id.as_raw()));
         let mut items = Vec::with_capacity(tfd.len());
-        let mut adders = Vec::with_capacity(tfd.len());
+        let mut adders = BTreeMap::new();
         let by_number = tfd.iter().any(|item| item.target.is_none());
         let beside = by_number.then(|| images.numbers_beside(id)).flatten().unwrap_or_default();
-        for entry in tfd {
+        for entry in tfd.iter() {
             let EventpollTfdEntry { tfd, events, data, target, number, seniority, adder, .. } =
-                *entry;
-            adders.push(adder);
+                entry;
+            adders.extend(adder.map(|adder| (items.len(), adder)));
             let target = match target {
                 Some(target) => target,
                 None => beside
@@ -199,9 +193,12 @@ impl FileKind for Epoll {
         if interest.pending.iter().any(|&index| index >= interest.items.len()) {
             return Err(wrong("its pending items are not items of it, each once"));
         }
-        let mut chosen = adders.iter();
-        let taken = interest.take_out(|_| chosen.next().is_some_and(Option::is_some));
-        let adders = adders.into_iter().flatten();
+        let mut place = 0..;
+        let taken = match adders.is_empty() {
+            true => Vec::new(),
+            false => interest.take_out(|_| adders.contains_key(&place.next().unwrap_or(0))),
+        };
+        let adders = adders.into_values();
         let signals = taken.into_iter().zip(adders).map(|(item, adder)| {
             Saved::decode(item, adder)
                 .ok_or_else(|| wrong("an item on a signalfd has a process that cannot be"))

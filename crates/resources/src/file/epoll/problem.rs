@@ -14,11 +14,8 @@ pub enum ItemProblem {
     /// It is a one-shot that has fired, on a file of a kind that cannot be made
     /// to fire it again.
     Fired(PathBuf),
-    /// It watches the signals of a process that is not in the tree, or is a
-    /// zombie.
+    /// It watches the signals of a process that is not in the tree.
     OthersSignals,
-    /// It watches the signals of a process that is gone.
-    NobodysSignals,
     /// Its state cannot be read where the kernel's structures cannot.
     Hidden(Hidden),
 }
@@ -61,10 +58,6 @@ impl ItemProblem {
                  CAP_PERFMON, and no lockdown to confidentiality (`dormouse check`); or dump when the epoll \
                  has nothing to report"
             }
-            Self::NobodysSignals => {
-                "the item is of no use any more: have the program delete it, and add it in the process \
-                 whose signals it is to report"
-            }
         }
     }
 }
@@ -73,7 +66,7 @@ impl fmt::Display for ItemProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OthersSignals => {
-                f.write_str("watches the signals of a process that is not in the tree, or a zombie")
+                f.write_str("watches the signals of a process that is not in the tree")
             }
             Self::Hidden(what) => f.write_str(match what {
                 Hidden::Edge => {
@@ -86,7 +79,6 @@ impl fmt::Display for ItemProblem {
                     "is on a signalfd, and nothing tells here whose signals it watches"
                 }
             }),
-            Self::NobodysSignals => f.write_str("watches the signals of a process that has ended"),
             Self::Outside(holder) => {
                 f.write_str("watches a file that no process of the tree has open")?;
                 match holder {

@@ -94,9 +94,11 @@ fn peer(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
 
 /// Refuses a connection that another protocol goes through.
 fn refuse_other_protocol(probe: &Probe, socket: BorrowedFd<'_>) -> Result<()> {
-    const TCP_ULP: i32 = 31;
     let mut protocol = [0; 16];
-    if SocketOption::new(TCP, TCP_ULP).get_into(socket, &mut protocol).is_ok_and(|len| len > 0) {
+    if SocketOption::new(TCP, libc::TCP_ULP)
+        .get_into(socket, &mut protocol)
+        .is_ok_and(|len| len > 0)
+    {
         return Err(refuse(
             probe,
             "another protocol is attached to its TCP connection (TCP_ULP: kernel TLS, for one)",
@@ -131,16 +133,6 @@ pub(super) fn refuse_inner_state(probe: &Probe, inner: &InnerState) -> Result<()
         ),
     };
     Err(refuse(probe, reason, hint))
-}
-
-/// Connections wait to be accepted that do not come back.
-pub(super) fn refuse_unaccepted(probe: &Probe) -> Error {
-    refuse(
-        probe,
-        "TCP connections wait to be accepted that come from elsewhere, or on which something was \
-         sent, and cannot be saved",
-        "dump again when the program has accepted them, or have them dropped by --skip-in-flight",
-    )
 }
 
 /// The state of a socket that images say is connected.

@@ -15,7 +15,7 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, bind, connect, recv, send, shu
 
 use super::failure::await_event;
 use super::options::TCP;
-use super::segment::{self, Segment};
+use super::segment::{self, Segment, Sort};
 use crate::file::{FileId, ImageSink};
 use crate::{Error, Result};
 
@@ -402,13 +402,16 @@ impl Connection {
             sequence: received,
             acknowledged: sent.wrapping_sub(self.sent.len() as u32),
             window: u16::try_from(window).unwrap_or(u16::MAX),
-            finishes: false,
+            sort: Sort::Plain,
+            options: &[],
+            bytes: &[],
+            priority: 0,
         };
         if matches!(self.state, S::FinWait1 | S::FinWait2 | S::Closing) {
             finish()?;
         }
         if self.state.is_finished() {
-            segment::inject(Segment { finishes: true, ..segment })?;
+            segment::inject(Segment { sort: Sort::Finishes, ..segment })?;
         }
         if matches!(self.state, S::LastAck | S::Close) {
             finish()?;

@@ -29,6 +29,7 @@ use super::inside::{Headers, Waiting};
 use super::listing::make;
 use super::memberships::{bytes as address_bytes, from_bytes};
 use super::options::Kind;
+use crate::file::option_names::UDP_GRO;
 use crate::file::{FileId, interfaces};
 use crate::{Error, Result};
 
@@ -137,17 +138,9 @@ fn number(value: &[u8]) -> Option<u32> {
     }
 }
 
-// include/uapi/linux/in.h, in6.h, udp.h.
 const IP: i32 = libc::IPPROTO_IP;
 const IPV6: i32 = libc::IPPROTO_IPV6;
 const UDP: i32 = libc::IPPROTO_UDP;
-const IP_PKTINFO: i32 = 8;
-const IPV6_2292PKTINFO: i32 = 2;
-const IPV6_2292HOPLIMIT: i32 = 8;
-const IPV6_PKTINFO: i32 = 50;
-const IPV6_HOPLIMIT: i32 = 52;
-const IPV6_ORIGDSTADDR: i32 = 74;
-const UDP_GRO: i32 = 104;
 
 impl Datagram {
     fn new(datagram: socket::Datagram) -> Result<Self, Unreadable> {
@@ -190,22 +183,24 @@ impl Datagram {
         let byte = || number(value).and_then(|number| u8::try_from(number).ok());
         match (level, kind) {
             // struct in_pktinfo: interface, address of this host, address.
-            (IP, IP_PKTINFO) => {
+            (IP, libc::IP_PKTINFO) => {
                 self.interface = number(value).filter(|&index| index != 0);
                 let at = |from| value.get(from..from + 4).and_then(from_bytes);
                 let to = at(8).filter(|to| to.is_multicast() || at(4) == Some(*to));
                 self.to = to.or_else(|| at(4));
             }
             // struct in6_pktinfo: address, interface.
-            (IPV6, IPV6_PKTINFO | IPV6_2292PKTINFO) => {
+            (IPV6, libc::IPV6_PKTINFO | libc::IPV6_2292PKTINFO) => {
                 self.interface = value.get(16..).and_then(number).filter(|&index| index != 0);
                 let to = value.get(..16).and_then(from_bytes);
                 self.to = self.to.or(to.map(|to| to.to_canonical()));
             }
-            (IP, libc::IP_RECVORIGDSTADDR) | (IPV6, IPV6_ORIGDSTADDR) => {
+            (IP, libc::IP_RECVORIGDSTADDR) | (IPV6, libc::IPV6_ORIGDSTADDR) => {
                 self.to = self.to.or(parse_address(value).map(|(address, _, _)| address));
             }
-            (IP, libc::IP_TTL) | (IPV6, IPV6_HOPLIMIT | IPV6_2292HOPLIMIT) => self.ttl = byte(),
+            (IP, libc::IP_TTL) | (IPV6, libc::IPV6_HOPLIMIT | libc::IPV6_2292HOPLIMIT) => {
+                self.ttl = byte();
+            }
             (IP, libc::IP_TOS) | (IPV6, libc::IPV6_TCLASS) => self.tos = byte(),
             (UDP, UDP_GRO) => {
                 self.segment = number(value).and_then(|number| u16::try_from(number).ok());
@@ -398,9 +393,8 @@ impl Receiver<'_> {
 /// Bytes of memory that what waits to be read takes.
 fn received(socket: BorrowedFd<'_>) -> Result<u32, Errno> {
     // SK_MEMINFO_RMEM_ALLOC comes first, include/uapi/linux/sock_diag.h.
-    const SO_MEMINFO: i32 = 55;
     let mut info = [0; 36];
-    SocketOption::of_socket(SO_MEMINFO).get_into(socket, &mut info)?;
+    SocketOption::of_socket(libc::SO_MEMINFO).get_into(socket, &mut info)?;
     Ok(info.first_chunk().map_or(0, |&bytes| u32::from_ne_bytes(bytes)))
 }
 

@@ -1,9 +1,11 @@
-//! What a connection of TCP has ended with, when its program was not told yet.
+//! What a connection of TCP has ended with, when its program was not told yet; and
+//! that nobody takes the datagrams of a socket of UDP.
 //!
 //! Kernel object: `sk_err`.
 //! Truth from: the kernel's memory, for whoever asks by a call (`SO_ERROR`)
 //! takes it.
-//! Fill: a connection on this host that ends in the same way.
+//! Fill: a connection on this host that ends in the same way; a datagram to where
+//! nobody is.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,7 +13,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use dormouse_kernel::Errno;
 use dormouse_kernel::socket::SocketOption;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{SendFlags, Shutdown, accept, bind, getsockname, listen, send, shutdown};
+use rustix::net::{
+    SendFlags, Shutdown, accept, bind, connect, getsockname, listen, send, shutdown,
+};
 
 use super::connection::ask;
 use super::inside::Pending;
@@ -107,11 +111,10 @@ impl Failure {
         }
         let mut listing = cx.part::<Listing>();
         let inside = listing.inside().map_err(Error::InetReader)?;
-        let Pending { error, connecting, closed } =
+        let Pending { error, alone: _, connecting, closed } =
             inside.pending(socket).map_err(Error::InetReader)?;
         // A connection of this host with itself can be had in few ways.
-        let device = SocketOption::of_socket(libc::SO_BINDTODEVICE).get_into(socket, &mut [0; 16]);
-        let possible = closed && device == Ok(0) && kind.protocol == TCP;
+        let possible = closed && has_no_device(socket) && kind.protocol == TCP;
         match Self::of(error, connecting).filter(|_| possible) {
             Some(failure) => Ok(Some(failure)),
             None => Err(refuse(
@@ -153,6 +156,56 @@ impl Failure {
         }
         await_event(socket, PollFlags::empty())
     }
+}
+
+/// Whether a connected socket of UDP has to tell that nobody takes its datagrams,
+/// and nothing else.
+pub(super) fn is_refused(
+    listing: &mut Listing,
+    socket: BorrowedFd<'_>,
+    (kind, local): (Kind, Option<SocketAddr>),
+) -> Result<bool> {
+    // From there, a datagram is to be sent to this host.
+    let here = local.map(|local| local.ip().to_canonical());
+    let possible = here.is_some_and(|ip| !ip.is_unspecified() && !ip.is_multicast());
+    if kind.protocol != libc::IPPROTO_UDP || !possible || !has_something_to_tell(socket)? {
+        return Ok(false);
+    }
+    let inside = listing.inside().map_err(Error::InetReader)?;
+    let Pending { error, alone, .. } = inside.pending(socket).map_err(Error::InetReader)?;
+    Ok(error == REFUSED && alone && has_no_device(socket))
+}
+
+/// What images have of a socket that [`is_refused`].
+pub(super) const REFUSED: u32 = libc::ECONNREFUSED.cast_unsigned();
+
+/// Has a datagram refused that a socket sends from its address, which has to be
+/// connected to its peer then.
+pub(super) fn refuse_datagram(
+    socket: BorrowedFd<'_>,
+    (kind, local): (Kind, Option<SocketAddr>),
+) -> Result<()> {
+    let local = local.ok_or_else(|| kernel("bind")(Errno::DESTADDRREQ))?;
+    let peer = make(kind).map_err(kernel("socket"))?;
+    bind(&peer, &at_some_port(local)).map_err(kernel("bind"))?;
+    let there = address(Some(getsockname(&peer).map_err(kernel("getsockname"))?));
+    let there = there.ok_or_else(|| kernel("getsockname")(Errno::ADDRNOTAVAIL))?;
+    // So it has the port, and takes nothing from others.
+    connect(&peer, &there).map_err(kernel("connect"))?;
+    connect(socket, &there).map_err(kernel("connect"))?;
+    send(socket, b"?", SendFlags::NOSIGNAL).map_err(kernel("send"))?;
+    await_event(socket, PollFlags::empty())
+}
+
+fn at_some_port(mut address: SocketAddr) -> SocketAddr {
+    address.set_port(0);
+    address
+}
+
+/// Whether a socket may send to its own host: not by a device of its own.
+fn has_no_device(socket: BorrowedFd<'_>) -> bool {
+    let device = SocketOption::of_socket(libc::SO_BINDTODEVICE);
+    device.get_into(socket, &mut [0; 16]) == Ok(0)
 }
 
 impl End {

@@ -12,21 +12,26 @@
 //! closed: no peer hears of it. The lock of the network stays until a restore
 //! lifts it.
 
+mod listeners;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use dormouse_kernel::clone::{Custodian, Duty, Ward};
 use dormouse_kernel::netfilter::{self, Ends, Lasts, LockTable};
+use dormouse_kernel::sock_diag::InetDiag;
 use dormouse_kernel::socket::SocketOption;
 use dormouse_kernel::tcp::{self, Repair};
 
-use super::connected::{refuse_inner_state, refuse_unaccepted};
+use self::listeners::children;
+use super::connected::refuse_inner_state;
 use super::connection::Connection;
 use super::inside::{InnerState, Unaccepted};
-use super::likeness::Alike;
 use super::listing::Listing;
 use super::options::{Kind, TCP};
+use super::unaccepted::{Child, Unkept};
+use crate::file::likeness::Alike;
 use crate::file::{CollectCx, FileId, NetworkLock, Probe, SocketFamily};
 use crate::{Error, Result};
 
@@ -46,12 +51,23 @@ struct Held {
     unaccepted: Option<u32>,
 }
 
+/// What waits for one that listens.
+#[derive(Debug)]
+struct Waiting {
+    /// How many can be accepted.
+    number: usize,
+    /// Those that are not connected again from here.
+    kept: Result<Vec<Child>, Unkept>,
+}
+
 /// The open connections of a tree, as long as they are held.
 #[derive(Debug, Default)]
 pub struct HeldConnections {
     sockets: BTreeMap<FileId, Held>,
-    /// Those that listen, and whose connections to be accepted are all from here.
-    listeners: BTreeSet<FileId>,
+    listeners: BTreeMap<FileId, Waiting>,
+    /// Those that listen, and keep connections back until something is sent on
+    /// them, as long as there are such.
+    deferring: BTreeSet<FileId>,
     // In this order: the custodian ends what is left of repairs, and only then
     // may packets pass again.
     custodian: Option<Custodian>,
@@ -87,7 +103,7 @@ fn fresh_name() -> Result<String> {
 }
 
 /// One address, however it is written.
-fn canonical(address: SocketAddr) -> SocketAddr {
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
@@ -103,29 +119,42 @@ fn is_open(state: u8) -> bool {
     ![SYN_RECV, TIME_WAIT, CLOSE, LISTEN, NEW_SYN_RECV].contains(&state)
 }
 
+/// The kind that a socket of TCP has, if it can be one.
+fn kind_of(probe: &Probe, protocol: i32) -> Option<Kind> {
+    let family = match probe.socket_family()? {
+        SocketFamily::INET => libc::AF_INET,
+        SocketFamily::INET6 => libc::AF_INET6,
+        _ => return None,
+    };
+    Some(Kind { family, kind: libc::SOCK_STREAM, protocol })
+}
+
+/// What the kernel lists of all sockets of the tree that have a port.
+fn listed<'a>(cx: &CollectCx<'a>, protocol: i32) -> Result<Vec<(&'a Probe, Kind, InetDiag)>> {
+    let mut all = Vec::new();
+    for probe in cx.probes.values().filter(|probe| probe.has_description()) {
+        let Some(kind) = kind_of(probe, protocol) else { continue };
+        if let Some(listed) = cx.part::<Listing>().of(kind, probe.stat.st_ino as u32)? {
+            all.push((probe, kind, listed));
+        }
+    }
+    Ok(all)
+}
+
 impl HeldConnections {
     /// Holds all that are open.
     fn of_tree(cx: &CollectCx<'_>) -> Result<Self> {
         let mut held = Self::default();
         held.run = fresh_name()?;
+        let listeners = held.close_doors(cx)?;
         let (mut unaccepted, mut by_ends) = (BTreeMap::new(), BTreeMap::new());
-        for probe in cx.probes.values().filter(|probe| probe.has_description()) {
-            let family = match probe.socket_family() {
-                Some(SocketFamily::INET) => libc::AF_INET,
-                Some(SocketFamily::INET6) => libc::AF_INET6,
-                _ => continue,
-            };
-            let kind = Kind { family, kind: libc::SOCK_STREAM, protocol: TCP };
-            let Some(listed) = cx.part::<Listing>().of(kind, probe.stat.st_ino as u32)? else {
-                continue;
-            };
-            if listed.state == LISTEN && listed.waiting > 0 {
-                let socket = probe.duplicate()?;
-                let mut listing = cx.part::<Listing>();
-                let inside = listing.inside().map_err(Error::InetReader)?;
-                let all = inside.unaccepted(socket.as_fd(), kind.is_v6());
-                unaccepted.insert(probe.id, all.map_err(Error::InetReader)?);
-            }
+        for (&id, (socket, kind, _)) in listeners.iter().filter(|(_, it)| it.1.protocol == TCP) {
+            let mut listing = cx.part::<Listing>();
+            let inside = listing.inside().map_err(Error::InetReader)?;
+            let all = inside.unaccepted(socket.as_fd(), kind.is_v6());
+            unaccepted.insert(id, all.map_err(Error::InetReader)?);
+        }
+        for (probe, kind, listed) in listed(cx, TCP)? {
             if !is_open(listed.state) {
                 continue;
             }
@@ -143,36 +172,65 @@ impl HeldConnections {
             };
             held.sockets.insert(probe.id, held_socket);
         }
-        held.match_unaccepted(&unaccepted, &mut by_ends);
-        for (_, ends) in by_ends.into_values() {
-            let Ends { local, remote } = ends;
-            if !held.ends.contains(&Ends { local: remote, remote: local }) {
-                held.ends.insert(ends);
-            }
+        held.match_unaccepted(&mut unaccepted, &mut by_ends);
+        if cx.options.skip_in_flight {
+            // The others are dropped, and their peers are to hear of it.
+            unaccepted.clear();
         }
-        if cx.options.network_lock == NetworkLock::Nftables {
-            let table = LockTable::make(&format!("dormouse-{}", held.run), Lasts::WithMaker)?;
-            table.lock(held.ends.iter().copied())?;
-            held.table = Some(table);
+        let of_children = unaccepted.values().flatten();
+        let of_children = of_children.map(|it| Ends { local: it.local, remote: it.remote });
+        for ends in by_ends.into_values().map(|(_, ends)| ends).chain(of_children) {
+            held.hold(ends);
+        }
+        let ends: Vec<_> = held.ends.iter().copied().collect();
+        if !ends.is_empty()
+            && let Some(table) = held.table(cx)?
+        {
+            table.lock(ends)?;
         }
         held.look_inside(&mut cx.part::<Listing>())?;
-        held.appoint()?;
+        for (id, number) in unaccepted.into_iter().map(|(id, all)| (id, all.len())) {
+            let (socket, kind, _) = &listeners[&id];
+            let kept = children(cx, socket.as_fd(), *kind)?;
+            held.listeners.insert(id, Waiting { number, kept });
+        }
+        held.add_deferred(cx, &listeners)?;
+        if held.run().is_some() {
+            held.appoint()?;
+        }
         Ok(held)
+    }
+
+    /// Has packets between two ends held up, once.
+    fn hold(&mut self, ends: Ends) {
+        let Ends { local, remote } = ends;
+        if !self.ends.contains(&Ends { local: remote, remote: local }) {
+            self.ends.insert(ends);
+        }
+    }
+
+    /// What holds up packets during the dump, if anything does.
+    fn table(&mut self, cx: &CollectCx<'_>) -> Result<Option<&LockTable>> {
+        if cx.options.network_lock == NetworkLock::Nftables && self.table.is_none() {
+            let name = format!("dormouse-{}", self.run);
+            self.table = Some(LockTable::make(&name, Lasts::WithMaker)?);
+        }
+        Ok(self.table.as_ref())
     }
 
     /// Finds those whose other ends wait to be accepted in the tree, and takes
     /// them out: they are connected anew, and nothing has to be held up.
     fn match_unaccepted(
         &mut self,
-        unaccepted: &BTreeMap<FileId, Vec<Unaccepted>>,
+        unaccepted: &mut BTreeMap<FileId, Vec<Unaccepted>>,
         by_ends: &mut BTreeMap<[SocketAddr; 2], (FileId, Ends)>,
     ) {
-        for (&listener, all) in unaccepted {
+        unaccepted.retain(|&listener, all| {
             let ends = |it: &Unaccepted| [it.remote, it.local].map(canonical);
             if !all.iter().all(|it| it.is_untouched && by_ends.contains_key(&ends(it))) {
-                continue;
+                return true;
             }
-            self.listeners.insert(listener);
+            self.listeners.insert(listener, Waiting { number: all.len(), kept: Ok(Vec::new()) });
             for (it, place) in all.iter().zip(0..) {
                 let found = by_ends.remove(&ends(it));
                 let client = found.and_then(|(id, _)| self.sockets.get_mut(&id));
@@ -180,7 +238,8 @@ impl HeldConnections {
                     client.unaccepted = Some(place);
                 }
             }
-        }
+            false
+        });
     }
 
     fn look_inside(&mut self, listing: &mut Listing) -> Result<()> {
@@ -229,7 +288,7 @@ impl HeldConnections {
         match (connection?, unaccepted) {
             (Some(connection), &Some(place)) => match connection.unaccepted(place) {
                 Some(connection) => Ok(Some(connection)),
-                None => Err(refuse_unaccepted(probe)),
+                None => Err(Unkept::Restless.refusal(probe)),
             },
             (connection, _) => Ok(connection),
         }
@@ -239,7 +298,8 @@ impl HeldConnections {
     /// at the restore.
     #[must_use]
     pub fn run(&self) -> Option<&str> {
-        (!self.sockets.is_empty()).then_some(self.run.as_str())
+        let holds = !(self.sockets.is_empty() && self.ends.is_empty());
+        holds.then_some(self.run.as_str())
     }
 
     /// Has the lock of the network outlast this process, if it comes to
@@ -248,7 +308,7 @@ impl HeldConnections {
     /// # Errors
     /// The kernel refuses.
     pub fn outlast(&mut self) -> Result<()> {
-        if self.table.is_none() {
+        if self.table.is_none() || self.run().is_none() {
             return Ok(());
         }
         if let Some(custodian) = &mut self.custodian {
@@ -304,7 +364,8 @@ impl CollectCx<'_> {
         held.as_ref().map_or(Ok(None), |held| held.read(probe, read))
     }
 
-    fn hold_connections(&self) -> Result<()> {
+    /// Holds all, if that was not done before.
+    pub(super) fn hold_connections(&self) -> Result<()> {
         if self.part::<Option<HeldConnections>>().is_none() {
             let held = HeldConnections::of_tree(self)?;
             *self.part() = Some(held);
@@ -312,12 +373,17 @@ impl CollectCx<'_> {
         Ok(())
     }
 
-    /// Whether all connections that wait for a listener to accept them come from
-    /// the tree, and come back with it.
-    pub(super) fn keeps_unaccepted(&self, listener: FileId) -> Result<bool> {
-        self.hold_connections()?;
-        let held = self.part::<Option<HeldConnections>>();
-        Ok(held.as_ref().is_some_and(|held| held.listeners.contains(&listener)))
+    /// The connections that wait for a listener to accept them, so many, but for
+    /// those that come back with their other ends.
+    pub(super) fn unaccepted(&self, listener: FileId, number: usize) -> Result<Vec<Child>, Unkept> {
+        let mut held = self.part::<Option<HeldConnections>>();
+        let found = held.as_mut().and_then(|held| held.listeners.remove(&listener));
+        match found {
+            Some(Waiting { kept, number: found }) if found == number => kept,
+            None if number == 0 => Ok(Vec::new()),
+            // Without a lock, others may have come.
+            _ => Err(Unkept::Restless),
+        }
     }
 
     /// Which options of a connection that is held are those of a new socket.

@@ -1,16 +1,16 @@
 //! What the kernel lists of all sockets at once, and what a new one is like.
 
 use std::collections::{BTreeMap, btree_map::Entry};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use dormouse_kernel::Errno;
 use dormouse_kernel::sock_diag::{InetDiag, SockDiag};
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with};
 
 use super::inside::{Inside, InsideError};
-use super::likeness::{Alike, Known, Model};
 use super::memberships::Groups;
 use super::options::Kind;
+use crate::file::likeness::{Alike, Known, Model};
 use crate::file::listed::Listed;
 use crate::file::{FileId, Probe};
 use crate::{Error, Result};
@@ -45,6 +45,11 @@ impl Listing {
         listed.of(inode, list, |listed| listed.inode)
     }
 
+    /// Has sockets be listed anew when the next is asked for.
+    pub(super) fn forget(&mut self) {
+        self.listed.clear();
+    }
+
     /// A new socket of the kind.
     fn model(&mut self, kind: Kind) -> Result<&Model> {
         match self.models.entry(kind) {
@@ -62,7 +67,7 @@ impl Listing {
         &'a mut self,
         (socket, kind): (BorrowedFd<'a>, Kind),
         alike: Option<&'a Alike>,
-    ) -> Result<(Known<'a>, &'a Model)> {
+    ) -> Result<(Known<'a, BorrowedFd<'a>>, &'a Model)> {
         self.model(kind)?;
         let model = &self.models[&kind];
         let places = self.inside.as_ref().map(Inside::places);
@@ -76,8 +81,7 @@ impl Listing {
         let Self { inside: Some(inside), models, .. } = self else {
             return Ok(Vec::new());
         };
-        let model = models[&kind].socket.as_fd();
-        inside.alike(sockets, model, kind.is_v6()).map_err(Error::InetReader)
+        inside.alike(sockets, &models[&kind], kind).map_err(Error::InetReader)
     }
 
     /// What looks into sockets.

@@ -17,21 +17,28 @@
 //! is new among those that share a port, where no program chooses; such a
 //! program if the socket has `SO_REUSEPORT` no more; what the network has said
 //! of a connection that goes on all the same (`sk_err_soft`, an ICMP message).
-//! Refused: connections of TCP that wait to be accepted, unless both ends are in
-//! the tree and nothing was sent; those that have ended with bytes left to be read; packets that
+//! Handshakes that are not done when the dump begins, nor a second later: their
+//! peers ask again. For how long connections are kept back already (`TCP_DEFER_ACCEPT`):
+//! that begins anew; where they cannot be kept back again, they can be accepted.
+//! Refused: connections of TCP that wait to be accepted, if the kernel cannot be
+//! had to make them again as they are (see [`unaccepted`]), and those of MPTCP;
+//! connections that have ended with bytes left to be read; packets that
 //! wait in raw and ICMP sockets; what was sent out of band by TCP and not read,
 //! or not acknowledged; `MSG_ZEROCOPY`, which is counted; datagrams that are held
 //! back; errors to be told, but for those that connections of TCP usually end
 //! with; eBPF programs that choose among sockets; SCTP and other protocols; other
 //! network namespaces.
 //! Connections of TCP: `tcp-stream-INO.img`; see [`connection`] for their state,
-//! and [`held`] for how a dump comes by it.
-//! Kernel needed: nftables, unless packets are not held up; `CAP_NET_ADMIN`.
+//! and [`held`] for how a dump comes by it. Those that wait to be accepted are in
+//! the entry of the socket that listens, unless their other ends connect again.
+//! Kernel needed: nftables, unless packets are not held up; `CAP_NET_ADMIN`; Linux
+//! 6.9 for connections that wait to be accepted, and come from elsewhere.
 //! Scenarios: `scenarios/src/inet`, `scenarios/src/tcp`.
 
 mod connected;
 mod connection;
 mod datagrams;
+mod deferred;
 mod failure;
 mod held;
 mod inside;
@@ -43,6 +50,7 @@ mod options;
 mod segment;
 mod selection;
 mod socket;
+mod unaccepted;
 
 pub use held::{HeldConnections, unlock_network};
 pub use inside::InsideError;

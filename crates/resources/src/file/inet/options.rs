@@ -11,6 +11,12 @@ use dormouse_image::proto::files::inet::{
 use dormouse_kernel::Errno;
 use dormouse_kernel::socket::SocketOption;
 
+use crate::file::option_names::{
+    IP_LOCAL_PORT_RANGE, IP_RECVERR_RFC4884, IPV6_MULTICAST_ALL, IPV6_RECVERR_RFC4884,
+    IPV6_ROUTER_ALERT_ISOLATE, TCP_DELACK_MAX_US, TCP_RTO_MAX_MS, TCP_RTO_MIN_US, TCP_TX_DELAY,
+    UDP_CORK, UDP_ENCAP, UDP_GRO, UDP_NO_CHECK6_RX, UDP_NO_CHECK6_TX, UDP_SEGMENT,
+    UDPLITE_RECV_CSCOV, UDPLITE_SEND_CSCOV,
+};
 use crate::file::socket_options::Options;
 use crate::{Error, Result};
 
@@ -24,22 +30,8 @@ const UDPLITE: i32 = libc::IPPROTO_UDPLITE;
 /// `ICMP_FILTER` is one of these.
 const RAW: i32 = libc::IPPROTO_RAW;
 
-// include/uapi/linux/in.h, in6.h, icmpv6.h, tcp.h, udp.h.
-const IP_HDRINCL: i32 = 3;
-const IP_PKTINFO: i32 = 8;
-const IP_NODEFRAG: i32 = 22;
-const IP_CHECKSUM: i32 = 23;
-const IP_MINTTL: i32 = 21;
-const IPV6_MINHOPCOUNT: i32 = 73;
-const IPV6_RECVPKTINFO: i32 = 49;
-const IPV6_HDRINCL: i32 = 36;
+/// `ICMP_FILTER` and `ICMPV6_FILTER`: include/uapi/linux/icmp.h, icmpv6.h.
 const FILTER: i32 = 1;
-const TCP_MAXSEG: i32 = 2;
-const TCP_CORK: i32 = 3;
-const TCP_WINDOW_CLAMP: i32 = 10;
-const UDP_CORK: i32 = 1;
-const UDP_ENCAP: i32 = 100;
-const UDP_GRO: i32 = 104;
 /// `struct icmp6_filter`.
 const LONGEST: usize = 256;
 
@@ -48,11 +40,11 @@ const LONGEST: usize = 256;
 const IP_OPTIONS: [i32; 27] = [
     libc::IP_TOS,
     libc::IP_TTL,
-    IP_HDRINCL,
+    libc::IP_HDRINCL,
     libc::IP_OPTIONS,
     libc::IP_RECVOPTS,
     libc::IP_RETOPTS,
-    IP_PKTINFO,
+    libc::IP_PKTINFO,
     libc::IP_MTU_DISCOVER,
     libc::IP_RECVERR,
     libc::IP_RECVTTL,
@@ -61,18 +53,18 @@ const IP_OPTIONS: [i32; 27] = [
     libc::IP_PASSSEC,
     libc::IP_TRANSPARENT,
     libc::IP_RECVORIGDSTADDR,
-    IP_MINTTL,
-    IP_NODEFRAG,
-    IP_CHECKSUM,
+    libc::IP_MINTTL,
+    libc::IP_NODEFRAG,
+    libc::IP_CHECKSUM,
     libc::IP_BIND_ADDRESS_NO_PORT,
-    25, // IP_RECVFRAGSIZE
-    26, // IP_RECVERR_RFC4884
+    libc::IP_RECVFRAGSIZE,
+    IP_RECVERR_RFC4884,
     libc::IP_MULTICAST_IF,
     libc::IP_MULTICAST_TTL,
     libc::IP_MULTICAST_LOOP,
     libc::IP_MULTICAST_ALL,
     libc::IP_UNICAST_IF,
-    51, // IP_LOCAL_PORT_RANGE
+    IP_LOCAL_PORT_RANGE,
 ];
 
 const IPV6_OPTIONS: [i32; 37] = [
@@ -83,18 +75,18 @@ const IPV6_OPTIONS: [i32; 37] = [
     libc::IPV6_MULTICAST_LOOP,
     libc::IPV6_MTU_DISCOVER,
     libc::IPV6_RECVERR,
-    29, // IPV6_MULTICAST_ALL
-    30, // IPV6_ROUTER_ALERT_ISOLATE
-    31, // IPV6_RECVERR_RFC4884
-    33, // IPV6_FLOWINFO_SEND
-    IPV6_HDRINCL,
-    7, // IPV6_CHECKSUM
-    2, // IPV6_2292PKTINFO and others of RFC 2292
-    3,
-    4,
-    5,
-    8,
-    IPV6_RECVPKTINFO,
+    IPV6_MULTICAST_ALL,
+    IPV6_ROUTER_ALERT_ISOLATE,
+    IPV6_RECVERR_RFC4884,
+    libc::IPV6_FLOWINFO_SEND,
+    libc::IPV6_HDRINCL,
+    libc::IPV6_CHECKSUM,
+    libc::IPV6_2292PKTINFO,
+    libc::IPV6_2292HOPOPTS,
+    libc::IPV6_2292DSTOPTS,
+    libc::IPV6_2292RTHDR,
+    libc::IPV6_2292HOPLIMIT,
+    libc::IPV6_RECVPKTINFO,
     libc::IPV6_RECVHOPLIMIT,
     libc::IPV6_RECVHOPOPTS,
     libc::IPV6_HOPOPTS,
@@ -103,16 +95,16 @@ const IPV6_OPTIONS: [i32; 37] = [
     libc::IPV6_RTHDR,
     libc::IPV6_RECVDSTOPTS,
     libc::IPV6_DSTOPTS,
-    60, // IPV6_RECVPATHMTU
+    libc::IPV6_RECVPATHMTU,
     libc::IPV6_DONTFRAG,
     libc::IPV6_RECVTCLASS,
     libc::IPV6_TCLASS,
-    70, // IPV6_AUTOFLOWLABEL
-    72, // IPV6_ADDR_PREFERENCES
-    IPV6_MINHOPCOUNT,
-    74, // IPV6_RECVORIGDSTADDR
-    76, // IPV6_UNICAST_IF
-    77, // IPV6_RECVFRAGSIZE
+    libc::IPV6_AUTOFLOWLABEL,
+    libc::IPV6_ADDR_PREFERENCES,
+    libc::IPV6_MINHOPCOUNT,
+    libc::IPV6_RECVORIGDSTADDR,
+    libc::IPV6_UNICAST_IF,
+    libc::IPV6_RECVFRAGSIZE,
 ];
 
 /// For others these are the same bits as `IP_TRANSPARENT` and `IP_FREEBIND`.
@@ -120,56 +112,46 @@ const RAW_IPV6_OPTIONS: [i32; 2] = [libc::IPV6_TRANSPARENT, libc::IPV6_FREEBIND]
 
 const TCP_OPTIONS: [i32; 25] = [
     libc::TCP_NODELAY,
-    TCP_MAXSEG,
-    TCP_CORK,
+    libc::TCP_MAXSEG,
+    libc::TCP_CORK,
     libc::TCP_KEEPIDLE,
     libc::TCP_KEEPINTVL,
     libc::TCP_KEEPCNT,
     libc::TCP_SYNCNT,
     libc::TCP_LINGER2,
     libc::TCP_DEFER_ACCEPT,
-    TCP_WINDOW_CLAMP,
+    libc::TCP_WINDOW_CLAMP,
     libc::TCP_CONGESTION,
     libc::TCP_THIN_LINEAR_TIMEOUTS,
     libc::TCP_USER_TIMEOUT,
     libc::TCP_FASTOPEN,
-    25, // TCP_NOTSENT_LOWAT
-    27, // TCP_SAVE_SYN
-    30, // TCP_FASTOPEN_CONNECT
-    33, // TCP_FASTOPEN_KEY
-    34, // TCP_FASTOPEN_NO_COOKIE
-    36, // TCP_INQ
-    37, // TCP_TX_DELAY
-    44, // TCP_RTO_MAX_MS
-    45, // TCP_RTO_MIN_US
-    46, // TCP_DELACK_MAX_US
+    libc::TCP_NOTSENT_LOWAT,
+    libc::TCP_SAVE_SYN,
+    libc::TCP_FASTOPEN_CONNECT,
+    libc::TCP_FASTOPEN_KEY,
+    libc::TCP_FASTOPEN_NO_COOKIE,
+    libc::TCP_INQ,
+    TCP_TX_DELAY,
+    TCP_RTO_MAX_MS,
+    TCP_RTO_MIN_US,
+    TCP_DELACK_MAX_US,
     libc::TCP_THIN_DUPACK,
 ];
 
-const UDP_OPTIONS: [i32; 6] = [
-    UDP_CORK, UDP_ENCAP, 101, // UDP_NO_CHECK6_TX
-    102, // UDP_NO_CHECK6_RX
-    103, // UDP_SEGMENT
-    UDP_GRO,
-];
+const UDP_OPTIONS: [i32; 6] =
+    [UDP_CORK, UDP_ENCAP, UDP_NO_CHECK6_TX, UDP_NO_CHECK6_RX, UDP_SEGMENT, UDP_GRO];
 
-/// `UDPLITE_SEND_CSCOV` and `UDPLITE_RECV_CSCOV`.
-const UDPLITE_OPTIONS: [i32; 2] = [10, 11];
+const UDPLITE_OPTIONS: [i32; 2] = [UDPLITE_SEND_CSCOV, UDPLITE_RECV_CSCOV];
 
-/// Those of any socket that are no switches, or of use to these families only:
-/// include/uapi/asm-generic/socket.h.
+/// Those of any socket that are no switches, or of use to these families only.
 const SOCKET_OPTIONS: [i32; 6] = [
     libc::SO_PEEK_OFF,
-    SO_MAX_PACING_RATE,
-    SO_INCOMING_CPU,
-    SO_TXTIME,
-    73, // SO_RESERVE_MEM
-    74, // SO_TXREHASH
+    libc::SO_MAX_PACING_RATE,
+    libc::SO_INCOMING_CPU,
+    libc::SO_TXTIME,
+    libc::SO_RESERVE_MEM,
+    libc::SO_TXREHASH,
 ];
-
-const SO_MAX_PACING_RATE: i32 = 47;
-const SO_INCOMING_CPU: i32 = 49;
-const SO_TXTIME: i32 = 61;
 
 /// What the kernel answers for an option that the socket does not have, or not
 /// in this state.
@@ -243,11 +225,11 @@ pub(super) enum Moment {
 
 fn moment(option: SocketOption) -> Moment {
     match (option.level, option.name) {
-        (TCP, TCP_CORK)
+        (TCP, libc::TCP_CORK)
         | (UDP, UDP_CORK | UDP_ENCAP | UDP_GRO)
-        | (IP, IP_MINTTL | IP_HDRINCL)
-        | (IPV6, IPV6_MINHOPCOUNT | IPV6_HDRINCL)
-        | (SOCKET, libc::SO_PEEK_OFF | SO_TXTIME)
+        | (IP, libc::IP_MINTTL | libc::IP_HDRINCL)
+        | (IPV6, libc::IPV6_MINHOPCOUNT | libc::IPV6_HDRINCL)
+        | (SOCKET, libc::SO_PEEK_OFF | libc::SO_TXTIME)
         | (RAW | ICMPV6, _) => Moment::Late,
         _ => Moment::Early,
     }
@@ -255,7 +237,8 @@ fn moment(option: SocketOption) -> Moment {
 
 /// What changes on its own while a connection lasts, or cannot be set then.
 fn of_connection(option: SocketOption) -> bool {
-    option.level == TCP && matches!(option.name, TCP_MAXSEG | TCP_WINDOW_CLAMP | libc::TCP_FASTOPEN)
+    option.level == TCP
+        && matches!(option.name, libc::TCP_MAXSEG | libc::TCP_WINDOW_CLAMP | libc::TCP_FASTOPEN)
 }
 
 /// What belongs to multicast, and nobody can set on a stream; a connection may
@@ -272,7 +255,7 @@ fn of_multicast(option: SocketOption) -> bool {
 /// themselves.
 fn has_come(option: SocketOption, value: &[u8]) -> bool {
     const MAX_TCP_WINDOW: u32 = 32_767;
-    (option.level, option.name) == (TCP, TCP_MAXSEG)
+    (option.level, option.name) == (TCP, libc::TCP_MAXSEG)
         && number(value).is_some_and(|bytes| bytes > MAX_TCP_WINDOW)
 }
 
@@ -374,17 +357,17 @@ impl Field {
             Self::V6Only if v6 => (IPV6, libc::IPV6_V6ONLY),
             Self::FreeBind if v6 && kind.is_raw() => (IPV6, libc::IPV6_FREEBIND),
             Self::FreeBind => (IP, libc::IP_FREEBIND),
-            Self::PktInfo if v6 => (IPV6, IPV6_RECVPKTINFO),
-            Self::PktInfo => (IP, IP_PKTINFO),
+            Self::PktInfo if v6 => (IPV6, libc::IPV6_RECVPKTINFO),
+            Self::PktInfo => (IP, libc::IP_PKTINFO),
             Self::Tos if !v6 => (IP, libc::IP_TOS),
             Self::Ttl if !v6 => (IP, libc::IP_TTL),
-            Self::HdrIncl if v6 && kind.is_raw() => (IPV6, IPV6_HDRINCL),
-            Self::HdrIncl if kind.is_raw() => (IP, IP_HDRINCL),
-            Self::NoDefrag if kind.is_raw() && !v6 => (IP, IP_NODEFRAG),
-            Self::Checksum if kind.is_raw() && !v6 => (IP, IP_CHECKSUM),
+            Self::HdrIncl if v6 && kind.is_raw() => (IPV6, libc::IPV6_HDRINCL),
+            Self::HdrIncl if kind.is_raw() => (IP, libc::IP_HDRINCL),
+            Self::NoDefrag if kind.is_raw() && !v6 => (IP, libc::IP_NODEFRAG),
+            Self::Checksum if kind.is_raw() && !v6 => (IP, libc::IP_CHECKSUM),
             Self::Filter if kind.is_raw() && v6 => (ICMPV6, FILTER),
             Self::Filter if kind.is_raw() => (RAW, FILTER),
-            Self::Cork if kind.is_stream() => (TCP, TCP_CORK),
+            Self::Cork if kind.is_stream() => (TCP, libc::TCP_CORK),
             Self::NoDelay if kind.is_stream() => (TCP, libc::TCP_NODELAY),
             Self::KeepCount if kind.is_stream() => (TCP, libc::TCP_KEEPCNT),
             Self::KeepIdle if kind.is_stream() => (TCP, libc::TCP_KEEPIDLE),

@@ -17,11 +17,12 @@ use rustix::net::{Shutdown, getsockname};
 use super::connected::{decode_connection, is_hung_up};
 use super::connection::TcpState;
 use super::datagrams::Datagram;
-use super::failure::Failure;
+use super::failure::{Failure, REFUSED};
 use super::listing::{Listing, make};
 use super::memberships::Membership;
 use super::options::{Fields, Kind, ProtocolOptions, TCP};
 use super::selection::Selection;
+use super::unaccepted::{Child, decode_waiting};
 use crate::Result;
 use crate::corrupt::corrupt;
 use crate::file::home_network::HomeNetwork;
@@ -97,12 +98,12 @@ impl FileKind for Inet {
                 "dump the program while it has no such socket open",
             ));
         }
-        let state = state(cx, probe, socket, kind)?;
+        let mut local = address(Some(getsockname(socket).map_err(kernel("getsockname"))?));
+        let state = state(cx, probe, socket, (kind, local))?;
         let alike = cx.alike(probe.id);
         let mut listing = cx.part::<Listing>();
         let mut shutdown = listed.and_then(|listed| listed.shutdown);
         let reads = !matches!(shutdown, Some(Shutdown::Read | Shutdown::Both));
-        let mut local = address(Some(getsockname(socket).map_err(kernel("getsockname"))?));
         let over = matches!(state, State::Unconnected | State::Failed(_));
         if kind.protocol == TCP && over && listed.is_none() {
             // Of a connection that has ended, the kernel goes on telling the
@@ -115,7 +116,10 @@ impl FileKind for Inet {
         }
         let queue = match kind.is_stream() {
             true => Vec::new(),
-            false => queue(probe, socket, (kind, local), reads, &mut listing)?,
+            false => {
+                let refused = matches!(state, State::Connected { refused: true, .. });
+                queue(probe, socket, (kind, local), (reads, refused), &mut listing)?
+            }
         };
         if !queue.is_empty() && local.is_some_and(is_for_all) {
             return Err(refuse(
@@ -170,16 +174,21 @@ impl FileKind for Inet {
         let Fields { v6only, ip, tcp, more } = protocol_options.encode(*kind);
         let (error, connecting) = match state {
             State::Failed(failure) => Some(failure.encode()).unzip(),
+            State::Connected { refused: true, .. } => (Some(REFUSED), None),
             _ => (None, None),
         };
         let unaccepted = match state {
             State::Open(connection) => connection.place,
             _ => None,
         };
+        let waiting = match state {
+            State::Listening { waiting, .. } => waiting.iter().map(Child::encode).collect(),
+            _ => Vec::new(),
+        };
         let (state, backlog, remote) = match state {
             State::Unconnected | State::Failed(_) => (TCP_CLOSE, 0, None),
-            State::Listening { backlog } => (TCP_LISTEN, *backlog, None),
-            State::Connected(remote) => (TCP_ESTABLISHED, 0, Some(*remote)),
+            State::Listening { backlog, waiting: _ } => (TCP_LISTEN, *backlog, None),
+            State::Connected { remote, .. } => (TCP_ESTABLISHED, 0, Some(*remote)),
             State::Open(connection) => {
                 connection.encode(*inode, images)?;
                 (connection.state as u32, 0, Some(connection.remote))
@@ -233,6 +242,7 @@ impl FileKind for Inet {
             error,
             connecting,
             unaccepted,
+            waiting,
         };
         let entry = FileEntry {
             kind: Self::TYPE.into(),
@@ -243,7 +253,7 @@ impl FileKind for Inet {
         images.put(id, entry);
         let packets: Vec<_> =
             queue.iter().map(|datagram| datagram.encode(id)).collect::<Result<_>>()?;
-        images.part::<QueueSink>().put(id, packets);
+        images.part::<QueueSink>().put(id, None, packets);
         Ok(())
     }
 
@@ -272,7 +282,11 @@ impl FileKind for Inet {
         let remote = from_words(kind, &isk.dst_addr, isk.dst_port, scope).map_err(wrong)?;
         let mut state = match (isk.state, remote) {
             (TCP_LISTEN, _) if kind.is_stream() && isk.backlog <= MAX_BACKLOG => {
-                State::Listening { backlog: isk.backlog }
+                let port = local.map_or(0, |local| local.port());
+                State::Listening {
+                    backlog: isk.backlog,
+                    waiting: decode_waiting((id, kind, port), &isk.waiting, images)?,
+                }
             }
             (TCP_CLOSE, None) => match isk.error {
                 None => State::Unconnected,
@@ -283,7 +297,14 @@ impl FileKind for Inet {
                 Some(_) => return Err(wrong("it cannot have an error to tell")),
             },
             (TCP_CLOSE, _) if !kind.is_stream() => State::Unconnected,
-            (TCP_ESTABLISHED, Some(remote)) if !kind.is_stream() => State::Connected(remote),
+            (TCP_ESTABLISHED, Some(remote)) if !kind.is_stream() => {
+                let refused = match isk.error {
+                    None => false,
+                    Some(REFUSED) if kind.protocol == libc::IPPROTO_UDP && local.is_some() => true,
+                    Some(_) => return Err(wrong("it cannot have an error to tell")),
+                };
+                State::Connected { remote, refused }
+            }
             (state, Some(remote)) if kind.is_stream() && local.is_some() => {
                 let state = TcpState::from_raw(state).ok_or_else(|| wrong("its state is none"))?;
                 decode_connection((id, isk.ino), (state, remote), images)?
@@ -296,6 +317,9 @@ impl FileKind for Inet {
                 connection.place = place;
             }
             _ => return Err(wrong("nobody can wait for it to be accepted")),
+        }
+        if !isk.waiting.is_empty() && !matches!(state, State::Listening { .. }) {
+            return Err(wrong("it does not listen, and others wait for it to accept them"));
         }
         let shutdown = match isk.shutdown.map(SkShutdown::try_from) {
             None | Some(Ok(SkShutdown::None)) => None,

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::ghost::{Ghost, Ghosts};
 use super::task::{PROC, TaskFile};
 use super::{Link, Reach};
-use crate::file::{CollectCx, FsMagic, Probe};
+use crate::file::{CollectCx, FsMagic, LinkRemap, Probe};
 use crate::{Error, Result};
 
 /// What the kernel appends to the path of a file that has lost its name
@@ -33,6 +33,11 @@ const PSEUDO: [FsMagic; 8] = [
     FsMagic::SECURITY,
     FsMagic::DEVPTS,
 ];
+
+/// Whether the kernel makes up what is in it.
+pub(super) fn is_pseudo(probe: &Probe) -> bool {
+    PSEUDO.contains(&probe.file_system)
+}
 
 /// Whether it is a file that tells of changes until it is read, and is a new one until then
 /// (`kernfs_generic_poll`, `fs/kernfs/file.c`).
@@ -67,19 +72,14 @@ pub(super) fn find(cx: &CollectCx<'_>, probe: &Probe) -> Result<(PathBuf, Reach)
             return Ok((link.clone(), Reach::Name));
         };
         let task = HostPid::from_raw(file.task().as_raw()).expect("a pid is positive");
-        if file.is_about_part() && cx.ns_pid(task).is_some() {
-            return Err(unsupported(
-                "it is about a descriptor or mapping of a task, which a restore makes later",
-                "checkpoint the program when it has closed the file",
-            ));
-        }
-        return Ok((link.clone(), Reach::Task { proc: file.mount }));
+        let start = if cx.ns_pid(task).is_some() { None } else { Some(file.start()?) };
+        return Ok((link.clone(), Reach::Task { file, start }));
     }
     let dead = TaskFile::of(probe, without_suffix(link));
     if let Some(file) = dead.filter(|file| file.mount == Path::new(PROC) && !file.is_about_part()) {
         return Ok((without_suffix(link).to_owned(), Reach::DeadTask(file)));
     }
-    if PSEUDO.contains(&probe.file_system) {
+    if is_pseudo(probe) {
         return Err(unsupported(
             "what it told of is gone, so it cannot be opened again",
             "checkpoint the program when it has closed the file",
@@ -95,14 +95,19 @@ pub(super) fn find(cx: &CollectCx<'_>, probe: &Probe) -> Result<(PathBuf, Reach)
     if probe.stat.st_nlink == 0 || is_directory {
         return ghost(cx, probe, name);
     }
-    if let Some(sibling) = sibling(name, &probe.stat)? {
+    if cx.options.link_remap != LinkRemap::Always
+        && let Some(sibling) = sibling(name, &probe.stat)?
+    {
         return Ok((sibling, Reach::OtherName { lost: name.to_owned() }));
     }
     // On overlayfs a file of a lower layer still counts the name it has lost.
     // Whether that is so, only making a link tells.
     let may_be_lost = probe.file_system == FsMagic::OVERLAY && probe.stat.st_nlink == 1;
-    let otherwise =
-        if may_be_lost && cx.options.link_remap { Some(collect_ghost(cx, probe)?) } else { None };
+    let otherwise = if may_be_lost && cx.options.link_remap != LinkRemap::Never {
+        Some(collect_ghost(cx, probe)?)
+    } else {
+        None
+    };
     link_beside(cx, probe, name, otherwise).ok_or_else(|| {
         unsupported(
             "the name it was opened by is gone, and the name it still has is not known",
@@ -136,7 +141,7 @@ fn link_beside(
     name: &Path,
     otherwise: Option<Rc<Ghost>>,
 ) -> Option<(PathBuf, Reach)> {
-    if !cx.options.link_remap {
+    if cx.options.link_remap == LinkRemap::Never {
         return None;
     }
     let entry = cx.fresh_id();

@@ -11,6 +11,7 @@ use dormouse_kernel::DeviceId;
 use rustix::fs::{FileType, OFlags, readlinkat};
 
 use super::contents::Contents;
+use super::extended::Extended;
 use super::remap::RemapSink;
 use crate::corrupt::corrupt;
 use crate::file::{FileId, ImageSink, InodeId, Probe};
@@ -32,9 +33,9 @@ pub(super) struct Attributes {
     pub(super) uid: u32,
     pub(super) gid: u32,
     pub(super) mode: u32,
-    /// Where it was; nothing is made of it.
-    device: DeviceId,
-    number: u64,
+    /// Where it was, by which watches may name it.
+    pub(super) device: DeviceId,
+    pub(super) number: u64,
     /// Of a device.
     pub(super) rdev: DeviceId,
     /// Seconds and nanoseconds.
@@ -44,6 +45,7 @@ pub(super) struct Attributes {
     pub(super) size: u64,
     /// Of a symbolic link.
     pub(super) target: Option<Vec<u8>>,
+    pub(super) extended: Extended,
 }
 
 /// Seconds since 1970, which may be before that, and nanoseconds.
@@ -93,6 +95,7 @@ impl Attributes {
             modified: time(stat.st_mtime, stat.st_mtime_nsec),
             size,
             target,
+            extended: Extended::collect(probe)?,
         })
     }
 
@@ -101,7 +104,19 @@ impl Attributes {
     }
 
     fn entry(&self, chunks: bool) -> GhostFileEntry {
-        let Self { uid, gid, mode, device, number, rdev, accessed, modified, size, target } = self;
+        let Self {
+            uid,
+            gid,
+            mode,
+            device,
+            number,
+            rdev,
+            accessed,
+            modified,
+            size,
+            target,
+            extended,
+        } = self;
         let is_device =
             matches!(self.file_type(), FileType::CharacterDevice | FileType::BlockDevice);
         // As stat(2) packs it: that fits 32 bits as long as minors have 20.
@@ -122,6 +137,7 @@ impl Attributes {
             symlnk_target: target.clone(),
             atim_nsec,
             mtim_nsec,
+            xattrs: extended.encode(),
         }
     }
 }
@@ -205,6 +221,7 @@ impl Ghost {
             modified: Time::decode(mtim.as_ref(), entry.mtim_nsec).ok_or_else(bad_time)?,
             size,
             target: symlnk_target,
+            extended: Extended::decode(entry.xattrs).map_err(wrong)?,
         };
         Ok(Self { id, inode, contents, users: RefCell::default() })
     }

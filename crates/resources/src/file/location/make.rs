@@ -18,7 +18,7 @@ use rustix::io;
 use super::ghost::{Attributes, Ghost, Time, User};
 use super::names::MomentaryName;
 use super::open::open_flags;
-use crate::file::files::{Milestone, Stash};
+use crate::file::create::{Milestone, Stash};
 use crate::file::probe::reopen;
 use crate::file::{CreateCx, FileId, InodeId};
 use crate::{Error, Result};
@@ -190,6 +190,8 @@ impl Attributes {
             chmodat(CWD, &name, Mode::from_raw_mode(self.mode), AtFlags::empty())
                 .map_err(Error::kernel("chmod", "a ghost file"))?;
         }
+        // After the owner, with whom some of them change.
+        self.extended.apply(path)?;
         let time = |time: Time| Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds.into() };
         let (last_access, last_modification) = (time(self.accessed), time(self.modified));
         utimensat(CWD, &name, &Timestamps { last_access, last_modification }, AtFlags::empty())

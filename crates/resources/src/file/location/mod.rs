@@ -9,25 +9,30 @@
 //! its contents, under the name it had, and loses that at once; a file that
 //! has other names is given one beside the lost one by the dump, if the user
 //! allows.
-//! What `/proc` has of a task is opened when the task lives; if it is dead, of a
-//! process that stands for it and ends.
-//! Not preserved, of a ghost: its inode number, change time, extended
-//! attributes and inode flags; its name in `/proc/PID/fd`, if another file
+//! What `/proc` has of a task is opened when the task lives, or when its fd table
+//! is complete if it is about a part of that; if it is dead, of a process that
+//! stands for it and ends. A task that is not of the tree must be the same one:
+//! it has the number, and began when that one did.
+//! Not preserved, of a ghost: its inode number, change time, and inode flags but
+//! those it is refused for (append-only, immutable); its name in `/proc/PID/fd`, if another file
 //! has that now. Of a dead task: its number in the name, if that is another's now,
 //! or that it was a thread of a process; what the kernel had read already to give next. A restore that is killed in the few microseconds during which
 //! a ghost has its name leaves an empty file there.
 
+mod build_id;
 mod contents;
+mod extended;
 mod find;
 mod ghost;
 mod make;
 mod names;
 mod open;
+mod pressure;
 mod remap;
 mod task;
 
 use std::ffi::OsString;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -35,14 +40,17 @@ use std::rc::Rc;
 use dormouse_image::ImageName;
 use dormouse_image::proto::files::reg::RegFileEntry;
 use dormouse_image::proto::files::{FdType, FileEntry};
+use dormouse_kernel::DeviceId;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
-use super::{CollectCx, FileId, ImageSink, ImageSource, Origin, Probe, Status};
+use super::{CollectCx, FileId, ImageSink, ImageSource, Origin, Probe, Stage, Status};
 use crate::corrupt::corrupt;
 use crate::{Error, Result};
+use build_id::BuildId;
 use ghost::Ghost;
+use pressure::Trigger;
 use remap::{Remap, RemapSink, RemapSource};
 use task::{PROC, TaskFile};
 
@@ -59,6 +67,10 @@ pub(crate) struct Location {
     size: Option<u64>,
     /// It tells of changes by `EPOLLPRI` until it is read, and has been.
     seen: bool,
+    /// It tells by `EPOLLPRI` when the pressure on the system is so high.
+    trigger: Option<Trigger>,
+    /// Which build of a program or library it is, if the dump has noted that.
+    build_id: Option<BuildId>,
 }
 
 /// How to get at the file.
@@ -73,8 +85,9 @@ enum Reach {
     },
     /// By its name, when the task lives that it is about.
     Task {
-        /// Where the `/proc` is that it is in.
-        proc: PathBuf,
+        file: TaskFile,
+        /// When a task began that is not of the tree.
+        start: Option<u64>,
     },
     /// It is about a task that is dead.
     DeadTask(TaskFile),
@@ -128,7 +141,15 @@ impl Location {
         let key = format!("file[{:x}:{:x}]", probe.info.mount_id, probe.stat.st_ino);
         if cx.is_external(&key) {
             let (name, reach) = (PathBuf::from(key), Reach::External);
-            return Ok(Self { name, reach, mode: None, size: None, seen: false });
+            return Ok(Self {
+                name,
+                reach,
+                mode: None,
+                size: None,
+                seen: false,
+                trigger: None,
+                build_id: None,
+            });
         }
         let (name, reach) = find::find(cx, probe)?;
         let flags = probe.flags();
@@ -137,7 +158,11 @@ impl Location {
         let sized = probe.file_type() == FileType::RegularFile && !only_appends;
         let size = sized.then(|| u64::try_from(probe.stat.st_size).unwrap_or(0));
         let seen = find::tells_changes(probe) && !has_changed(probe)?;
-        Ok(Self { name, reach, mode: Some(probe.stat.st_mode), size, seen })
+        let trigger = Trigger::collect(probe)?;
+        let is_named = matches!(reach, Reach::Name | Reach::OtherName { .. });
+        let build_id = if is_named { noted_build_id(cx, probe)? } else { None };
+        let mode = Some(probe.stat.st_mode);
+        Ok(Self { name, reach, mode, size, seen, trigger, build_id })
     }
 
     /// Where a device is that the kernel names itself, and that is not looked
@@ -145,7 +170,8 @@ impl Location {
     pub(crate) fn of_device(probe: &Probe) -> Self {
         let name = find::without_suffix(&probe.link).to_owned();
         let mode = Some(probe.stat.st_mode);
-        Self { name, reach: Reach::Name, mode, size: None, seen: false }
+        let (reach, size) = (Reach::Name, None);
+        Self { name, reach, mode, size, seen: false, trigger: None, build_id: None }
     }
 
     /// `st_mode`, if it is known.
@@ -153,9 +179,26 @@ impl Location {
         self.mode
     }
 
+    /// Device and number of the inode that it was, if that has no name and is made anew.
+    pub(crate) fn former_inode(&self) -> Option<(DeviceId, u64)> {
+        match &self.reach {
+            Reach::Ghost(ghost) => Some((ghost.inode.device, ghost.inode.number)),
+            _ => None,
+        }
+    }
+
     /// Whether the file is about a task, which has to live to open it.
     pub(crate) fn is_about_task(&self) -> bool {
         matches!(self.reach, Reach::Task { .. })
+    }
+
+    /// When it can be opened.
+    pub(crate) fn stage(&self) -> Stage {
+        match &self.reach {
+            Reach::Task { file, start: None } if file.is_about_part() => Stage::Installed,
+            Reach::Task { .. } => Stage::Living,
+            _ => Stage::Early,
+        }
     }
 
     /// Whether it is about a task that is dead.
@@ -168,6 +211,11 @@ impl Location {
         self.seen
     }
 
+    /// Has a new `file` tell of pressure as it did.
+    pub(crate) fn watch_pressure(&self, file: BorrowedFd<'_>) -> Result<()> {
+        self.trigger.map_or(Ok(()), |trigger| trigger.set(file, &self.name))
+    }
+
     /// Writes the entry of the file, opened as `status` and at offset `pos`.
     pub(crate) fn encode(
         &self,
@@ -176,16 +224,17 @@ impl Location {
         pos: u64,
         images: &mut ImageSink<'_>,
     ) -> Result<()> {
-        let Self { name, reach, mode, size, seen } = self;
-        let (mut lost_name, mut proc_mount) = (None, None);
+        let Self { name, reach, mode, size, seen, trigger, build_id } = self;
+        let (mut lost_name, mut proc_mount, mut task_start) = (None, None, None);
         let ghost = match reach {
             Reach::Name | Reach::External => None,
             Reach::OtherName { lost } => {
                 lost_name = Some(lost.as_os_str().as_bytes().to_vec());
                 None
             }
-            Reach::Task { proc } => {
-                proc_mount = Some(proc.as_os_str().as_bytes().to_vec());
+            Reach::Task { file, start } => {
+                proc_mount = Some(file.mount.as_os_str().as_bytes().to_vec());
+                task_start = *start;
                 None
             }
             Reach::DeadTask(file) => {
@@ -210,7 +259,10 @@ impl Location {
         let entry = reg_entry(id, status, pos, name);
         let ext = matches!(reach, Reach::External).then_some(true);
         let (size, mode, seen) = (*size, *mode, seen.then_some(true));
-        let entry = RegFileEntry { size, mode, lost_name, proc_mount, ext, seen, ..entry };
+        let pressure = trigger.map(|trigger| trigger.to_string());
+        let build_id = build_id.clone().unwrap_or_default();
+        let seen = RegFileEntry { seen, task_start, pressure, build_id, ..entry };
+        let entry = RegFileEntry { size, mode, lost_name, proc_mount, ext, ..seen };
         put(images, id, entry);
         Ok(())
     }
@@ -266,7 +318,7 @@ impl Location {
                 {
                     Reach::DeadTask(file)
                 }
-                (None, Some(_)) => Reach::Task { proc },
+                (None, Some(file)) => Reach::Task { file, start: reg.task_start },
                 (None, None) => Reach::Name,
             },
             Some(Remap::Ghost(ghost)) => {
@@ -297,8 +349,28 @@ impl Location {
             }
         };
         let seen = reg.seen.unwrap_or(false);
-        Ok((Self { name, reach, mode: *mode, size: *size, seen }, status, *pos))
+        let trigger = match reg.pressure.as_deref().map(Trigger::parse) {
+            Some(None) => return Err(wrong("it watches no pressure there can be")),
+            trigger => trigger.flatten(),
+        };
+        if reg.build_id.len() > build_id::MOST_WORDS {
+            return Err(wrong("its build ID is longer than any"));
+        }
+        let build_id = Some(reg.build_id.clone()).filter(|id| !id.is_empty());
+        let (mode, size) = (*mode, *size);
+        Ok((Self { name, reach, mode, size, seen, trigger, build_id }, status, *pos))
     }
+}
+
+/// The build ID, if those are asked for and it has one.
+fn noted_build_id(cx: &CollectCx<'_>, probe: &Probe) -> Result<Option<BuildId>> {
+    let may_have = probe.file_type() == FileType::RegularFile && !find::is_pseudo(probe);
+    if !cx.options.build_ids || !may_have {
+        return Ok(None);
+    }
+    // The program is not to see that it was read.
+    let file = probe.reopen(OFlags::RDONLY | OFlags::NOATIME | OFlags::NONBLOCK)?;
+    Ok(build_id::of(&file.into()))
 }
 
 /// Whether it tells of a change now.

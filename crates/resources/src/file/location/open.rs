@@ -1,11 +1,12 @@
 //! Opening files where they are.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstat, linkat, open};
 use rustix::io::Errno;
 
+use super::build_id;
 use super::names::MomentaryName;
 use super::task::stand_in;
 use super::{Location, Reach};
@@ -28,14 +29,24 @@ impl Location {
     pub(crate) fn open(&self, id: FileId, flags: OFlags, cx: &mut CreateCx<'_>) -> Result<OwnedFd> {
         match &self.reach {
             Reach::Ghost(ghost) => ghost.open(id, &self.name, flags, cx),
-            Reach::Name | Reach::Task { .. } => self.open_as(&self.name, flags),
+            Reach::Name => self.open_as(&self.name, flags, cx.checks_builds()),
+            Reach::Task { file, start } => {
+                let opened = self.open_as(&self.name, flags, false)?;
+                match start {
+                    Some(start) if file.start()? != *start => {
+                        let path = self.name.clone();
+                        Err(Error::Changed { path, change: Change::Task })
+                    }
+                    _ => Ok(opened),
+                }
+            }
             Reach::DeadTask(file) => {
                 let task = stand_in(file.task(), cx)?;
-                self.open_as(&file.about(task), flags)
+                self.open_as(&file.about(task), flags, false)
             }
             Reach::External => self.open_given(flags, cx),
-            Reach::Link(link) => self.open_linked(&link.path, &self.name, flags),
-            Reach::OtherName { lost } => self.open_linked(&self.name, lost, flags),
+            Reach::Link(link) => self.open_linked(&link.path, (&self.name, flags), cx),
+            Reach::OtherName { lost } => self.open_linked(&self.name, (lost, flags), cx),
         }
     }
 
@@ -52,7 +63,12 @@ impl Location {
     }
 
     /// Opens the file that is at `path` by the name that it has lost.
-    fn open_linked(&self, path: &Path, lost: &Path, flags: OFlags) -> Result<OwnedFd> {
+    fn open_linked(
+        &self,
+        path: &Path,
+        (lost, flags): (&Path, OFlags),
+        cx: &CreateCx<'_>,
+    ) -> Result<OwnedFd> {
         let make = |name: &Path| linkat(CWD, path, CWD, name, AtFlags::empty());
         let (name, ()) = match MomentaryName::make(lost, false, "linkat", make) {
             Err(Error::Kernel { source: Errno::NOENT, .. }) => {
@@ -61,13 +77,13 @@ impl Location {
             }
             made => made?,
         };
-        let file = self.open_as(name.path(), flags)?;
+        let file = self.open_as(name.path(), flags, cx.checks_builds())?;
         name.remove()?;
         Ok(file)
     }
 
     /// Opens the file by this name, and checks that it is what it was.
-    fn open_as(&self, name: &Path, flags: OFlags) -> Result<OwnedFd> {
+    fn open_as(&self, name: &Path, flags: OFlags, checks_builds: bool) -> Result<OwnedFd> {
         let file = open(name, open_flags(flags), Mode::empty()).map_err(|source| match source {
             Errno::NOENT | Errno::NOTDIR => {
                 Error::Changed { path: self.name.clone(), change: Change::Missing }
@@ -86,6 +102,13 @@ impl Location {
             && was != is
         {
             return Err(changed(Change::Size { was, is }));
+        }
+        if let Some(was) = self.build_id.as_ref().filter(|_| checks_builds) {
+            let readable = reopen(file.as_fd(), OFlags::RDONLY | OFlags::NONBLOCK)
+                .map_err(Error::kernel("open", name))?;
+            if build_id::of(&readable.into()).as_ref() != Some(was) {
+                return Err(changed(Change::Build));
+            }
         }
         Ok(file)
     }

@@ -6,13 +6,15 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use dormouse_kernel::proc::Stat;
 use dormouse_kernel::{HostPid, NsPid};
 use rustix::fs::{CWD, statat};
+use rustix::io::Errno;
 
-use crate::Result;
-use crate::file::files::{CreateCx, Milestone, Stash};
+use crate::file::create::{CreateCx, Milestone, Stash};
 use crate::file::stand_in::StandIn;
 use crate::file::{FsMagic, Probe};
+use crate::{Error, Result};
 
 /// Where `/proc` is, unless the image says otherwise.
 pub(super) const PROC: &str = "/proc";
@@ -70,6 +72,18 @@ impl TaskFile {
     /// The task.
     pub(super) fn task(&self) -> NsPid {
         self.thread.unwrap_or(self.process)
+    }
+
+    /// When the task began, in ticks of the clock since the system did.
+    pub(super) fn start(&self) -> Result<u64> {
+        let mut path = self.mount.join(self.process.to_string());
+        if let Some(thread) = self.thread {
+            path.extend([Path::new("task"), Path::new(&thread.to_string())]);
+        }
+        let path = path.join("stat");
+        let bytes = std::fs::read(&path).map_err(Error::kernel_io("read", &path))?;
+        let stat = Stat::parse(&bytes).map_err(|_| Error::kernel("read", &path)(Errno::IO))?;
+        Ok(stat.start_ticks)
     }
 
     /// Whether it is about one descriptor or mapping of the task.

@@ -28,7 +28,7 @@ use rustix::fs::{FileType, OFlags, SeekFrom, fcntl_add_seals, seek};
 use rustix::io::fcntl_dupfd_cloexec;
 
 use crate::corrupt::corrupt;
-use crate::file::files::{Milestone, Stash};
+use crate::file::create::{Milestone, Stash};
 use crate::file::probe::reopen;
 use crate::file::sink::SinkPart;
 use crate::file::source::SourcePart;

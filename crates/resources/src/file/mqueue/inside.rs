@@ -5,8 +5,10 @@ use std::os::fd::BorrowedFd;
 use dormouse_kernel::mqueue::Room;
 use dormouse_kernel::{HostPid, PAGE_SIZE};
 use epoll_interest::kernel_memory::{
-    Address, Btf, BtfError, KernelMemory, OpenError, OpenFiles, ReadError,
+    Address, Btf, BtfError, KernelMemory, Numbers, OpenError, OpenFiles, ReadError,
 };
+
+use crate::steady::steady;
 
 /// Reads queues.
 pub(super) struct Inside {
@@ -46,8 +48,6 @@ pub(super) struct Listener {
     pub(super) socket: Option<(u64, Vec<u8>)>,
 }
 
-/// How often a queue is read until it is twice the same: others may use it.
-const ATTEMPTS: usize = 64;
 /// More messages, and more nodes of a tree, than any queue has (`HARD_MSGMAX`).
 const MOST: usize = 1 << 16;
 /// `NOTIFY_COOKIE_LEN`.
@@ -57,6 +57,8 @@ pub(super) const COOKIE: usize = 32;
 struct Layout {
     files: OpenFiles,
     file_inode: usize,
+    file_dentry: usize,
+    dentry_count: usize,
     inode_number: usize,
     queue_inode: usize,
     queue_tree: usize,
@@ -79,26 +81,23 @@ struct Layout {
     sock_socket: usize,
     socket_file: usize,
     packet_data: usize,
-    task_pid: usize,
-    pid_level: usize,
-    pid_numbers: usize,
-    number_size: usize,
-    number: usize,
-    number_namespace: usize,
+    numbers: Numbers,
 }
 
 impl Layout {
     fn new(btf: &Btf<'_>) -> Result<Self, BtfError> {
         let inode = btf.structure("inode")?;
+        let file = btf.structure("file")?;
+        let (count, of_count) = btf.structure("dentry")?.member("d_lockref")?;
         let queue = btf.structure("mqueue_inode_info")?;
         let branch = btf.structure("posix_msg_tree_node")?;
         let node = btf.structure("rb_node")?;
         let message = btf.structure("msg_msg")?;
-        let pid = btf.structure("pid")?;
-        let number = btf.structure("upid")?;
         Ok(Self {
             files: OpenFiles::new(btf)?,
-            file_inode: btf.structure("file")?.offset("f_inode")?,
+            file_inode: file.offset("f_inode")?,
+            file_dentry: file.offset("f_path")? + btf.structure("path")?.offset("dentry")?,
+            dentry_count: count + of_count.offset("count")?,
             inode_number: inode.offset("i_ino")?,
             queue_inode: queue.offset("vfs_inode")?,
             queue_tree: queue.offset("msg_tree")?,
@@ -121,12 +120,7 @@ impl Layout {
             sock_socket: btf.structure("sock")?.offset("sk_socket")?,
             socket_file: btf.structure("socket")?.offset("file")?,
             packet_data: btf.structure("sk_buff")?.offset("data")?,
-            task_pid: btf.structure("task_struct")?.offset("thread_pid")?,
-            pid_level: pid.offset("level")?,
-            pid_numbers: pid.offset("numbers")?,
-            number_size: number.size(),
-            number: number.offset("nr")?,
-            number_namespace: number.offset("ns")?,
+            numbers: Numbers::new(btf)?,
         })
     }
 }
@@ -140,16 +134,15 @@ impl Inside {
     /// The queue behind a descriptor of this process. `None`: it never stood
     /// still.
     pub(super) fn read(&mut self, file: BorrowedFd<'_>) -> Result<Option<Found>, ReadError> {
-        let mut last = None;
-        for _ in 0..ATTEMPTS {
-            match self.try_read(file) {
-                Ok(now) if last.as_ref() == Some(&now) => return Ok(Some(now)),
-                Ok(now) => last = Some(now),
-                Err(ReadError::Fault) => last = None,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(None)
+        steady(|| self.try_read(file))
+    }
+
+    /// How many files are open on the queue behind a descriptor of this process, which has
+    /// lost its name. Whoever looks at one of them just now counts too.
+    pub(super) fn holders(&mut self, file: BorrowedFd<'_>) -> Result<u32, ReadError> {
+        let file = self.layout.files.of(&mut self.memory, &[file])?[0];
+        let dentry = self.word(file, self.layout.file_dentry)?;
+        self.word(dentry, self.layout.dentry_count).map(|word| word as u32)
     }
 
     fn word(&mut self, at: Address, offset: usize) -> Result<u64, ReadError> {
@@ -245,7 +238,9 @@ impl Inside {
         });
         let (signal, how) = (signal?, how?);
         let socket = if how == SIGEV_THREAD { Some(self.socket(queue)?) } else { None };
-        Ok(Some(Listener { process: self.number(owner)?, how, signal, value, socket }))
+        let process = self.layout.numbers.seen(&mut self.memory, owner)?;
+        let process = process.and_then(HostPid::from_raw);
+        Ok(Some(Listener { process, how, signal, value, socket }))
     }
 
     fn socket(&mut self, queue: Address) -> Result<(u64, Vec<u8>), ReadError> {
@@ -257,20 +252,5 @@ impl Inside {
         let cookie = self.word(packet, self.layout.packet_data)?;
         let number = self.word(inode, self.layout.inode_number)?;
         Ok((number, self.memory.read(&[cookie], COOKIE)?))
-    }
-
-    /// The number of a process in this process's namespace.
-    fn number(&mut self, pid: Address) -> Result<Option<HostPid>, ReadError> {
-        let Layout { number, number_namespace, .. } = self.layout;
-        let task = self.memory.current_task()?;
-        let own = self.word(task, self.layout.task_pid)?;
-        let level = self.word(own, self.layout.pid_level)? as u32;
-        let at = self.layout.pid_numbers + level as usize * self.layout.number_size;
-        if (self.word(pid, self.layout.pid_level)? as u32) < level
-            || self.word(pid, at + number_namespace)? != self.word(own, at + number_namespace)?
-        {
-            return Ok(None);
-        }
-        Ok(HostPid::from_raw(self.word(pid, at + number)? as i32))
     }
 }

@@ -12,8 +12,8 @@
 //! a name has one as long as it is opened.
 //! Fill: nothing; the processes ask to be told themselves.
 //! Not preserved: times; of a queue that has lost its name, that in
-//! `/proc/PID/fd`, if another has it now; who outside of the tree has a queue open that has lost
-//! its name, or asks to be told of messages.
+//! `/proc/PID/fd`, if another has it now.
+//! Refused: a queue that has lost its name, and that a process outside of the tree has open.
 //! Kernel needed: one whose memory can be read (BPF, BTF).
 //! Scenarios: `mqueue::*`.
 

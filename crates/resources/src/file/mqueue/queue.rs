@@ -22,7 +22,7 @@ use super::inside::{Found, Inside, Message};
 use super::notification::Notification;
 use crate::corrupt::corrupt;
 use crate::error::Change;
-use crate::file::files::{Milestone, Stash};
+use crate::file::create::{Milestone, Stash};
 use crate::file::sink::SinkPart;
 use crate::file::source::SourcePart;
 use crate::file::status::as_user;
@@ -141,6 +141,24 @@ fn unreadable(probe: &Probe) -> Error {
     )
 }
 
+/// Whether more files are open on it than those of the tree.
+fn has_strangers(inside: &mut Inside, cx: &CollectCx<'_>, probe: &Probe) -> Result<bool> {
+    /// Somebody may look at one just now.
+    const PATIENCE: usize = 20;
+    let key = |probe: &Probe| (probe.stat.st_dev, probe.stat.st_ino);
+    let known = cx.probes.values().filter(|other| key(other) == key(probe)).count();
+    let file = probe.duplicate()?;
+    for _ in 0..PATIENCE {
+        match inside.holders(file.as_fd()) {
+            Ok(holders) if holders as usize <= known => return Ok(false),
+            Ok(_) | Err(ReadError::Fault) => {}
+            Err(ReadError::Run(_)) => return Err(unreadable(probe)),
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    Ok(true)
+}
+
 /// What a queue is called.
 fn path(name: &CStr) -> PathBuf {
     Path::new("/").join(OsStr::from_bytes(name.to_bytes()))
@@ -180,6 +198,13 @@ impl Queue {
             }
             Err(ReadError::Run(_)) => return Err(unreadable(probe)),
         };
+        if unlinked && has_strangers(inside, cx, probe)? {
+            return Err(refused(
+                probe,
+                "it has lost its name, and a process that is not dumped has it open as well",
+                "dump the tree that the other process belongs to as well",
+            ));
+        }
         let Found { room, user, messages, listener } = found;
         let notification = match listener {
             Some(listener) => Notification::collect(cx, probe, &listener)?,

@@ -12,11 +12,12 @@ use rustix::fs::{Gid, Mode, OFlags, Uid, chmod, chown, fchmod, fchown, fstat, op
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
 use super::driver::{self, Driver};
+use super::flow::Flow;
 use super::info::{Info, slave_beside};
 use super::queue;
 use super::{Created, FileKind, Terminal};
 use crate::file::CreateCx;
-use crate::file::files::{Milestone, Stash};
+use crate::file::create::{Milestone, Stash};
 use crate::file::probe::reopen;
 use crate::{Error, Result};
 
@@ -183,14 +184,19 @@ impl Terminal {
         let slaves = files.iter().filter(own).filter(|other| !other.kind.is_master());
         let writes = |other: &&Created<'_, Self>| other.kind.status.writes();
         let slave = slaves.clone().find(writes).map(|other| other.file);
+        let flows = self.info.pty.flows.get();
         if self.is_master() {
-            self.fill_queues(file, (slave, slaves.count() > 0))?;
+            self.fill_queues(file, (slave, slaves.clone().count() > 0))?;
+            if flows.slave == Flow::Stopped {
+                queue::stop(file, self.is_canonical())?;
+            }
         }
         if let Some(line) = &self.info.line {
             line.apply(file, !self.info.is_inherited())?;
         }
         if self.is_master() {
             queue::type_rest(file, &self.info.pty.queues.borrow().0)?;
+            flows.hold(file, slaves.clone().next().map(|other| other.file))?;
             self.give_back_slave()?;
         }
         for Created { kind, file, .. } in files.iter().filter(own) {
@@ -217,15 +223,17 @@ impl Terminal {
         (slave, has_slaves): (Option<BorrowedFd<'_>>, bool),
     ) -> Result<()> {
         let (typed, printed) = &*self.info.pty.queues.borrow();
-        let is_canonical =
-            self.info.line.as_ref().is_some_and(|line| queue::is_canonical(&line.termios));
         // What has never been open would be waited for.
         let opens = self.info.closed || slave.is_none() && has_slaves;
         let own = opens.then(|| open_slave(master, OFlags::RDWR)).transpose()?;
         if !printed.is_empty() {
             printed.print(master, slave.or(own.as_ref().map(AsFd::as_fd)))?;
         }
-        typed.type_in(master, is_canonical)
+        typed.type_in(master, self.is_canonical())
+    }
+
+    fn is_canonical(&self) -> bool {
+        self.info.line.as_ref().is_some_and(|line| queue::is_canonical(&line.termios))
     }
 
     /// Owner and permissions of the slave, also if nobody has it open.
@@ -309,6 +317,8 @@ fn try_open_master(
     if let Some(master) = lower.remove(&key(index)) {
         return Ok(Some(master));
     }
+    // Once: it may be that none below is at fault, but somebody else.
+    let mut cleared = lower.is_empty();
     loop {
         let master = open(path, flags | QUIETLY, Mode::empty());
         let master = master.map_err(Error::kernel("open", path))?;
@@ -318,7 +328,7 @@ fn try_open_master(
         }
         if number < index {
             lower.insert(key(number), master);
-        } else if lower.is_empty() {
+        } else if std::mem::replace(&mut cleared, true) {
             return Ok(None);
         } else {
             // One that was opened otherwise may have it.
@@ -353,7 +363,8 @@ fn throwaway(slave: &Path, index: u32, cx: &mut CreateCx<'_>) -> Result<OwnedFd>
     Ok(master)
 }
 
-fn open_slave(master: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd> {
+/// The slave of a master, as a file of its own.
+pub(super) fn open_slave(master: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd> {
     terminal::open_slave(master, flags | OFlags::NONBLOCK)
         .map_err(Error::kernel("TIOCGPTPEER", Terminal::NAME))
 }

@@ -1,8 +1,8 @@
 //! One end of a terminal, which many files may be open on: `tty-info.img`.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -14,12 +14,13 @@ use dormouse_kernel::{DeviceId, NsPid};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, Stat};
 use rustix::io::Errno;
-use tracing::warn;
 
 use super::driver::{self, Driver};
+use super::flow::{self, Flows};
 use super::line::Line;
-use super::peek::{Peek, PeekError};
-use super::queue::{self, Queue};
+use super::masters::{DISCIPLINE, NEWS, Problem, masters, refused};
+use super::peek::Queues;
+use super::queue::Queue;
 use super::{Control, FileKind, Terminal};
 use crate::corrupt::corrupt;
 use crate::file::sink::SinkPart;
@@ -62,9 +63,13 @@ pub(super) struct Info {
 #[derive(Debug, Default)]
 pub(super) struct Pty {
     /// Path and flags its master is opened with, if that is in the tree.
-    master: RefCell<Option<(PathBuf, OFlags)>>,
+    pub(super) master: RefCell<Option<(PathBuf, OFlags)>>,
     /// What its slave can read, and what its master can.
-    pub(super) queues: RefCell<(Queue, Queue)>,
+    pub(super) queues: RefCell<Queues>,
+    /// Whether output of either is stopped.
+    pub(super) flows: Cell<Flows>,
+    /// At the dump, why it cannot be saved.
+    pub(super) problem: Cell<Option<Problem>>,
 }
 
 impl Info {
@@ -204,75 +209,6 @@ impl Collected {
     }
 }
 
-/// The pseudo terminals whose masters are in the tree.
-fn masters(cx: &CollectCx<'_>) -> Result<BTreeMap<u32, Rc<Pty>>> {
-    let mut masters = BTreeMap::new();
-    let (mut busy, mut open) = (BTreeSet::new(), BTreeSet::new());
-    for probe in cx.probes.values().filter(|probe| Terminal::claims(probe)) {
-        let is_master = match Driver::of(probe.device()) {
-            Some(Driver::Master) => true,
-            Some(Driver::Slave) => false,
-            _ => continue,
-        };
-        let file = probe.duplicate()?;
-        let index = if is_master {
-            terminal::index(&file).map_err(Error::kernel("TIOCGPTN", &probe.link))?
-        } else {
-            open.insert(driver::index(probe.device()));
-            driver::index(probe.device())
-        };
-        // A slave that has hung up has nothing, and says so.
-        if terminal::readable(&file).unwrap_or(0) > 0 {
-            busy.insert(index);
-        }
-        if is_master {
-            let pty = Pty::default();
-            *pty.master.borrow_mut() = Some((probe.link.clone(), probe.flags()));
-            masters.insert(index, (Rc::new(pty), file, probe));
-        }
-    }
-    let mut peek = None;
-    for (&index, (pty, master, probe)) in &masters {
-        let termios = terminal::termios(master).map_err(Error::kernel("TCGETS2", &probe.link))?;
-        let is_canonical = queue::is_canonical(&termios);
-        let is_busy = busy.contains(&index);
-        // Elsewhere all that is typed can be read, and the slave says how much.
-        if is_busy || is_canonical || !open.contains(&index) {
-            let peek = peek.get_or_insert_with(Peek::open);
-            let queues = queues(peek, master.as_fd(), (is_canonical, is_busy), probe)?;
-            *pty.queues.borrow_mut() = queues;
-        }
-    }
-    Ok(masters.into_iter().map(|(index, (pty, ..))| (index, pty)).collect())
-}
-
-/// What is in a pseudo terminal that `is_busy` if something is known to be.
-fn queues(
-    peek: &mut Result<Peek, PeekError>,
-    master: BorrowedFd<'_>,
-    (is_canonical, is_busy): (bool, bool),
-    probe: &Probe,
-) -> Result<(Queue, Queue)> {
-    let error = match peek {
-        Ok(peek) => match peek.both(master, is_canonical) {
-            Ok(queues) => return Ok(queues),
-            Err(error) => error.to_string(),
-        },
-        Err(error) => error.to_string(),
-    };
-    if is_busy {
-        return Err(Error::Unsupported {
-            object: "a terminal",
-            detail: probe.link.clone().into(),
-            reason: "something in it has not been read yet, and this system does not let that be \
-                     looked at",
-            hint: "let the program read it first, or run dormouse with CAP_BPF and CAP_PERFMON",
-        });
-    }
-    warn!(error, "a line that has been typed into a terminal and not ended would be lost");
-    Ok(Default::default())
-}
-
 /// The slave of the master that was opened by `path`, by its own path.
 pub(super) fn slave_beside(path: &Path, index: u32) -> Option<(PathBuf, Stat)> {
     let names = [format!("pts/{index}"), index.to_string()];
@@ -312,10 +248,19 @@ impl Info {
         if hung_up {
             return Ok(info);
         }
+        if terminal::discipline(file).map_err(failed("TIOCGETD"))? != 0 {
+            return refused(probe, DISCIPLINE);
+        }
         info.line = Some(Line::collect(file)?);
         info.exclusive = terminal::is_exclusive(file).map_err(failed("TIOCGEXCL"))?;
         info.control = cx.controlled().get(&device).copied();
         if driver == Driver::Master {
+            if let Some(problem) = info.pty.problem.get() {
+                return refused(probe, problem);
+            }
+            if flow::has_news(file)? {
+                return refused(probe, NEWS);
+            }
             info.locked = terminal::is_locked(file).map_err(failed("TIOCGPTLCK"))?;
             info.packet = terminal::is_packet(file).map_err(failed("TIOCGPKT"))?;
             info.closed = has_hung_up(file).map_err(failed("poll"))?;
@@ -340,8 +285,11 @@ impl Info {
             slave,
             control,
             line,
-            pty: _,
+            pty,
         } = self;
+        // Both are told of with the master, as nobody need have the slave open.
+        let is_master = *driver == Driver::Master;
+        let flows = if is_master { pty.flows.get() } else { Flows::default() };
         let (termios, termios_locked, winsize) = match line {
             None => (None, None, None),
             Some(line) => {
@@ -370,6 +318,8 @@ impl Info {
             slave_uid: slave.map(|(uid, ..)| uid),
             slave_gid: slave.map(|(_, gid, _)| gid),
             slave_mode: slave.map(|(.., mode)| mode),
+            slave_stopped: flows.slave.encode(),
+            stopped: flows.master.encode(),
         }
     }
 
@@ -394,6 +344,8 @@ impl Info {
             slave_uid,
             slave_gid,
             slave_mode,
+            slave_stopped,
+            stopped,
         } = entry;
         let wrong = |reason| corrupt(ImageName::TtyInfo, Terminal::NAME, *id, reason);
         let rdev = driver::unpacked(*rdev);
@@ -431,6 +383,12 @@ impl Info {
             (Some(index), Some(_)) => Rc::clone(ptys.entry(index).or_default()),
             _ => Rc::default(),
         };
+        let flows = Flows::decode(*id, *slave_stopped, *stopped)?;
+        match driver {
+            Driver::Master => pty.flows.set(flows),
+            _ if flows == Flows::default() => {}
+            _ => return Err(wrong("only a master tells whether output is stopped")),
+        }
         Ok(Self {
             id: InfoId(*id),
             driver,
@@ -541,6 +499,12 @@ impl SourcePart for Source {
                 return Err(corrupt(ImageName::TtyData, Terminal::NAME, id, reason));
             }
             *queue = Queue::decode(entry)?;
+        }
+        for (info, _) in infos.values() {
+            if !info.pty.flows.get().fits(&info.pty.queues.borrow().0) {
+                let reason = "output is stopped of one that is full";
+                return Err(corrupt(ImageName::TtyInfo, Terminal::NAME, info.id.0, reason));
+            }
         }
         Ok(Self { infos })
     }

@@ -19,18 +19,22 @@
 //! leader takes its terminal when it makes its session, and its foreground
 //! group when the groups exist; both is the engine's to do.
 //! Not preserved: the column that the cursor is in, which the kernel counts for
-//! tabs; the size of the window of a terminal that dormouse was started on;
-//! what a packet-mode master has not been told yet; what is in terminals that are
-//! no pseudo terminals, or that dormouse was started on; output that was stopped.
-//! Without `CAP_BPF` and `CAP_PERFMON`, or without type information, a line that
-//! has been typed and not ended.
+//! tabs; the size of the window of a terminal that dormouse was started on; what
+//! is in terminals that are no pseudo terminals, or that dormouse was started on,
+//! and whether output to those is stopped.
+//! Refused: what a packet-mode master has not been told yet; line disciplines but
+//! the usual one; pseudo terminals of two instances of devpts under one number.
+//! Without `CAP_BPF` and `CAP_PERFMON`, or without type information: terminals
+//! that may hold something which no call tells, or whose output may be stopped.
 //! Kernel needed: 4.13, which opens slaves without a path.
 //! Scenarios: `tty::*`.
 
 mod create;
 mod driver;
+mod flow;
 mod info;
 mod line;
+mod masters;
 mod peek;
 mod queue;
 

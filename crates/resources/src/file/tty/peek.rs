@@ -10,6 +10,7 @@ use epoll_interest::kernel_memory::{
     Address, Btf, BtfError, KernelMemory, OpenError, OpenFiles, ReadError,
 };
 
+use super::flow::{Flow, Flows};
 use super::queue::{Queue, ROOM};
 
 /// Why it cannot be read.
@@ -38,6 +39,10 @@ struct Layout {
     private_tty: usize,
     discipline: usize,
     link: usize,
+    /// The two flags that say whether output is stopped.
+    stopped: (usize, usize),
+    /// Where what is to be shown of what was typed ends, and where it begins.
+    echoes: (usize, usize),
     port: usize,
     first_buffer: usize,
     buffer_next: usize,
@@ -50,6 +55,9 @@ struct Layout {
     bytes: usize,
 }
 
+/// What the slave can read, and what the master can.
+pub(super) type Queues = (Queue, Queue);
+
 /// What reads it.
 pub(super) struct Peek {
     memory: KernelMemory,
@@ -61,12 +69,15 @@ fn layout(btf: &Btf<'_>) -> Result<Layout, BtfError> {
     let port = btf.structure("tty_port")?;
     let (buffers, head) = port.member("buf")?;
     let buffer = btf.structure("tty_buffer")?;
+    let (flow, flags) = tty.member("flow")?;
     let discipline = btf.structure("n_tty_data")?;
     Ok(Layout {
         files: OpenFiles::new(btf)?,
         private_tty: btf.structure("tty_file_private")?.offset("tty")?,
         discipline: tty.offset("disc_data")?,
         link: tty.offset("link")?,
+        echoes: (discipline.offset("echo_head")?, discipline.offset("echo_tail")?),
+        stopped: (flow + flags.offset("stopped")?, flow + flags.offset("tco_stopped")?),
         port: tty.offset("port")?,
         first_buffer: buffers + head.offset("head")?,
         buffer_next: buffer.offset("next")?,
@@ -86,13 +97,13 @@ impl Peek {
         Ok(Self { memory, layout })
     }
 
-    /// What the slave of `master` can read, and what the master can. The slave
-    /// reads in lines if it `is_canonical`.
+    /// What the slave of `master` can read, and what the master can, and whether
+    /// output of each is stopped. The slave reads in lines if it `is_canonical`.
     pub(super) fn both(
         &mut self,
         master: BorrowedFd<'_>,
         is_canonical: bool,
-    ) -> Result<(Queue, Queue), PeekError> {
+    ) -> Result<(Queues, Flows), PeekError> {
         let mut last = None;
         for _ in 0..ATTEMPTS {
             let now = self.try_both(master, is_canonical);
@@ -112,11 +123,29 @@ impl Peek {
         &mut self,
         master: BorrowedFd<'_>,
         is_canonical: bool,
-    ) -> Result<(Queue, Queue), PeekError> {
+    ) -> Result<(Queues, Flows), PeekError> {
         let Layout { link, .. } = self.layout;
         let master = self.terminal(master)?;
         let slave = self.memory.word(master + link as u64)?;
-        Ok((self.queue(slave, is_canonical)?, self.queue(master, false)?))
+        let (own, other) = (self.flow(slave)?, self.flow(master)?);
+        let flows = Flows { slave: own, master: other, echoes: self.has_echoes(slave)? };
+        Ok(((self.queue(slave, is_canonical)?, self.queue(master, false)?), flows))
+    }
+
+    fn flow(&mut self, terminal: Address) -> Result<Flow, PeekError> {
+        let Self { memory, layout } = self;
+        let (stopped, held) = layout.stopped;
+        let flags = memory.read(&[stopped, held].map(|at| terminal + at as u64), 1)?;
+        Ok(Flow::of(flags[0] != 0, flags[1] != 0))
+    }
+
+    /// Whether some of what was typed is still to be shown.
+    fn has_echoes(&mut self, terminal: Address) -> Result<bool, PeekError> {
+        let Self { memory, layout } = self;
+        let discipline = memory.word(terminal + layout.discipline as u64)?;
+        let (head, tail) = layout.echoes;
+        let places = memory.words(&[head, tail].map(|at| discipline + at as u64))?;
+        Ok(places[0] != places[1])
     }
 
     /// The `struct tty_struct` behind a descriptor of this process.

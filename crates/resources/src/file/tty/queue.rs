@@ -42,6 +42,11 @@ impl Queue {
         self.ready.is_empty() && self.waiting.is_empty()
     }
 
+    /// Whether the line discipline has no room for another byte.
+    pub(super) fn is_full(&self) -> bool {
+        self.ready.len() >= ROOM - 1 || !self.waiting.is_empty()
+    }
+
     pub(super) fn encode(&self, id: u32) -> TtyDataEntry {
         let Self { ready, ends, waiting } = self;
         TtyDataEntry {
@@ -186,6 +191,21 @@ fn type_keys(master: BorrowedFd<'_>, keys: &[Key], is_canonical: bool) -> Result
     await_told(master, STARTED)
 }
 
+/// Has the output of the slave stopped by a character, behind everything that was typed.
+pub(super) fn stop(master: BorrowedFd<'_>, is_canonical: bool) -> Result<()> {
+    const STOP: u8 = 1;
+    let mut termios = raw(master)?;
+    termios.c_iflag = libc::IXON;
+    // What was typed keeps the lines it is in.
+    termios.c_lflag = if is_canonical { libc::ICANON } else { 0 };
+    termios.c_cc[libc::VSTOP] = STOP;
+    terminal::set_termios(master, &termios).map_err(failed("TCSETS"))?;
+    terminal::set_packet(master, true).map_err(failed("TIOCPKT"))?;
+    write(master, &[STOP])?;
+    await_told(master, STOPPED)?;
+    terminal::set_packet(master, false).map_err(failed("TIOCPKT"))
+}
+
 /// Has what was typed forgotten: an interrupt does that, for the line discipline
 /// of a slave that nobody has open, and signals nobody.
 fn discard_typed(master: BorrowedFd<'_>) -> Result<()> {
@@ -202,6 +222,8 @@ fn discard_typed(master: BorrowedFd<'_>) -> Result<()> {
 
 /// `TIOCPKT_FLUSHREAD`: what was typed is forgotten.
 const FLUSHED: u8 = 1;
+/// `TIOCPKT_STOP`: output is stopped.
+const STOPPED: u8 = 4;
 /// `TIOCPKT_START`: output goes on.
 const STARTED: u8 = 8;
 

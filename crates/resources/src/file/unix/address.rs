@@ -25,6 +25,7 @@ use rustix::io::Errno;
 
 use super::queue::by_descriptor;
 use crate::error::Change;
+use crate::file::probe::Duplicate;
 use crate::file::stand_in::StandIn;
 use crate::{Error, Result};
 
@@ -59,7 +60,7 @@ impl Address {
     }
 
     /// Reads it.
-    pub(super) fn collect(socket: BorrowedFd<'_>, listed: &UnixDiag) -> Result<Option<Self>> {
+    pub(super) fn collect(socket: &Duplicate<'_>, listed: &UnixDiag) -> Result<Option<Self>> {
         let name = listed.name.clone();
         match name.first() {
             None => return Ok(None),
@@ -67,7 +68,7 @@ impl Address {
             Some(_) => {}
         }
         let shown = || PathBuf::from(OsStr::from_bytes(path_of(&name)));
-        let file = bound_file(socket).map_err(Error::kernel("SIOCUNIXFILE", shown()))?;
+        let file = bound_file(socket.get()?).map_err(Error::kernel("SIOCUNIXFILE", shown()))?;
         let stat_of = |path: &Path| stat(path).ok().map(|stat| (stat.st_dev, stat.st_ino));
         let inode = rustix::fs::fstat(&file).map_err(Error::kernel("fstat", shown()))?;
         let here = Some((inode.st_dev, inode.st_ino));

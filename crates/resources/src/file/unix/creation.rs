@@ -17,9 +17,11 @@ use rustix::io::ioctl_fionbio;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, socket_with};
 
 use super::address::{Address, Binding, Bound, Publish, bind_all, reach};
+use super::model::Models;
 use super::set::{Family, Link};
-use super::socket::Kind;
+use super::spec::Kind;
 use crate::file::FileId;
+use crate::file::socket_options::Now;
 use crate::file::stand_in::{Identity, StandIn};
 use crate::{Error, Result};
 
@@ -36,6 +38,10 @@ pub(super) struct Made {
     pub(super) paired: BTreeMap<FileId, Option<FileId>>,
     /// Paths that were not there before.
     pub(super) paths: Vec<PathBuf>,
+    /// Sockets that have larger buffers for now.
+    pub(super) widened: BTreeSet<FileId>,
+    /// New sockets.
+    pub(super) models: Models,
 }
 
 impl Drop for Made {
@@ -112,11 +118,16 @@ pub(super) fn create_all(family: &Family) -> Result<Made> {
     maker.single()?;
     maker.listen_all()?;
     maker.reconnect()?;
+    let senders = family.senders();
     for (id, file) in &maker.made.files {
-        let options = &family.get(*id).spec.options;
-        options.apply(file.as_fd())?;
-        options.widen(file.as_fd())?;
+        let spec = &family.get(*id).spec;
+        // Whoever was accepted has inherited nothing that is set by now.
+        spec.options.apply_to(file.as_fd(), Now::New(maker.made.models.of(spec.kind)?))?;
+        if senders.contains(id) {
+            spec.options.widen(file.as_fd())?;
+        }
     }
+    maker.made.widened = senders;
     for ghost in maker.made.ghosts.values() {
         widen(ghost.as_fd())?;
     }

@@ -13,7 +13,8 @@ use super::address::{Address, Binding, Publish, bind_all, reach};
 use super::creation::{Made, socket, widen};
 use super::queue::Packet;
 use super::set::{Family, Link, Member};
-use super::socket::Kind;
+use super::spec::Kind;
+use crate::file::socket_options::Now;
 use crate::file::stand_in::{Identity, StandIn};
 use crate::file::{FileId, FileRef, FillCx};
 use crate::{Error, Result};
@@ -76,7 +77,11 @@ pub(super) fn fill_all(
                 Err(source) => return Err(Error::kernel("shutdown", "a unix socket")(source)),
             }
         }
-        spec.options.finish(file)?;
+        let now = match made.widened.contains(id) {
+            true => Now::Asked,
+            false => Now::New(made.models.of(spec.kind)?),
+        };
+        spec.options.finish_from(file, now)?;
         if let Some(offset) = spec.peek_offset {
             SocketOption::of_socket(libc::SO_PEEK_OFF)
                 .set(file, offset)

@@ -22,11 +22,14 @@
 //! Scenarios: `unix`.
 
 mod address;
+mod connection;
 mod creation;
 mod filling;
+mod model;
 mod queue;
 mod set;
 mod socket;
+mod spec;
 mod survey;
 
 pub(super) use socket::Unix;

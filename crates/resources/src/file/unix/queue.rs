@@ -67,16 +67,17 @@ impl Queue {
         socket.state != LISTEN && (socket.received > 0 || socket.kind != libc::SOCK_STREAM)
     }
 
-    /// Looks into the queue of `socket`.
+    /// Looks into the queue of `socket`; `is_plain` is whether it is known that
+    /// nothing there is out of band, and that it is read from the front.
     pub(super) fn collect(
-        file: BorrowedFd<'_>,
+        (file, is_plain): (BorrowedFd<'_>, bool),
         socket: &UnixDiag,
         link: &Path,
         number: Number<'_>,
     ) -> Result<Self> {
         let mut reader = Reader { file, link, number };
         let packets = if socket.kind == libc::SOCK_STREAM {
-            reader.stream(socket.received as usize)?
+            reader.stream(socket.received as usize, is_plain)?
         } else {
             reader.datagrams(socket)?
         };
@@ -153,8 +154,11 @@ impl<'a> Reader<'a> {
     }
 
     /// All of a stream, `total` bytes.
-    fn stream(&mut self, total: usize) -> Result<Vec<Packet>> {
+    fn stream(&mut self, total: usize, is_plain: bool) -> Result<Vec<Packet>> {
         let failed = self.failed();
+        if is_plain && let Some(packets) = self.one_piece(total)? {
+            return Ok(packets);
+        }
         let urgent = match peek(self.file, 1, true) {
             Ok(message) => message.bytes.first().copied(),
             Err(Errno::INVAL | Errno::AGAIN) => None,
@@ -164,12 +168,12 @@ impl<'a> Reader<'a> {
         let at_mark = at_mark(self.file).map_err(&failed)?;
         let in_line = SocketOption::of_socket(libc::SO_OOBINLINE);
         let in_line = in_line.get(self.file).map_err(&failed)? != 0;
-        if urgent.is_none() && before < 0 && !(at_mark && in_line) {
-            // Most are of one piece, and can be seen without touching anything.
-            let message = peek(self.file, total, false).map_err(&failed)?;
-            if message.bytes.len() == total && message.rights.is_empty() {
-                return Ok(vec![self.packet(message)?]);
-            }
+        let is_front = urgent.is_none() && before < 0 && !(at_mark && in_line);
+        if is_front
+            && !is_plain
+            && let Some(packets) = self.one_piece(total)?
+        {
+            return Ok(packets);
         }
         let offset = self.offset()?;
         let mut packets = Vec::new();
@@ -194,6 +198,16 @@ impl<'a> Reader<'a> {
             mark(&mut packets, urgent, at_mark);
         }
         Ok(packets)
+    }
+
+    /// A stream of one piece, as most are: it can be seen without touching
+    /// anything.
+    fn one_piece(&mut self, total: usize) -> Result<Option<Vec<Packet>>> {
+        let message = peek(self.file, total, false).map_err(self.failed())?;
+        match message.bytes.len() == total && message.rights.is_empty() {
+            true => Ok(Some(vec![self.packet(message)?])),
+            false => Ok(None),
+        }
     }
 
     /// The bytes of a stream from `position` on that come with the same
@@ -245,7 +259,12 @@ impl<'a> Reader<'a> {
                 hint: "checkpoint the program when it has read either",
             });
         }
-        let shut = matches!(socket.shutdown, Some(Shutdown::Read | Shutdown::Both));
+        /// More messages than any queue holds.
+        const MOST: usize = 1 << 16;
+        let is_shut = matches!(socket.shutdown, Some(Shutdown::Read | Shutdown::Both));
+        // Then its end looks like a message without bytes. The kernel counts the
+        // bytes of all that it holds.
+        let ends = is_shut && socket.kind == libc::SOCK_SEQPACKET;
         let offset = self.offset()?;
         let mut packets = Vec::new();
         let mut position = 0;
@@ -263,8 +282,12 @@ impl<'a> Reader<'a> {
                     Err(error) => return Err(failed(error)),
                 }
             };
-            if shut && message.bytes.is_empty() {
+            let is_empty = message.bytes.is_empty() && message.rights.is_empty();
+            if ends && is_empty && position >= socket.received as usize {
                 return Ok(packets);
+            }
+            if packets.len() >= MOST {
+                return Err(failed(Errno::AGAIN));
             }
             position += message.bytes.len();
             packets.push(self.packet(message)?);

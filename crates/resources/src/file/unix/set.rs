@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
+use super::connection::{Connection, Outside};
 use super::creation::{self, Made};
 use super::filling;
-use super::socket::{Connection, Kind, Outside, Spec};
+use super::spec::{Kind, Spec};
 use crate::Result;
 use crate::file::{FileId, FillCx};
 
@@ -165,6 +166,22 @@ impl Family {
     /// One of them.
     pub(super) fn get(&self, id: FileId) -> &Member {
         &self.sockets[&id]
+    }
+
+    /// Those that something is sent by to fill the queues of others, or may be.
+    pub(super) fn senders(&self) -> BTreeSet<FileId> {
+        let sends = |(&id, member): (&FileId, &Member)| {
+            let Member { spec, link } = member;
+            match link {
+                _ if spec.kind == Kind::Datagram || spec.reset => Some(id),
+                Link::Peer(peer) => {
+                    let waits = &self.get(*peer).spec.queue.packets;
+                    (!waits.is_empty()).then_some(id)
+                }
+                _ => None,
+            }
+        };
+        self.sockets.iter().filter_map(sends).collect()
     }
 
     /// Those of one kind.

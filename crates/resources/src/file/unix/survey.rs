@@ -1,12 +1,21 @@
 //! What can be learned of all sockets at once, and what is in their queues.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 
 use dormouse_kernel::sock_diag::{SockDiag, UnixDiag};
+use dormouse_kernel::socket::SocketOption;
 
+use super::creation::socket;
+use super::model::Models;
 use super::queue::Queue;
-use crate::file::{FileId, Probe, SocketFamily};
+use super::spec::Kind;
+use crate::file::kernel_files::InnerSocket;
+use crate::file::likeness::{Known, Places};
+use crate::file::stand_in::Identity;
+use crate::file::{FileId, KernelFiles, Probe, SocketFamily};
 use crate::{Error, Result};
 
 /// The unix sockets of a dump, and the descriptors in flight through them.
@@ -17,8 +26,24 @@ use crate::{Error, Result};
 pub struct UnixSurvey {
     listed: Option<Listed>,
     queues: BTreeMap<FileId, Queue>,
-    /// Sockets of the tree, by inode; known once the first is collected.
-    ours: Option<BTreeSet<u32>>,
+    /// Sockets of the tree, by inode, each with its file if that is in flight and nowhere else;
+    /// known once the first is collected.
+    ours: Option<BTreeMap<u32, Option<FileId>>>,
+    /// What the kernel's memory has of them, if that was read.
+    inner: BTreeMap<FileId, Inner>,
+    /// Where options are in it.
+    places: Option<Rc<Places>>,
+    /// New sockets.
+    models: Models,
+    /// Who is on the other side, by where the kernel has that.
+    peers: BTreeMap<[u64; 2], Option<Identity>>,
+}
+
+/// What the kernel's memory has of a socket.
+#[derive(Debug)]
+struct Inner {
+    socket: InnerSocket,
+    kind: Kind,
 }
 
 /// All sockets of the network namespace.
@@ -48,6 +73,75 @@ impl UnixSurvey {
         Self::default()
     }
 
+    /// Reads what is there of those among `probes` that are unix sockets, all in
+    /// one go.
+    ///
+    /// # Errors
+    /// A new socket cannot be made.
+    pub fn look_inside<'a>(
+        &mut self,
+        files: &mut KernelFiles,
+        probes: impl Iterator<Item = &'a Probe>,
+    ) -> Result<()> {
+        let mut by_kind: BTreeMap<Kind, Vec<(FileId, u64)>> = BTreeMap::new();
+        for probe in probes {
+            let inner = probe.socket.filter(|socket| socket.family == libc::AF_UNIX);
+            let Some(inner) = inner else { continue };
+            // Whoever looks at that one will say what is the matter with it.
+            let Ok(listed) = self.socket(probe) else { return Ok(()) };
+            let Some(kind) = Kind::from_raw(listed.kind) else { continue };
+            by_kind.entry(kind).or_default().push((probe.id, inner.sock));
+        }
+        for (kind, sockets) in by_kind {
+            let model = self.models.of(kind)?;
+            let (ids, socks): (Vec<_>, Vec<_>) = sockets.into_iter().unzip();
+            // Otherwise each is asked.
+            let Ok(inner) = files.sockets(&socks, model, || socket(kind).ok()) else { continue };
+            let inner = inner.into_iter().map(|socket| Inner { socket, kind });
+            self.inner.extend(ids.into_iter().zip(inner));
+        }
+        self.places = Some(files.places());
+        Ok(())
+    }
+
+    /// The options of a socket, asked for where a new one's may be others.
+    pub(super) fn options<A>(&self, (id, kind): (FileId, Kind), socket: A) -> Result<Known<'_, A>> {
+        let inner = self.inner.get(&id).map(|inner| &inner.socket.alike);
+        let alike = self.places.as_deref().zip(inner);
+        Ok(Known { socket, model: self.models.of(kind)?, alike })
+    }
+
+    /// Whether it is known of a socket that it has no error to tell.
+    pub(super) fn is_sound(&self, id: FileId) -> bool {
+        self.inner.get(&id).is_some_and(|inner| inner.socket.is_sound)
+    }
+
+    /// Who is, or was, on the other side; `ask` is whoever tells.
+    pub(super) fn peer(
+        &mut self,
+        id: FileId,
+        ask: impl FnOnce() -> Result<Option<Identity>>,
+    ) -> Result<Option<Identity>> {
+        let Some(inner) = self.inner.get(&id) else { return ask() };
+        match self.peers.entry(inner.socket.peer) {
+            Entry::Occupied(known) => Ok(known.get().clone()),
+            Entry::Vacant(place) => Ok(place.insert(ask()?).clone()),
+        }
+    }
+
+    /// Whether it is known of a socket that it is read from the front of its
+    /// queue, and that nothing in there is out of band.
+    fn is_plain(&self, id: FileId) -> bool {
+        let (Some(Inner { socket, kind }), Some(places)) = (self.inner.get(&id), &self.places)
+        else {
+            return false;
+        };
+        let Ok(model) = self.models.of(*kind) else { return false };
+        let known = Known { socket: (), model, alike: Some((places, &socket.alike)) };
+        let as_new = |name| known.is_as_new(SocketOption::of_socket(name));
+        socket.is_in_band && as_new(libc::SO_PEEK_OFF) && as_new(libc::SO_OOBINLINE)
+    }
+
     /// Reads what waits in the queue of a file, if it is a unix socket.
     /// `number` gives a number to each descriptor that is found in flight.
     ///
@@ -65,7 +159,9 @@ impl UnixSurvey {
         }
         let socket = self.socket(probe)?.clone();
         let queue = if Queue::may_hold(&socket) {
-            Queue::collect(probe.duplicate()?.as_fd(), &socket, &probe.link, &mut number)?
+            let file = probe.duplicate()?;
+            let is_plain = self.is_plain(probe.id);
+            Queue::collect((file.as_fd(), is_plain), &socket, &probe.link, &mut number)?
         } else {
             Queue::default()
         };
@@ -118,12 +214,18 @@ impl UnixSurvey {
     /// Notes which sockets are of the tree.
     pub(super) fn count_ours<'a>(&mut self, probes: impl Iterator<Item = &'a Probe>) {
         let unix = |probe: &&Probe| probe.socket_family() == Some(SocketFamily::UNIX);
-        let inode = |probe: &Probe| probe.stat.st_ino as u32;
+        let inode =
+            |probe: &Probe| (probe.stat.st_ino as u32, probe.is_in_flight().then_some(probe.id));
         self.ours.get_or_insert_with(|| probes.filter(unix).map(inode).collect());
     }
 
     /// Whether a socket is of the tree.
     pub(super) fn is_ours(&self, inode: u32) -> bool {
-        self.ours.as_ref().is_some_and(|ours| ours.contains(&inode))
+        self.ours.as_ref().is_some_and(|ours| ours.contains_key(&inode))
+    }
+
+    /// The file of a socket of the tree, if that is in flight and nowhere else.
+    pub(super) fn in_flight(&self, inode: u32) -> Option<FileId> {
+        self.ours.as_ref().and_then(|ours| ours.get(&inode).copied().flatten())
     }
 }

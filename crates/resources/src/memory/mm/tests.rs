@@ -20,7 +20,7 @@ fn mm(vmas: Vec<Vma>, guards: Vec<AddrRange>) -> Mm {
         auxv: vec![6, 4096, 0, 0],
         exe: FileId::from_raw(5),
         dumpable: Dumpable::Yes,
-        thp_disabled: true,
+        huge_pages: TransparentHugePages::IfAdvised,
         outlook: Outlook::default(),
         vmas,
         guards,

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use super::*;
 use crate::file::FileId;
-use crate::memory::{Enumerated, Error, Mappings, Uprobes};
+use crate::memory::{Enumerated, Error, Mappings, Uprobes, Walked};
 
 const PAGE: usize = PAGE_SIZE as usize;
 
@@ -44,7 +44,9 @@ impl Drop for Copy {
 }
 
 fn enumerate(mappings: &mut Mappings, proc: &ProcDir) -> Enumerated {
-    mappings.enumerate(proc, |_| Ok::<_, Error>(FileId::from_raw(1))).unwrap()
+    mappings
+        .enumerate(proc, Walked::read(proc).unwrap(), |_| Ok::<_, Error>(FileId::from_raw(1)))
+        .unwrap()
 }
 
 fn begin(dir: &Path) -> NewDump {
@@ -111,7 +113,13 @@ fn a_process_is_stored_with_all_its_pages() {
     let copy = Copy::new();
     let proc = copy.proc();
     let mut mappings = Mappings::new(SharedObjects::new().unwrap(), Uprobes::Refuse);
-    let Enumerated { pages, .. } = enumerate(&mut mappings, &proc);
+    let Enumerated { pages, guards, .. } = enumerate(&mut mappings, &proc);
+    let walked = Walked::read_by_two(&proc).unwrap();
+    let by_two = mappings.enumerate(&proc, walked, |_| Ok::<_, Error>(FileId::from_raw(1)));
+    let by_two = by_two.unwrap();
+    // This process runs on, so what they share becomes less.
+    let ranges = |pages: &StoredPages| pages.runs.iter().map(|run| run.range).collect::<Vec<_>>();
+    assert_eq!((ranges(&by_two.pages), by_two.guards), (ranges(&pages), guards));
     let objects = mappings.into_objects();
     let dir = tempfile::tempdir().unwrap();
     let dump = begin(dir.path());

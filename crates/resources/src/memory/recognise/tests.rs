@@ -86,7 +86,6 @@ fn what_cannot_be_kept_is_refused() {
         ("rw-s 00000000 00:01 8 /drm mm object (deleted)", "rd wr", Obstacle::Device),
         ("rw-p 00000000 00:01 8 /dev/zero (deleted)", "rd wr", Obstacle::PrivateShared),
         ("rw-s 00000000 00:09 8 /secretmem (deleted)", "rd wr lo", Obstacle::Secret),
-        ("rw-s 00000000 00:10 8 anon_inode:[io_uring]", "rd wr", Obstacle::IoUring),
         ("rw-s 00000000 00:08 8 socket:[8]", "rd wr mm", Obstacle::Socket),
         ("rw-s 00000000 00:10 8 anon_inode:[perf_event]", "rd wr", Obstacle::Unknown),
         ("rw-p 00000000 00:00 0", "rd wr um", Obstacle::Userfault),
@@ -134,7 +133,7 @@ fn the_mappings_of_this_process_are_recognised() {
     let mut mappings = Mappings::new(SharedObjects::new().unwrap(), Uprobes::Refuse);
     let mut files = Vec::new();
     let Enumerated { vmas, pages, .. } = mappings
-        .enumerate(&proc, |file| {
+        .enumerate(&proc, Walked::read(&proc).unwrap(), |file| {
             files.push((file.device, file.inode, file.path.to_owned(), file.access));
             Ok::<_, Error>(FileId::from_raw(files.len().try_into().unwrap()))
         })

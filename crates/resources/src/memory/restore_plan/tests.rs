@@ -9,7 +9,7 @@ use super::*;
 use crate::file::FileId;
 use crate::memory::compare::inheritable;
 use crate::memory::contents::{ContentRun, PageSource};
-use crate::memory::mm::Dumpable;
+use crate::memory::mm::{Dumpable, TransparentHugePages};
 use crate::memory::outlook::Outlook;
 use crate::memory::samples::{self, anonymous, pages};
 
@@ -40,7 +40,7 @@ fn memory(exe: u32, vmas: Vec<Vma>, sources: &BTreeMap<u64, PageSource>) -> Save
             auxv: Vec::new(),
             exe: FileId::from_raw(exe),
             dumpable: Dumpable::Yes,
-            thp_disabled: false,
+            huge_pages: TransparentHugePages::Anywhere,
             outlook: Outlook::default(),
             vmas,
             guards: Vec::new(),

@@ -52,6 +52,9 @@ fn the_pages_of_this_process_are_found() {
     let found: u64 = stored.count();
     assert!((16..=17).contains(&found), "{stored:?}");
     assert!(stored.runs.iter().any(|run| run.range.intersection(touched).is_some()));
+    // Beside the reading of smaps.
+    let all = all_pages(&pagemap).unwrap().expect("this kernel scans");
+    assert_eq!(sort_out(&[anonymous(around)], &[SCANNED], &all).0, stored);
     // As on a kernel that cannot scan.
     let walked = walk(&pagemap, &[anonymous(around)], &[SCANNED]).unwrap();
     assert_eq!(sort_out(&[anonymous(around)], &[SCANNED], &walked).0, stored);

@@ -1,6 +1,6 @@
 use super::elf::symbols;
 use super::*;
-use crate::memory::mm::Dumpable;
+use crate::memory::mm::{Dumpable, TransparentHugePages};
 use crate::memory::outlook::Outlook;
 use crate::memory::samples::{anonymous, pages};
 use crate::memory::{Advice, Vma};
@@ -31,7 +31,7 @@ fn mm(data: Option<u64>, code: Option<u64>) -> Mm {
         auxv: Vec::new(),
         exe: crate::file::FileId::from_raw(1),
         dumpable: Dumpable::Yes,
-        thp_disabled: false,
+        huge_pages: TransparentHugePages::Anywhere,
         outlook: Outlook::default(),
         vmas: data.into_iter().chain(code).collect(),
         guards: Vec::new(),

@@ -1,6 +1,7 @@
 //! How a new socket becomes what it was.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 
 use dormouse_kernel::Errno;
@@ -11,7 +12,10 @@ use super::state::{kernel, option};
 use super::{Inet, State};
 use crate::file::Created;
 use crate::file::inet::datagrams::Receiver;
+use crate::file::inet::failure::refuse_datagram;
+use crate::file::inet::held::canonical;
 use crate::file::inet::options::Moment;
+use crate::file::inet::unaccepted::admit;
 use crate::{Error, Result};
 
 /// Has sockets, all of them with nothing done to them yet, become what they are.
@@ -42,8 +46,10 @@ pub(super) fn fill_contents(files: &[Created<'_, Inet>]) -> Result<()> {
         socket.receive(*file, several(&crowds, socket))?;
     }
     for Created { kind: socket, file, .. } in &files {
-        if let State::Listening { backlog } = socket.state {
-            listen(file, backlog.cast_signed()).map_err(kernel("listen"))?;
+        if let State::Listening { backlog, waiting } = &socket.state {
+            // It may be that fewer may wait by now.
+            let room = (*backlog).max(waiting.len() as u32);
+            listen(file, room.cast_signed()).map_err(kernel("listen"))?;
         }
     }
     for Created { kind: socket, file, .. } in &files {
@@ -57,7 +63,9 @@ pub(super) fn fill_contents(files: &[Created<'_, Inet>]) -> Result<()> {
     for Created { kind: socket, file, .. } in &files {
         socket.call(*file)?;
     }
-    files.iter().try_for_each(|Created { kind: socket, file, .. }| socket.finish(*file))
+    files.iter().try_for_each(|Created { kind: socket, file, .. }| socket.finish(*file))?;
+    // They take after whom they come to, which is finished.
+    files.iter().try_for_each(|Created { kind: socket, file, .. }| socket.have_waiting(*file))
 }
 
 /// How many sockets have a port of a protocol.
@@ -140,6 +148,33 @@ impl Inet {
         matches!(self.state, State::Open(_)).then(|| self.options.reuses_address())
     }
 
+    /// Whether others wait for it to accept them, whose other ends are not
+    /// restored with it.
+    pub(in crate::file) fn has_waiting(&self) -> bool {
+        matches!(&self.state, State::Listening { waiting, .. } if !waiting.is_empty())
+    }
+
+    /// The ends of connections that it keeps back, its own last.
+    pub(in crate::file) fn kept_back(&self) -> impl Iterator<Item = [SocketAddr; 2]> {
+        let waiting = match &self.state {
+            State::Listening { waiting, .. } => &waiting[..],
+            _ => &[],
+        };
+        let kept_back = waiting.iter().filter(|child| child.is_deferred);
+        kept_back.map(|child| [child.remote, child.local].map(canonical))
+    }
+
+    /// Has those come who wait for it to accept them.
+    fn have_waiting(&self, file: BorrowedFd<'_>) -> Result<()> {
+        match &self.state {
+            State::Listening { backlog, waiting } if !waiting.is_empty() => {
+                admit(waiting, file)?;
+                listen(file, backlog.cast_signed()).map_err(kernel("listen"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Opens its connection, or has that end.
     fn open(&self, file: BorrowedFd<'_>) -> Result<()> {
         if let State::Failed(failure) = self.state {
@@ -186,7 +221,10 @@ impl Inet {
     /// Connects it, and does what is done when all is queued.
     fn finish(&self, file: BorrowedFd<'_>) -> Result<()> {
         match (&self.state, self.local) {
-            (State::Connected(remote), _) => {
+            (State::Connected { remote, refused }, local) => {
+                if *refused {
+                    refuse_datagram(file, (self.kind, local))?;
+                }
                 connect(file, remote).map_err(Error::kernel("connect", remote.to_string()))?;
             }
             (State::Open(connection), Some(local)) => {

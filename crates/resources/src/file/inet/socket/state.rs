@@ -9,12 +9,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SocketAddrAny, connect, getpeername};
 
 use super::Inet;
-use crate::file::inet::connected::{connected, ended, refuse_unaccepted};
+use crate::file::inet::connected::{connected, ended};
 use crate::file::inet::connection::{Connection, TcpState};
 use crate::file::inet::datagrams::{Datagram, Unreadable, peek_all};
-use crate::file::inet::failure::{Failure, has_something_to_tell};
+use crate::file::inet::failure::{Failure, is_refused};
 use crate::file::inet::listing::{Listing, make};
 use crate::file::inet::options::{Kind, TCP};
+use crate::file::inet::unaccepted::{Child, Unkept};
 use crate::file::{CollectCx, FileKind, Probe, TcpConnections};
 use crate::{Error, Result};
 
@@ -29,9 +30,16 @@ pub(in crate::file::inet) enum State {
     Listening {
         /// How many may wait to be accepted.
         backlog: u32,
+        /// Those that do, unless their other ends connect them again.
+        waiting: Vec<Child>,
     },
     /// Datagrams go to this address, and come from there.
-    Connected(SocketAddr),
+    Connected {
+        /// Where it is.
+        remote: SocketAddr,
+        /// Whether it has to tell that nobody takes them.
+        refused: bool,
+    },
     /// An open connection of TCP.
     Open(Box<Connection>),
     /// A connection of TCP that comes back closed.
@@ -100,28 +108,43 @@ pub(super) fn state(
     cx: &CollectCx<'_>,
     probe: &Probe,
     socket: BorrowedFd<'_>,
-    kind: Kind,
+    (kind, local): (Kind, Option<SocketAddr>),
 ) -> Result<State> {
     if !kind.is_stream() {
         return match getpeername(socket) {
-            Ok(peer) => Ok(address(peer).map_or(State::Unconnected, State::Connected)),
+            Ok(peer) => match address(peer) {
+                None => Ok(State::Unconnected),
+                Some(remote) => {
+                    let refused = is_refused(&mut cx.part::<Listing>(), socket, (kind, local))?;
+                    Ok(State::Connected { remote, refused })
+                }
+            },
             Err(Errno::NOTCONN) => Ok(State::Unconnected),
             Err(source) => Err(kernel("getpeername")(source)),
         };
+    }
+    let keeps = cx.options.tcp == TcpConnections::Keep && kind.protocol == TCP;
+    if keeps {
+        // Before it is read whether others wait.
+        cx.hold_connections()?;
     }
     let Some(TcpInfo { state, waiting, backlog }) = TcpInfo::read(socket)? else {
         return Ok(State::Unconnected);
     };
     match state {
         TCP_CLOSE => ended(cx, probe, (socket, kind)),
-        TCP_LISTEN if waiting > 0 && !cx.options.skip_in_flight => {
-            let keep = cx.options.tcp == TcpConnections::Keep && kind.protocol == TCP;
-            match keep && cx.keeps_unaccepted(probe.id)? {
-                true => Ok(State::Listening { backlog }),
-                false => Err(refuse_unaccepted(probe)),
-            }
+        TCP_LISTEN if !cx.options.skip_in_flight => {
+            let waiting = match (keeps, kind.protocol) {
+                (true, _) => cx.unaccepted(probe.id, waiting as usize),
+                (false, TCP) if waiting == 0 && !cx.keeps_back(socket)? => Ok(Vec::new()),
+                (false, TCP) => Err(Unkept::NotAskedFor),
+                (false, _) if waiting == 0 => Ok(Vec::new()),
+                (false, _) => Err(Unkept::Multipath),
+            };
+            let waiting = waiting.map_err(|unkept| unkept.refusal(probe))?;
+            Ok(State::Listening { backlog, waiting })
         }
-        TCP_LISTEN => Ok(State::Listening { backlog }),
+        TCP_LISTEN => Ok(State::Listening { backlog, waiting: Vec::new() }),
         _ if kind.protocol != TCP => Err(refuse(
             probe,
             "an open MPTCP connection cannot be saved",
@@ -136,7 +159,7 @@ pub(super) fn queue(
     probe: &Probe,
     socket: BorrowedFd<'_>,
     (kind, local): (Kind, Option<SocketAddr>),
-    reads: bool,
+    (reads, refused): (bool, bool),
     listing: &mut Listing,
 ) -> Result<Vec<Datagram>> {
     // What has left the socket may still wait for its way, such as for the
@@ -149,7 +172,14 @@ pub(super) fn queue(
             "dump again when the program has sent it",
         ));
     }
-    if has_something_to_tell(socket)? {
+    // FIONREAD does not tell an empty datagram from none.
+    let mut polled = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
+    poll(&mut polled, Some(&Timespec::default())).map_err(kernel("poll"))?;
+    let (waits, tells) = {
+        let polled = polled[0].revents();
+        (polled.contains(PollFlags::IN), polled.contains(PollFlags::ERR))
+    };
+    if tells && (waits || !refused) {
         // To look would take it out.
         return Err(refuse(
             probe,
@@ -157,10 +187,7 @@ pub(super) fn queue(
             "dump again when the program has read it",
         ));
     }
-    // FIONREAD does not tell an empty datagram from none.
-    let mut polled = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
-    poll(&mut polled, Some(&Timespec::default())).map_err(kernel("poll"))?;
-    if !polled[0].revents().contains(PollFlags::IN) {
+    if !waits {
         return Ok(Vec::new());
     }
     if kind.is_udp() {
@@ -194,10 +221,9 @@ pub(super) fn queue(
 /// Bytes of memory that what was not sent yet takes.
 fn unsent(socket: BorrowedFd<'_>) -> Result<u32, Errno> {
     // SK_MEMINFO_WMEM_ALLOC, include/uapi/linux/sock_diag.h.
-    const SO_MEMINFO: i32 = 55;
     const ALLOCATED: usize = 2;
     let mut info = [0; 36];
-    option(SO_MEMINFO).get_into(socket, &mut info)?;
+    option(libc::SO_MEMINFO).get_into(socket, &mut info)?;
     Ok(u32::from_ne_bytes([0, 1, 2, 3].map(|byte| info[4 * ALLOCATED + byte])))
 }
 

@@ -1,0 +1,226 @@
+//! Tasks that wait in one epoll, in the order in which they would be woken.
+//!
+//! Who is stopped leaves the queue, and whoever waits first afterwards is woken
+//! last. So the queues are read before anybody is stopped, and the waiters are
+//! let go one after the other.
+//!
+//! - Kernel object: `struct eventpoll.wq`
+//! - Truth from: `ep_poll` in `fs/eventpoll.c`, which puts each waiter at the
+//!   front
+//! - Without `CAP_BPF` and `CAP_PERFMON`, or without type information: they
+//!   wait in the order in which the tree is let go
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use dormouse_kernel::kcmp::{self, Kcmp, Shared};
+use dormouse_kernel::pidfd::PidFd;
+use dormouse_kernel::proc::{BlockedIn, ProcDir};
+use dormouse_kernel::{FdNum, HostPid};
+use epoll_interest::kernel_memory::{
+    Address, Btf, BtfError, KernelMemory, Numbers, OpenFiles, ReadError,
+};
+
+use super::traced::{Unreadable, numbers};
+use crate::crew;
+
+/// What comes of it if they cannot be read.
+const LOST: &str = "who waits longest in an epoll may not be woken last any more";
+
+/// More tasks than there can be.
+const MOST: usize = 1 << 22;
+
+/// Offsets in bytes.
+struct Layout {
+    files: OpenFiles,
+    numbers: Numbers,
+    queue: usize,
+    entry: usize,
+    task: usize,
+}
+
+impl Layout {
+    fn new(btf: &Btf<'_>) -> Result<Self, BtfError> {
+        let head = btf.structure("wait_queue_head")?;
+        let entry = btf.structure("wait_queue_entry")?;
+        Ok(Self {
+            files: OpenFiles::new(btf)?,
+            numbers: Numbers::new(btf)?,
+            queue: btf.structure("eventpoll")?.offset("wq")? + head.offset("head")?,
+            entry: entry.offset("entry")?,
+            task: entry.offset("private")?,
+        })
+    }
+
+    /// Who waits in an epoll, the newest first.
+    fn waiters(
+        &self,
+        memory: &mut KernelMemory,
+        epoll: Address,
+    ) -> Result<Vec<HostPid>, ReadError> {
+        let head = epoll + self.queue as u64;
+        // They come and go meanwhile: what is torn ends somewhere.
+        let links = memory.links(head, MOST)?;
+        let found: Vec<_> =
+            links.into_iter().filter_map(|link| link.checked_sub(self.entry as u64)).collect();
+        let tasks = memory.words_behind(&found, self.task)?;
+        Ok(numbers(&self.numbers, memory, &tasks)?.into_iter().flatten().collect())
+    }
+}
+
+/// The tasks of a tree that wait in epolls in which others of it wait too: of
+/// each epoll those first that came first.
+#[derive(Debug, Default)]
+pub(crate) struct Queues(Vec<HostPid>);
+
+impl Queues {
+    /// Reads them, while the tree runs. Whoever comes or goes meanwhile has a
+    /// place that nobody can tell.
+    pub(super) fn read(root: HostPid) -> Self {
+        let waiting = waiting(root);
+        let mut calls: BTreeMap<FdNum, usize> = BTreeMap::new();
+        for &(.., fd) in &waiting {
+            *calls.entry(fd).or_default() += 1;
+        }
+        let processes: BTreeSet<_> = waiting.iter().map(|&(pid, ..)| pid).collect();
+        // Two in one epoll have it under one number, or are of two processes.
+        if calls.values().all(|&count| count < 2) && processes.len() < 2 {
+            return Self::default();
+        }
+        let (mut memory, layout) = match KernelMemory::open(Layout::new) {
+            Ok(open) => open,
+            Err(error) => {
+                Unreadable::from(error).tell(LOST);
+                return Self::default();
+            }
+        };
+        let epolls: BTreeMap<_, _> =
+            waiting.iter().map(|&(pid, tid, fd)| ((pid, fd), tid)).collect();
+        let mut queues: BTreeMap<Address, Vec<HostPid>> = BTreeMap::new();
+        for ((pid, fd), tid) in epolls {
+            let Some(epoll) = epoll(pid, tid, fd) else { continue };
+            let Ok(found) = layout.files.private_data(&mut memory, &[epoll.as_fd()]) else {
+                continue;
+            };
+            for at in found {
+                if !queues.contains_key(&at)
+                    && let Ok(waiters) = layout.waiters(&mut memory, at)
+                {
+                    queues.insert(at, waiters);
+                }
+            }
+        }
+        let tids: BTreeSet<_> = waiting.iter().map(|&(_, tid, _)| tid).collect();
+        let queues = queues.into_values().map(|waiters| {
+            let own = waiters.into_iter().rev().filter(|tid| tids.contains(tid));
+            own.collect::<Vec<_>>()
+        });
+        Self(queues.filter(|waiters| waiters.len() > 1).flatten().collect())
+    }
+
+    /// Whether nobody waits together with others.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// By task, its turn.
+    pub(crate) fn turns(&self) -> BTreeMap<HostPid, u32> {
+        self.0.iter().copied().zip(0..).collect()
+    }
+}
+
+/// The process, thread, and number of the epoll, of each wait.
+fn waiting(root: HostPid) -> Vec<(HostPid, HostPid, FdNum)> {
+    let (mut found, mut processes, mut next) = (Vec::new(), vec![root], 0);
+    while let Some(&pid) = processes.get(next) {
+        next += 1;
+        // What has gone waits nowhere.
+        let Ok(dir) = ProcDir::open(pid) else { continue };
+        let tids = dir.tasks().unwrap_or_default();
+        let may_wait = tids.len() < FEW || has_epoll(&dir);
+        let looked = crew::each(&tids, |&tid| {
+            let may_wait = may_wait || has_own_files(pid, tid);
+            let call = may_wait.then(|| dir.syscall_of(tid));
+            (dir.children(tid).unwrap_or_default(), call)
+        });
+        for (tid, (children, call)) in tids.into_iter().zip(looked) {
+            processes.extend(children);
+            if let Some(Ok(BlockedIn::Syscall { number, args, .. })) = call
+                && is_wait(number)
+            {
+                found.push((pid, tid, FdNum::from_raw(args[0] as u32)));
+            }
+        }
+    }
+    found
+}
+
+/// So few threads are asked sooner than it is known that they cannot wait.
+const FEW: usize = 16;
+
+/// What the link of an epoll's descriptor reads as.
+const EPOLL: &str = "anon_inode:[eventpoll]";
+
+/// More descriptors than are looked through.
+const MANY: usize = 256;
+
+/// Whether there may be an epoll among the descriptors of a process.
+fn has_epoll(dir: &ProcDir) -> bool {
+    let Ok(fds) = dir.fd_numbers() else { return true };
+    let is_epoll = |&fd: &FdNum| dir.fd_link(fd).is_ok_and(|link| link == EPOLL);
+    fds.len() > MANY || fds.iter().any(is_epoll)
+}
+
+/// Whether a thread may have other descriptors than its process.
+fn has_own_files(pid: HostPid, tid: HostPid) -> bool {
+    !kcmp::shared(pid, tid, Shared::Files).is_ok_and(Kcmp::is_same)
+}
+
+fn is_wait(number: u64) -> bool {
+    [libc::SYS_epoll_wait, libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2]
+        .contains(&number.cast_signed())
+}
+
+/// The epoll itself. The table may be the thread's own.
+fn epoll(pid: HostPid, tid: HostPid, fd: FdNum) -> Option<OwnedFd> {
+    let task = if pid == tid { PidFd::open(pid) } else { PidFd::open_thread(tid) };
+    task.or_else(|_| PidFd::open(pid)).ok()?.get_fd(fd).ok()
+}
+
+/// How long one waiter, and all together, are given until they wait, where
+/// processors are busy with others.
+const PATIENCE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
+
+/// Ticks of processor time after which a task has long returned.
+const RETURNED: u64 = 2;
+
+/// Gives a task that was let go the time to wait again, as the next must come
+/// after it. One that has found something returns instead.
+#[derive(Debug)]
+pub(crate) struct Usher {
+    end: Instant,
+}
+
+impl Usher {
+    pub(crate) fn new() -> Self {
+        Self { end: Instant::now() + PATIENCE[1] }
+    }
+
+    pub(crate) fn await_wait(&self, tid: HostPid) {
+        let Ok(dir) = ProcDir::open(tid) else { return };
+        // That of the thread alone.
+        let ran = || dir.stat_of(tid).map(|stat| stat.cpu_ticks.0 + stat.cpu_ticks.1);
+        let Ok(before) = ran() else { return };
+        let end = self.end.min(Instant::now() + PATIENCE[0]);
+        loop {
+            match dir.syscall() {
+                // Or in another call, which it cannot have come to but by returning.
+                Ok(BlockedIn::Syscall { .. }) | Err(_) => return,
+                _ if Instant::now() > end => return,
+                _ if ran().is_ok_and(|now| now >= before + RETURNED) => return,
+                Ok(_) => std::thread::sleep(Duration::from_micros(20)),
+            }
+        }
+    }
+}

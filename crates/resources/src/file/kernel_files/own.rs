@@ -1,0 +1,66 @@
+//! Files of this process, which are read both ways before anything is believed.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use dormouse_kernel::file_owner::{self, Owner, OwnerKind};
+use dormouse_kernel::proc::{FdInfo, ProcDir};
+use dormouse_kernel::{FdNum, HostPid};
+use rustix::fs::{FlockOperation, MemfdFlags, SeekFrom, Stat, flock, memfd_create, seek};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::found::Nameless;
+use super::{KernelFiles, KernelTable};
+use crate::file::Sighting;
+
+/// Files of this process, to try it with.
+pub(super) struct Own {
+    pub(super) socket: OwnedFd,
+    pub(super) pipe: OwnedFd,
+    /// Left open by `execve(2)`, at an offset, and with somebody to signal.
+    file: OwnedFd,
+    locked: OwnedFd,
+}
+
+impl Own {
+    pub(super) fn new() -> rustix::io::Result<Self> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        let (pipe, _) = pipe_with(PipeFlags::CLOEXEC)?;
+        // Nothing runs another program here meanwhile.
+        let file = memfd_create("file", MemfdFlags::empty())?;
+        seek(&file, SeekFrom::Start(4321))?;
+        let owner = Owner { kind: OwnerKind::Process, pid: HostPid::of_self() };
+        file_owner::set_owner(file.as_fd(), owner)?;
+        let locked = memfd_create("locked", MemfdFlags::CLOEXEC)?;
+        flock(&locked, FlockOperation::LockShared)?;
+        Ok(Self { socket, pipe, file, locked })
+    }
+
+    /// Whether memory and `/proc` tell the same of them.
+    pub(super) fn agrees(&self, files: &mut KernelFiles, table: &KernelTable) -> bool {
+        let all = [&self.socket, &self.pipe, &self.file, &self.locked];
+        let found = all.map(|file| {
+            let fd = FdNum::from_raw(file.as_raw_fd().cast_unsigned());
+            let (seen, proc) = (files.files(table, &[fd]).ok()?, ProcDir::of_self().ok()?);
+            let &[seen] = &seen[..] else { return None };
+            let told = Sighting::of_fd(&proc, fd).ok()?;
+            let read = seen.sighting(files, &proc, fd).ok()?;
+            let identity = |stat: &Stat| (stat.st_dev, stat.st_ino, stat.st_mode);
+            let owner = |stat: &Stat| (stat.st_uid, stat.st_gid);
+            let same = told.link == read.link
+                && identity(&told.stat) == identity(&read.stat)
+                && owner(&told.stat) == owner(&read.stat)
+                && told.info == FdInfo { extra: told.info.extra.clone(), ..read.info };
+            same.then_some(seen)
+        });
+        let [Some(socket), Some(pipe), Some(file), Some(locked)] = found else { return false };
+        socket.socket.is_some_and(|socket| socket.family == libc::AF_UNIX)
+            && [socket.inode.of, pipe.inode.of] == [Nameless::Socket, Nameless::Pipe]
+            && [file.inode.of, locked.inode.of] == [Nameless::No; 2]
+            && [socket, pipe, file, locked].map(|file| file.has_owner)
+                == [false, false, true, false]
+            && [socket, pipe, file, locked].map(|file| file.tells_more)
+                == [false, false, false, true]
+    }
+}
