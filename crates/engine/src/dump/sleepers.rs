@@ -11,12 +11,14 @@
 //! - Without `CAP_BPF` and `CAP_PERFMON`, or without type information: these
 //!   calls take the whole of their time again; so they do if dormouse is killed
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dormouse_kernel::HostPid;
+use dormouse_puppet::TimeOut;
 use epoll_interest::kernel_memory::{Address, Btf, BtfError, KernelMemory, ReadError};
 use rustix::time::{ClockId, clock_gettime};
+use tracing::debug;
 
 use super::traced::{LOST, Traced, Unreadable, word};
 
@@ -35,9 +37,10 @@ struct Layout {
     earliest: usize,
     latest: usize,
     base: usize,
+    state: usize,
     task: usize,
     size: usize,
-    /// Of newer kernels.
+    /// Of newer kernels; older ones have the timer of a sleeper here too.
     completions: Option<Completions>,
 }
 
@@ -63,7 +66,7 @@ impl Completions {
         })
     }
 
-    /// The same as [`Layout::moment`], all of them.
+    /// The same as [`Layout::timers`], of who waits for completions.
     fn moments(&self, stack: &[u8], task: Address, now: u64) -> impl Iterator<Item = u64> {
         let starts = (0..stack.len().saturating_sub(self.size - 1)).step_by(8);
         starts.filter_map(move |start| {
@@ -82,6 +85,8 @@ impl Completions {
 const STACK: u64 = 16 << 10;
 /// What is read at one address, in bytes.
 const PIECE: u64 = 256;
+/// `HRTIMER_STATE_ENQUEUED`.
+const ENQUEUED: u8 = 1;
 /// Where the kernel's own code is mapped from.
 const KERNEL_TEXT: Address = 0xffff_ffff_8000_0000;
 /// Where the kernel's half of all addresses begins.
@@ -102,31 +107,45 @@ impl Layout {
             earliest: timer_at + timer.offset("_softexpires")?,
             latest: timer_at + node_at + node.offset("expires")?,
             base: timer_at + timer.offset("base")?,
+            state: timer_at + timer.offset("state")?,
             task: sleeper.offset("task")?,
             size: sleeper.size(),
             completions: Completions::new(btf).ok(),
         })
     }
 
-    /// The moment at which the timer goes off that a task has on its stack,
-    /// in nanoseconds of the monotonic clock.
-    fn moment(&self, stack: &[u8], task: Address, now: u64) -> Option<u64> {
+    /// The moment at which a task's time-out of this kind is over, by what is on
+    /// its stack, in nanoseconds of the monotonic clock.
+    fn moment(&self, kind: TimeOut, stack: &[u8], task: Address, now: u64) -> Option<u64> {
+        match &self.completions {
+            Some(waits) if matches!(kind, TimeOut::Events(_)) => {
+                only(waits.moments(stack, task, now))
+            }
+            _ => only(self.timers(stack, task, now)),
+        }
+    }
+
+    /// When the timers go off that a task has set and that are on its stack.
+    fn timers(&self, stack: &[u8], task: Address, now: u64) -> impl Iterator<Item = u64> {
         let starts = (0..stack.len().saturating_sub(self.size - 1)).step_by(8);
-        let timers = starts.filter_map(|start| {
+        starts.filter_map(move |start| {
             let timer = &stack[start..];
             let (earliest, latest) = (word(timer, self.earliest), word(timer, self.latest));
+            // A call before this one may have left its timer there, no longer set.
             let is_timer = word(timer, self.task) == task
+                && timer[self.state] == ENQUEUED
                 && word(timer, self.function) >= KERNEL_TEXT
                 && word(timer, self.base) >= KERNEL
                 && (earliest..i64::MAX as u64).contains(&latest)
                 && latest > now;
             is_timer.then_some(earliest)
-        });
-        let waits = self.completions.iter().flat_map(|waits| waits.moments(stack, task, now));
-        let mut moments = timers.chain(waits);
-        // More than one is none: nobody could tell which.
-        moments.next().filter(|_| moments.next().is_none())
+        })
     }
+}
+
+/// More than one is none: nobody could tell which.
+fn only(mut moments: impl Iterator<Item = u64>) -> Option<u64> {
+    moments.next().filter(|_| moments.next().is_none())
 }
 
 fn monotonic() -> u64 {
@@ -157,11 +176,11 @@ impl Sleepers {
         }
     }
 
-    /// Until when each of `wanted` waits, as far as that can be told. All of
-    /// them are among the `newest` tasks that are traced.
+    /// Until when each of `wanted` waits, by a time-out of that kind, as far as
+    /// that can be told. All of them are among the `newest` tasks that are traced.
     pub(super) fn deadlines(
         &mut self,
-        wanted: &BTreeSet<HostPid>,
+        wanted: &BTreeMap<HostPid, TimeOut>,
         newest: usize,
     ) -> BTreeMap<HostPid, Deadline> {
         let Self { memory, layout } = self;
@@ -174,12 +193,16 @@ impl Sleepers {
             }
         };
         let mut found = BTreeMap::new();
-        for (tid, task) in tasks.into_iter().filter(|(tid, _)| wanted.contains(tid)) {
+        for (tid, task) in tasks {
+            let Some(&kind) = wanted.get(&tid) else { continue };
             // One that has gone on meanwhile has another stack by now.
-            if let Ok(stack) = live_stack(memory, layout, task)
-                && let Some(moment) = layout.moment(&stack, task, now)
-            {
-                found.insert(tid, Deadline(moment));
+            let stack = live_stack(memory, layout, task);
+            match stack.map(|stack| layout.moment(kind, &stack, task, now)) {
+                Ok(Some(moment)) => {
+                    found.insert(tid, Deadline(moment));
+                }
+                Ok(None) => debug!(%tid, "no time-out on its stack"),
+                Err(error) => debug!(%tid, %error, "its stack cannot be read"),
             }
         }
         found
@@ -229,6 +252,7 @@ mod tests {
             put(&mut stack, start + layout.base, TASK + 64);
             put(&mut stack, start + layout.earliest, latest - 1);
             put(&mut stack, start + layout.latest, latest);
+            stack[start + layout.state] = ENQUEUED;
         }
         stack
     }
@@ -236,11 +260,14 @@ mod tests {
     #[test]
     fn a_timer_is_found_by_what_it_is_made_of() {
         let Some(layout) = layout() else { return };
-        let moment = |stack: &[u8]| layout.moment(stack, TASK, NOW);
+        let moment = |stack: &[u8]| layout.moment(TimeOut::Millis(3), stack, TASK, NOW);
         assert_eq!(moment(&stack_with(&layout, &[512], 9_000)), Some(8_999));
         assert_eq!(moment(&stack_with(&layout, &[512], 4_000)), None, "it is over");
         assert_eq!(moment(&stack_with(&layout, &[512, 1024], 9_000)), None, "which of two?");
         assert_eq!(moment(&stack_with(&layout, &[], 9_000)), None);
+        let mut before = stack_with(&layout, &[512, 1024], 9_000);
+        before[512 + layout.state] = 0;
+        assert_eq!(moment(&before), Some(8_999), "one is of a call that is over");
         let mut other = stack_with(&layout, &[512], 9_000);
         put(&mut other, 512 + layout.task, TASK + 8);
         assert_eq!(moment(&other), None, "somebody else's");

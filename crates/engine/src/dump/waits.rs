@@ -64,9 +64,9 @@ impl Wait {
         may_answer_eintr(self.number.cast_signed())
     }
 
-    /// Whether the kernel forgets its time-out when it is interrupted.
-    pub(super) fn forgets_time_out(&self) -> bool {
-        TimeOut::forgotten(self.number.cast_signed(), &self.args).is_some()
+    /// Its time-out, if the kernel forgets that when it is interrupted.
+    pub(super) fn forgotten_time_out(&self) -> Option<TimeOut> {
+        TimeOut::forgotten(self.number.cast_signed(), &self.args)
     }
 
     /// Whether this is the call that a task with these registers makes again.

@@ -1,7 +1,7 @@
 //! Stops the threads of processes.
 
-use std::collections::BTreeSet;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use dormouse_kernel::HostPid;
@@ -234,9 +234,10 @@ impl Freezer {
     /// Notes until when tasks wait that are about to be stopped, as far as the
     /// kernel would forget it.
     fn note_deadlines(&mut self, running: &[(Member, Running)]) {
-        let forgets = |tid: &HostPid| self.waits.get(tid).is_some_and(Wait::forgets_time_out);
         let tids = running.iter().map(|(member, _)| member.tid);
-        let wanted: BTreeSet<_> = tids.filter(forgets).collect();
+        let wanted: BTreeMap<_, _> = tids
+            .filter_map(|tid| Some((tid, self.waits.get(&tid)?.forgotten_time_out()?)))
+            .collect();
         if wanted.is_empty() {
             return;
         }
