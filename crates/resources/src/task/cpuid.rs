@@ -34,7 +34,8 @@ impl Property for Cpuid {
     }
 
     fn encode(&self, core: &mut CoreEntry) {
-        core.thread_core.get_or_insert_default().cpuid_faults = self.faults.then_some(true);
+        let Self { faults } = *self;
+        core.thread_core.get_or_insert_default().cpuid_faults = faults.then_some(true);
     }
 
     fn decode(core: &CoreEntry) -> Result<Self> {

@@ -34,9 +34,10 @@ impl Property for RobustList {
     }
 
     fn encode(&self, core: &mut CoreEntry) {
+        let Self { head, size } = *self;
         let thread = core.thread_core.get_or_insert_default();
-        thread.futex_rla = self.head;
-        thread.futex_rla_len = self.size;
+        thread.futex_rla = head;
+        thread.futex_rla_len = size;
     }
 
     fn decode(core: &CoreEntry) -> Result<Self> {

@@ -178,8 +178,20 @@ impl Request {
     }
 
     pub(super) fn encode(&self) -> IoUringRequestEntry {
-        let Self { task, file, operation, flags, priority, offset, address, len, .. } = self;
-        let Self { operation_flags, data, time, told, .. } = self;
+        let Self {
+            task,
+            file,
+            operation,
+            flags,
+            priority,
+            offset,
+            address,
+            len,
+            operation_flags,
+            data,
+            time,
+            told,
+        } = self;
         IoUringRequestEntry {
             task: task.as_raw().unsigned_abs(),
             file: file.map(|file| file.0.as_raw()),
