@@ -179,7 +179,7 @@ pub(crate) const OPTIONS: &[CriuOption] = &[
     switch("skip-file-rwx-check", Concerns("files whose permissions have changed")),
     switch("skip-in-flight", Implemented),
     value("skip-mnt", MOUNTS),
-    value("status-fd", PAGE_SERVER),
+    value("status-fd", Refused("there is no server that could tell that it is ready")),
     switch("stream", Refused("images are written to a directory")),
     switch("tcp-close", Implemented),
     switch("tcp-established", Implemented),
