@@ -43,6 +43,7 @@ const TESTS: &[(&str, &str, Test)] = &[
     ("killed_dumps_of_futex", "syscalls::futex", killed_dumps),
     ("killed_dumps_of_stopped", "signals::stopped", killed_dumps),
     ("killed_restores", "tree::wide", killed_restores),
+    ("logs", "threads::two", logs),
     ("other_kernel", "memory::vdso", other_kernel),
     ("queues_gone", "mqueue::messages", queues_gone),
     ("sibling", "tree::sleeper", sibling),
@@ -282,6 +283,49 @@ fn sibling(
         }
     }
     target.judge(Duration::from_secs(1))
+}
+
+/// A log says what was done, to whom, at the level that was asked for, and how it ended in the words that
+/// tools look for.
+fn logs(
+    target: &Target,
+    before: &Snapshot,
+    checkpointer: &Checkpointer,
+    dir: &Path,
+) -> Result<(), Failure> {
+    const DUMPED: &str = "Dumping finished successfully";
+    const RESTORED: &str = "Restore finished successfully. Tasks resumed.";
+    let told = |log: &Path, words: &[(&str, bool)]| {
+        let failed = |source| Failure::Io { operation: "read", path: log.to_owned(), source };
+        let text = fs::read_to_string(log).map_err(failed)?;
+        match words.iter().find(|(words, is_there)| text.contains(words) != *is_there) {
+            None => Ok(()),
+            Some(wrong) => {
+                Err(Failure::Verdict(format!("a log is wrong about {wrong:?}:\n{text}")))
+            }
+        }
+    };
+    let task = format!("a process pid={}", target.root);
+    let mut images = dir.to_owned();
+    for (level, has_tasks, has_calls) in
+        [("-v3", false, false), ("-v4", true, false), ("-v5", true, true)]
+    {
+        images = new_images(dir, level)?;
+        checkpointer.dump(target.root, &images, dir, &["-R", level]).succeed()?;
+        let words = [
+            ("pages: begins", true),
+            (&task, has_tasks),
+            ("get_robust_list(", has_calls),
+            (DUMPED, true),
+        ];
+        told(&images.join("dump.log"), &words)?;
+    }
+    target.kill(before.pids())?;
+    let restore = checkpointer.restore(&images, &dir.join("pid"), dir, &["-v5"]);
+    let took = restore.succeed()?.took;
+    let words = [("memory: begins", true), ("set_robust_list(", true), (RESTORED, true)];
+    told(&images.join("restore.log"), &words)?;
+    target.judge(took)
 }
 
 /// What is in the vDSO of a dump is not what this kernel has: its functions lead to this kernel's.

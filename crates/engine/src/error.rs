@@ -3,6 +3,7 @@
 use std::fmt;
 
 use dormouse_kernel::{FdNum, HostPid};
+use tracing::{Span, info_span};
 
 /// Whose fault it is, and so what can be done. Exit code and RPC errno come
 /// from this alone.
@@ -64,27 +65,40 @@ pub enum Phase {
     Release,
 }
 
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Freeze => "freeze",
-            Self::Enumerate => "enumerate",
-            Self::Collect => "collect",
-            Self::Pages => "pages",
-            Self::Encode => "encode",
-            Self::Commit => "commit",
-            Self::Thaw => "thaw",
-            Self::Decode => "decode",
-            Self::Plan => "plan",
-            Self::Spawn => "spawn",
-            Self::Create => "create",
-            Self::Install => "install",
-            Self::Fill => "fill",
-            Self::Memory => "memory",
-            Self::Threads => "threads",
-            Self::Release => "release",
-        })
-    }
+macro_rules! names {
+    ($($phase:ident = $name:literal),* $(,)?) => {
+        impl Phase {
+            /// Whatever the log is told within bears the phase's name.
+            pub(crate) fn span(self) -> Span {
+                match self { $(Self::$phase => info_span!($name),)* }
+            }
+        }
+
+        impl fmt::Display for Phase {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $(Self::$phase => $name,)* })
+            }
+        }
+    };
+}
+
+names! {
+    Freeze = "freeze",
+    Enumerate = "enumerate",
+    Collect = "collect",
+    Pages = "pages",
+    Encode = "encode",
+    Commit = "commit",
+    Thaw = "thaw",
+    Decode = "decode",
+    Plan = "plan",
+    Spawn = "spawn",
+    Create = "create",
+    Install = "install",
+    Fill = "fill",
+    Memory = "memory",
+    Threads = "threads",
+    Release = "release",
 }
 
 /// An error of a dump or a restore: what kind, in which phase, of which task

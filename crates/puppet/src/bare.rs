@@ -6,7 +6,6 @@ use dormouse_kernel::ptrace::{Event, Outcome, Registers, Running, Stop, Stopped}
 use dormouse_kernel::remote_memory::Mem;
 use dormouse_kernel::signal::{SigSet, Signal};
 use dormouse_kernel::{Addr, AddrRange, HostPid, NsPid};
-use tracing::trace;
 
 use crate::arch::{self, CODE, Place};
 use crate::resumption::Resumption;
@@ -261,7 +260,6 @@ impl Bare {
         let registers = arch::walk(&self.place, &self.base, start, batch.len() as u64);
         let after = self.run_to_end(&registers)?;
         let left = arch::left(&after);
-        trace!(tid = %self.tid, calls = batch.len(), left, "batch");
         scratch::take(self.tid, start, &batch, left)
     }
 

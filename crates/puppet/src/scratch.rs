@@ -3,6 +3,7 @@
 use std::io::{IoSlice, IoSliceMut};
 
 use dormouse_kernel::{Addr, AddrRange, HostPid, remote_memory};
+use tracing::{Level, enabled, trace};
 
 use crate::batch::{Batch, failure, result};
 use crate::{Error, Replies};
@@ -68,7 +69,19 @@ pub(crate) fn take_all(ran: &[(HostPid, Addr, &Batch, u64)]) -> Result<Vec<Repli
     judged.map(|(&(task, _, batch, left), memory)| judge(task, batch, left, memory)).collect()
 }
 
+/// Whether the log is to have every call.
+pub(crate) fn is_told() -> bool {
+    enabled!(Level::TRACE)
+}
+
 fn judge(task: HostPid, batch: &Batch, left: u64, memory: Vec<u8>) -> Result<Replies, Error> {
+    if is_told() {
+        let made = batch.len() - left.saturating_sub(1) as usize;
+        for index in 0..made {
+            let (call, args) = batch.describe(index, &memory);
+            trace!(tid = %task, "{call}({args}) = {}", result(&memory, index));
+        }
+    }
     if left > 0 {
         let index = batch.len() - left as usize;
         let (call, args) = batch.describe(index, &memory);

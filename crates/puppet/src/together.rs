@@ -5,7 +5,6 @@
 //! moved by one call.
 
 use dormouse_kernel::AddrRange;
-use tracing::trace;
 
 use crate::arch;
 use crate::bare::Bare;
@@ -54,9 +53,8 @@ fn run_some(mut some: Vec<(&mut Bare, AddrRange, Batch)>) -> Result<(), Error> {
     let after = session::run_at_once(jobs.collect())?;
     for ((bare, place, batch), after) in some.iter().zip(&after) {
         let left = arch::left(after);
-        trace!(tid = %bare.tid, calls = batch.len(), left, "batch");
-        // Whoever has made all its calls has nothing to tell.
-        if left > 0 {
+        // Whoever has made all its calls has nothing to tell but the log.
+        if left > 0 || scratch::is_told() {
             scratch::take(bare.tid, place.start(), batch, left)?;
         }
     }

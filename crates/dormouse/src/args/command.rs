@@ -95,8 +95,8 @@ pub(crate) struct Output {
     /// Write the log to this file; "-" is the standard output [default: standard error]
     #[arg(short = 'o', long, value_name = "FILE")]
     pub(crate) log_file: Option<PathBuf>,
-    /// How much is logged: 0 nothing, 1 errors, 2 warnings, 3 what is done, with timestamps,
-    /// 4 debugging; -v raises it by one, -v4 and --verbosity=4 set it
+    /// How much is logged: 0 nothing, 1 errors, 2 warnings, 3 phases, with timestamps, 4 tasks
+    /// and files, 5 system calls of tasks; -v raises it by one, -v4 and --verbosity=4 set it
     #[arg(short, long, value_name = "LEVEL", default_value_t = 2)]
     pub(crate) verbosity: u8,
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use dormouse_engine::{AfterDump, DumpOptions, NetworkLock, UnixPeers};
+use tracing::info;
 
 use super::{Done, engine, stats, worker};
 use crate::args::{Dump, FileValidation, NetworkLockMethod, UnixPeer};
@@ -43,6 +44,7 @@ pub(super) fn run(dump: &Dump, work: &Path) -> Result<Done, Failure> {
         let mut bar = Bar::new("dump");
         engine::dump(&options, &mut sentry.guard(&mut bar))?;
         bar.finish();
+        info!("Dumping finished successfully");
         if dump.display_stats { stats::print_dump(work) } else { Ok(()) }
     })
 }

@@ -9,6 +9,7 @@ use dormouse_engine::{RestoreOptions, RootParent};
 use dormouse_kernel::clone;
 use dormouse_kernel::pidfd::PidFd;
 use dormouse_kernel::{FdNum, HostPid};
+use tracing::info;
 
 use super::foreground::Foreground;
 use super::worker::{self, Outcome, Side};
@@ -18,6 +19,9 @@ use crate::failure::Failure;
 use crate::persona::Persona;
 use crate::progress::Bar;
 use crate::terminal;
+
+/// What tools look for in the log.
+const FINISHED: &str = "Restore finished successfully. Tasks resumed.";
 
 /// The descriptors of `--inherit-fd`.
 fn handed_over(restore: &Restore) -> Result<Vec<(String, OwnedFd)>, Failure> {
@@ -53,6 +57,7 @@ pub(super) fn run(persona: Persona, restore: &Restore, work: &Path) -> Result<Do
         let mut bar = Bar::new("restore");
         engine::restore(&mut options, &mut bar)?;
         bar.finish();
+        info!("{FINISHED}");
         return finish(restore, work).map(|()| Done::SUCCESS);
     }
     if restore.restore_detached {
@@ -69,6 +74,7 @@ pub(super) fn run(persona: Persona, restore: &Restore, work: &Path) -> Result<Do
             let mut bar = Bar::new("restore");
             let restored = engine::restore(&mut options, &mut report.watch(&mut bar))?;
             bar.finish();
+            info!("{FINISHED}");
             report.restored(restored.root);
             return Ok(Done::SUCCESS);
         }

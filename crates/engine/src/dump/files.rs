@@ -12,6 +12,7 @@ use dormouse_resources::file::{
     RingSurvey, SaveShared, UndoLog,
 };
 use dormouse_resources::memory::SharedObjects;
+use tracing::debug;
 
 use super::encode::table_id;
 use super::enumerate::Census;
@@ -69,7 +70,9 @@ pub(super) fn collect(
     let mut files = BTreeMap::new();
     for (&id, probe) in &census.probes {
         let (task, fd) = probe.holder.place();
-        files.insert(id, File::collect(&cx, probe).of_fd(PHASE, task, fd)?);
+        let file = File::collect(&cx, probe).of_fd(PHASE, task, fd)?;
+        debug!(id = id.as_raw(), pid = %task, fd = fd.map(tracing::field::display), "{}", file.name());
+        files.insert(id, file);
     }
     let connections = cx.take_connections();
     terminals::check(frozen, &files)?;

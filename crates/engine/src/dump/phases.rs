@@ -9,12 +9,14 @@ use dormouse_kernel::{Addr, HostPid};
 use dormouse_resources::file::RingSurvey;
 use dormouse_resources::memory::{DumpedPages, DumpedProcess, PageDump};
 use dormouse_resources::task::Filters;
+use tracing::info;
 
 use super::collect::{self, Living};
 use super::enumerate::{self, Census};
 use super::frozen::Frozen;
 use super::{aio, checks, encode, files, freeze, rings};
 use crate::cause::{At, Cause};
+use crate::progress::Logged;
 use crate::{AfterDump, DumpOptions, Error, Phase, Progress};
 
 /// What a dump cost.
@@ -35,6 +37,7 @@ pub struct DumpReport {
 /// Dumps a tree. Whatever goes wrong, the tree runs on as if nothing had
 /// happened, and nothing is left in the image directory.
 pub fn dump(options: &DumpOptions, progress: &mut dyn Progress) -> Result<DumpReport, Error> {
+    let progress = &mut Logged::new(progress);
     progress.phase(Phase::Freeze, None);
     let dump = NewDump::begin(&options.images).at(Phase::Encode)?;
     let begun = Instant::now();
@@ -71,6 +74,8 @@ pub fn dump(options: &DumpOptions, progress: &mut dyn Progress) -> Result<DumpRe
     connections.outlast().at(Phase::Commit)?;
     dump.commit(&inventory).at(Phase::Commit)?;
     undo.keep();
+    let DumpReport { tasks, frozen: still, pages, .. } = report;
+    info!(tasks, ?still, pages = pages.found + pages.found_shared, "complete");
 
     progress.phase(Phase::Thaw, None);
     match options.after {

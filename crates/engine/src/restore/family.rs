@@ -3,6 +3,7 @@
 use dormouse_kernel::NsPid;
 use dormouse_puppet::Batch;
 use dormouse_resources::file::CreateCx;
+use tracing::debug;
 
 use super::decode::host;
 use super::endings::dismiss;
@@ -33,6 +34,7 @@ pub(super) fn spawn(
     for step in &plan.steps {
         match *step {
             Step::Fork { maker, child, .. } => {
+                debug!(maker, child, "fork");
                 if memory.inherits(pid(child)) {
                     memory.prepare(pid(maker), world, cx)?;
                 }

@@ -19,6 +19,7 @@ use super::{
     directories, endings, errands, family, locks, network, outside, states, tables, terminals,
 };
 use crate::cause::{At, Cause};
+use crate::progress::Logged;
 use crate::{Error, Phase, Progress, RestoreOptions, stats};
 
 /// A restored tree, which runs.
@@ -40,6 +41,7 @@ pub fn restore(
     options: &mut RestoreOptions,
     progress: &mut dyn Progress,
 ) -> Result<Restored, Error> {
+    let progress = &mut Logged::new(progress);
     let begun = Instant::now();
     progress.phase(Phase::Decode, None);
     let (dir, inventory) = ImageDir::open(&options.images).at(Phase::Decode)?;

@@ -3,7 +3,6 @@
 use dormouse_kernel::proc::Status;
 use dormouse_kernel::ptrace::Stopped;
 use dormouse_kernel::{Addr, AddrRange};
-use tracing::trace;
 
 use super::Borrowed;
 use crate::arch::{self, BATCHES, SCRATCH};
@@ -92,7 +91,6 @@ pub fn run_all(tasks: &mut [Borrowed<'_>], batches: Vec<Batch>) -> Result<Vec<Re
     let after = session::run_at_once(jobs.collect())?;
     let ran = tasks.iter().zip(&batches).zip(&after).map(|((borrowed, batch), after)| {
         let (tid, left) = (borrowed.task().tid(), arch::left(after));
-        trace!(%tid, calls = batch.len(), left, "batch");
         (tid, borrowed.batches().start(), batch, left)
     });
     scratch::take_all(&ran.collect::<Vec<_>>())

@@ -3,7 +3,6 @@
 use dormouse_kernel::ptrace::{Registers, Rseq, Stopped};
 use dormouse_kernel::signal::{SigSet, Signal};
 use dormouse_kernel::{Addr, AddrRange, HostPid};
-use tracing::trace;
 
 use super::Host;
 use super::lend::{Lent, part};
@@ -136,7 +135,6 @@ impl<'a> Borrowed<'a> {
         scratch::put(tid, place, &batch)?;
         let after = self.run_to_end(&self.at_work(&batch))?;
         let left = arch::left(&after);
-        trace!(%tid, calls = batch.len(), left, "batch");
         scratch::take(tid, place.start(), &batch, left)
     }
 

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use dormouse_image::ImageDir;
 use rustix::fs::OFlags;
+use tracing::debug;
 
 use super::fill::CreatedFiles;
 use super::{FileId, FileRef, Files, Stage};
@@ -203,6 +204,7 @@ impl<'a> CreateCx<'a> {
                 }
                 None => file.create(id, self)?,
             };
+            debug!(id = id.as_raw(), "{}", file.name());
             files.created.insert(id, made);
         }
         Ok(())

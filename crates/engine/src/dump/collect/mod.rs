@@ -16,6 +16,7 @@ use dormouse_resources::task::{
     Cpu, Filters, Outside, PosixTimers, ProcessState, Seccomp, SyscallDispatch, ThreadClocks,
     ThreadState,
 };
+use tracing::debug;
 
 use super::enumerate::Census;
 use super::frozen::{Frozen, Process};
@@ -74,6 +75,7 @@ pub(crate) fn collect(
     };
     for process in frozen.processes.iter_mut().filter(|process| !process.is_zombie()) {
         let pid = process.pid;
+        debug!(%pid, threads = process.threads.len(), "a process");
         read.insert(
             pid,
             collect_process(process, census, &seccomp, &mut calls).of(Phase::Collect, pid)?,

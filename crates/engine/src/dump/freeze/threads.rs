@@ -278,7 +278,7 @@ impl Freezer {
         if let Some(reaper) = &self.reaper {
             reaper.step();
         }
-        let _span = debug_span!("freeze", %pid).entered();
+        let _span = debug_span!("task", %pid).entered();
         let dir = &self.dirs[&pid];
         let has_ended = || tid == pid && dir.stat().is_ok_and(|stat| stat.state.is_dead());
         let is_over = || has_ended() || self.is_late();
