@@ -366,6 +366,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::tty::job_control::SCENARIO,
     &crate::tty::modes::SCENARIO,
     &crate::tty::pair::SCENARIO,
+    &crate::tty::peer::SCENARIO,
     &crate::tty::queued::SCENARIO,
     &crate::tty::stopped::SCENARIO,
     &crate::unix::backlog::SCENARIO,

@@ -9,6 +9,7 @@ pub(crate) mod hung_up;
 pub(crate) mod job_control;
 pub(crate) mod modes;
 pub(crate) mod pair;
+pub(crate) mod peer;
 pub(crate) mod queued;
 pub(crate) mod stopped;
 

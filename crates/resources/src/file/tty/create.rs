@@ -104,8 +104,12 @@ impl Terminal {
         }
     }
 
-    /// By its path if that leads there, which is seen in `/proc`.
+    /// By its path if that leads there, which is seen in `/proc`. What `open(2)` opens has
+    /// `O_LARGEFILE`, so one that lacks it was opened through the master.
     fn open_slave(&self, master: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd> {
+        if !flags.contains(OFlags::LARGEFILE) {
+            return open_slave(master, flags);
+        }
         match open_device(self.location.name(), flags, self.info.device_id()) {
             Ok(file) => Ok(file),
             Err(_) => open_slave(master, flags),

@@ -19,7 +19,8 @@
 //! leader takes its terminal when it makes its session, and its foreground
 //! group when the groups exist; both is the engine's to do.
 //! Not preserved: the column that the cursor is in, which the kernel counts for
-//! tabs; the size of the window of a terminal that dormouse was started on; what
+//! tabs; of a terminal that dormouse was started on, the size of the window, and that `O_LARGEFILE`
+//! is missing; what
 //! is in terminals that are no pseudo terminals, or that dormouse was started on,
 //! and whether output to those is stopped.
 //! Refused: what a packet-mode master has not been told yet; line disciplines but
