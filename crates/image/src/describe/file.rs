@@ -28,12 +28,13 @@ pub struct Descriptor {
 
 impl Files {
     pub(super) fn descriptor(&self, fd: &FdinfoEntry) -> Descriptor {
+        let (file, fd_type) = (self.entries.get(&fd.id), FdType::try_from(fd.kind).ok());
         Descriptor {
             fd: fd.fd,
             file_id: fd.id,
-            kind: kind(fd.kind),
+            kind: kind(file.map_or(fd_type, FileEntry::fd_type)),
             cloexec: fd.flags & 1 != 0,
-            detail: self.entries.get(&fd.id).map_or_else(String::new, |file| self.detail(file)),
+            detail: file.map_or_else(String::new, |file| self.detail(file)),
         }
     }
 
@@ -88,7 +89,6 @@ impl Files {
             }),
             ify.as_ref().map(|f| count(f.wd.len(), "watch")),
             ffy.as_ref().map(|f| count(f.mark.len(), "mark")),
-            ext.as_ref().map(|f| format!("external file {}", f.id)),
             usk.as_ref().map(|f| unix(f)),
             fifo.as_ref().map(|f| {
                 f.regf_id.and_then(|id| self.path(id)).unwrap_or(format!("fifo {}", f.pipe_id))
@@ -102,6 +102,7 @@ impl Files {
             pidfd.as_ref().map(|f| format!("process {}", f.nspid)),
             mqueue.as_ref().map(|f| format!("queue {}", f.queue)),
             uring.as_ref().map(|f| format!("{} requests taken, {} completed", f.taken, f.given)),
+            ext.as_ref().map(|f| format!("external file {}", f.id)),
         ];
         details.into_iter().flatten().next().unwrap_or_default()
     }
@@ -121,31 +122,31 @@ impl Files {
     }
 }
 
-fn kind(kind: i32) -> &'static str {
-    match FdType::try_from(kind) {
-        Ok(FdType::Reg) => "file",
-        Ok(FdType::Pipe) => "pipe",
-        Ok(FdType::Fifo) => "fifo",
-        Ok(FdType::InetSk) => "inet socket",
-        Ok(FdType::UnixSk) => "unix socket",
-        Ok(FdType::EventFd) => "eventfd",
-        Ok(FdType::EventPoll) => "epoll",
-        Ok(FdType::Inotify) => "inotify",
-        Ok(FdType::SignalFd) => "signalfd",
-        Ok(FdType::PacketSk) => "packet socket",
-        Ok(FdType::Tty) => "terminal",
-        Ok(FdType::Fanotify) => "fanotify",
-        Ok(FdType::NetlinkSk) => "netlink socket",
-        Ok(FdType::Ns) => "namespace",
-        Ok(FdType::Tun) => "tun",
-        Ok(FdType::Ext) => "external",
-        Ok(FdType::TimerFd) => "timerfd",
-        Ok(FdType::MemFd) => "memfd",
-        Ok(FdType::BpfMap) => "bpf map",
-        Ok(FdType::PidFd) => "pidfd",
-        Ok(FdType::Mqueue) => "message queue",
-        Ok(FdType::IoUring) => "io_uring",
-        Ok(FdType::Undefined) | Err(_) => "unknown",
+fn kind(kind: Option<FdType>) -> &'static str {
+    match kind {
+        Some(FdType::Reg) => "file",
+        Some(FdType::Pipe) => "pipe",
+        Some(FdType::Fifo) => "fifo",
+        Some(FdType::InetSk) => "inet socket",
+        Some(FdType::UnixSk) => "unix socket",
+        Some(FdType::EventFd) => "eventfd",
+        Some(FdType::EventPoll) => "epoll",
+        Some(FdType::Inotify) => "inotify",
+        Some(FdType::SignalFd) => "signalfd",
+        Some(FdType::PacketSk) => "packet socket",
+        Some(FdType::Tty) => "terminal",
+        Some(FdType::Fanotify) => "fanotify",
+        Some(FdType::NetlinkSk) => "netlink socket",
+        Some(FdType::Ns) => "namespace",
+        Some(FdType::Tun) => "tun",
+        Some(FdType::Ext) => "external",
+        Some(FdType::TimerFd) => "timerfd",
+        Some(FdType::MemFd) => "memfd",
+        Some(FdType::BpfMap) => "bpf map",
+        Some(FdType::PidFd) => "pidfd",
+        Some(FdType::Mqueue) => "message queue",
+        Some(FdType::IoUring) => "io_uring",
+        Some(FdType::Undefined) | None => "unknown",
     }
 }
 

@@ -156,3 +156,31 @@ proptest! {
         reader.end().unwrap();
     }
 }
+
+/// Enumerations are closed to CRIU's `crit`: it reads no entry of a kind that it does not know.
+#[test]
+fn kinds_that_only_dormouse_has_are_external_to_others() {
+    let queue = FileEntry {
+        kind: FdType::Mqueue as i32,
+        id: 7,
+        mqueue: Some(Box::default()),
+        ..Default::default()
+    };
+    let ring = FileEntry {
+        kind: FdType::IoUring as i32,
+        id: 8,
+        uring: Some(Box::default()),
+        ..Default::default()
+    };
+    for (entry, kind) in [(queue, FdType::Mqueue), (ring, FdType::IoUring)] {
+        assert_eq!(entry.fd_type(), Some(kind));
+        let written = entry.clone().for_images();
+        assert_eq!(written.kind, FdType::Ext as i32);
+        assert_eq!(written.ext.as_ref().map(|ext| ext.id), Some(entry.id));
+        assert_eq!(written.fd_type(), Some(kind));
+    }
+    let external = FileEntry { kind: FdType::Ext as i32, ..Default::default() };
+    assert_eq!(external.fd_type(), Some(FdType::Ext));
+    let plain = FileEntry { kind: FdType::Pipe as i32, ..Default::default() };
+    assert_eq!(plain.clone().for_images(), plain);
+}

@@ -84,8 +84,7 @@ macro_rules! registry {
                 entry: &FileEntry,
                 images: &mut ImageSource<'_>,
             ) -> Result<Self> {
-                let tag = FdType::try_from(entry.kind)
-                    .map_err(|_| refusal::unknown_tag(id))?;
+                let tag = entry.fd_type().ok_or_else(|| refusal::unknown_tag(id))?;
                 match tag {
                     $( <$room>::TYPE => <$room>::decode(id, entry, images).map(Self::$kind), )*
                     $( FdType::$tag => Err(Refusal::$refusal.error_of_image(id)), )*

@@ -40,7 +40,7 @@ impl<'a> ImageSink<'a> {
 
     /// Adds an entry to `files.img`.
     pub(crate) fn put(&mut self, id: FileId, entry: FileEntry) {
-        let before = self.files.insert(id, entry);
+        let before = self.files.insert(id, entry.for_images());
         debug_assert!(before.is_none(), "file {id} is encoded once");
     }
 

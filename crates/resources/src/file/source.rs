@@ -114,7 +114,7 @@ impl<'a> ImageSource<'a> {
     /// The kind of file that entry `id` is tagged as, if there is such an
     /// entry.
     pub(crate) fn kind_of(&self, id: FileId) -> Option<FdType> {
-        self.entries.get(&id).and_then(|entry| FdType::try_from(entry.kind).ok())
+        self.entries.get(&id).and_then(|entry| entry.fd_type())
     }
 
     /// Notes that `object` number `id` of `image` refers to a file: there will

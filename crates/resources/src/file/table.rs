@@ -54,7 +54,7 @@ impl FdTable<FileId> {
             FdinfoEntry {
                 id: file.as_raw(),
                 flags: if close_on_exec { CLOEXEC } else { 0 },
-                kind: kind.into(),
+                kind: kind.in_images().into(),
                 fd: fd.as_raw(),
                 xattr_security_selinux: None,
             }
@@ -101,7 +101,7 @@ impl FdTable {
                 return Err(wrong("its number is none, or there twice"));
             }
             let tag = FdType::try_from(kind).map_err(|_| wrong("the kind of its file is none"))?;
-            if source.kind_of(file).is_some_and(|kind| kind != tag) {
+            if source.kind_of(file).is_some_and(|kind| kind.in_images() != tag.in_images()) {
                 return Err(wrong("its file is of another kind"));
             }
             let file = source.file_ref(id, Use::Description, (image, "descriptor", fd.into()));

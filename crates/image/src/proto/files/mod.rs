@@ -68,10 +68,47 @@ pub enum FdType {
     MemFd = 18,
     BpfMap = 19,
     PidFd = 20,
-    /// Only dormouse has it.
+    /// Only dormouse has it; see [`in_images`](Self::in_images).
     Mqueue = 20000,
-    /// Only dormouse has it.
+    /// Likewise.
     IoUring = 20001,
+}
+
+impl FdType {
+    /// What images call it. Who does not know a kind can read no image that has it, so what only
+    /// dormouse has is a file of somebody else's there.
+    #[must_use]
+    pub const fn in_images(self) -> Self {
+        match self {
+            Self::Mqueue | Self::IoUring => Self::Ext,
+            kind => kind,
+        }
+    }
+}
+
+impl FileEntry {
+    /// Which kind it is, be it one that only dormouse has. `None` if it is not known.
+    #[must_use]
+    pub fn fd_type(&self) -> Option<FdType> {
+        match FdType::try_from(self.kind).ok()? {
+            FdType::Ext if self.mqueue.is_some() => Some(FdType::Mqueue),
+            FdType::Ext if self.uring.is_some() => Some(FdType::IoUring),
+            kind => Some(kind),
+        }
+    }
+
+    /// With what images call its kind.
+    #[must_use]
+    pub fn for_images(mut self) -> Self {
+        if let Some(kind) = self.fd_type()
+            && kind.in_images() != kind
+        {
+            self.kind = kind.in_images().into();
+            let fown = FownEntry::default();
+            self.ext = Some(Box::new(ExtFileEntry { id: self.id, fown }));
+        }
+        self
+    }
 }
 
 /// One descriptor of `fdinfo-ID.img` (`fdinfo_entry`).
