@@ -184,6 +184,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::memory::no_vdso::SCENARIO,
     &crate::memory::places::SCENARIO,
     &crate::memory::protections::SCENARIO,
+    &crate::memory::shared_access::SCENARIO,
     &crate::memory::shared_anonymous::SCENARIO,
     &crate::memory::shared_anonymous_open::SCENARIO,
     &crate::memory::sparse::SCENARIO,

@@ -22,6 +22,7 @@ pub(crate) mod memfd;
 pub(crate) mod no_vdso;
 pub(crate) mod places;
 pub(crate) mod protections;
+pub(crate) mod shared_access;
 pub(crate) mod shared_anonymous;
 pub(crate) mod shared_anonymous_open;
 pub(crate) mod sparse;

@@ -434,7 +434,7 @@ impl Lister {
             return self.ring(mapped.inode);
         }
         let flags = match mapped.access {
-            memory::Access::ReadOnly => OFlags::RDONLY,
+            memory::Access::ReadOnly | memory::Access::Sealed => OFlags::RDONLY,
             memory::Access::ReadWrite => OFlags::RDWR,
         };
         Ok(self.behind(dir, Entry::MapFile(mapped.range), flags)?)

@@ -131,7 +131,8 @@ impl<'a> Memory<'a> {
         }
         let link = world.link();
         let (pid, space) = self.order[number];
-        let opener = Opener { link, cx, space, files: &mut self.files, objects: &self.objects };
+        let mut opener = Opener { link, cx, space, files: &mut self.files, objects: &self.objects };
+        opener.keep_sealed().of(Phase::Memory, host(pid))?;
         self.plan.map(number, world.puppet(pid), opener).of(Phase::Memory, host(pid))?;
         self.plan.fill_common(number, host(pid)).of(Phase::Memory, host(pid))
     }
@@ -171,7 +172,8 @@ impl<'a> Memory<'a> {
             };
             let puppet = world.puppet(*pid);
             self.plan.place_rings(number, puppet, ring).of(Phase::Memory, host(*pid))?;
-            self.plan.finish(number, world.puppet(*pid)).of(Phase::Memory, host(*pid))?;
+            let sealed = Sealed { link, space, files: &self.files };
+            self.plan.finish(number, world.puppet(*pid), sealed).of(Phase::Memory, host(*pid))?;
         }
         Ok(self.segments)
     }
@@ -255,6 +257,17 @@ impl Opener<'_, '_> {
         };
         Ok(open.as_fd())
     }
+
+    /// Opens what has to be mapped when it is sealed, as long as it can be had.
+    fn keep_sealed(&mut self) -> Result<(), Cause> {
+        let space = self.space;
+        for vma in space.memory.mm.vmas.iter().filter(|vma| vma.is_write_sealed()) {
+            if let Some(MapSource::File(file, access)) = MapSource::of(&vma.backing) {
+                self.file(space.mapped[&file], access)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl MapFiles for Opener<'_, '_> {
@@ -283,5 +296,28 @@ impl MapFiles for Opener<'_, '_> {
             }
         };
         Ok(Arg::from(&slot))
+    }
+}
+
+/// Has a process fetch what it maps when files are sealed.
+struct Sealed<'o> {
+    link: u64,
+    space: &'o Space,
+    files: &'o BTreeMap<(FileRef, Access), OwnedFd>,
+}
+
+impl MapFiles for Sealed<'_> {
+    type Error = Cause;
+
+    fn open_exe(&mut self, _: &mut Batch) -> Result<FdNum, Cause> {
+        unreachable!("executables are never late")
+    }
+
+    fn open(&mut self, batch: &mut Batch, source: MapSource) -> Result<Arg, Cause> {
+        let MapSource::File(file, access) = source else {
+            unreachable!("only files are sealed");
+        };
+        let file = &self.files[&(self.space.mapped[&file], access)];
+        Ok(Arg::from(&fetch(self.link, batch, file.as_fd())))
     }
 }

@@ -107,4 +107,6 @@ pub mod vma_extra {
     pub const SEALED: u32 = 1 << 2;
     /// Memory of an io_uring.
     pub const IO_URING: u32 = 1 << 3;
+    /// Of a memfd open for reading and writing, but sealed against writing when it was mapped.
+    pub const WRITE_SEALED: u32 = 1 << 4;
 }

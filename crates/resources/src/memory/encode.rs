@@ -77,6 +77,8 @@ impl Vma {
                 } else {
                     (vma_status::FILE_SHARED, MapFlags::SHARED)
                 };
+                // CRIU maps before it seals, so it has to make do with less.
+                let access = if access == Access::Sealed { Access::ReadOnly } else { access };
                 (memfd | status, flags, offset, file.as_raw(), Some(access))
             }
         };
@@ -95,6 +97,7 @@ impl Vma {
             (traits.contains(Traits::SEALED), vma_extra::SEALED),
             (*lock == Lock::OnFault, vma_extra::LOCK_ON_FAULT),
             (self.is_ring(), vma_extra::IO_URING),
+            (self.is_write_sealed(), vma_extra::WRITE_SEALED),
         ] {
             extra |= if set { bit } else { 0 };
         }
@@ -152,6 +155,16 @@ impl Vma {
                 } if ring::is_offset(offset) => Backing::Ring { file, offset },
                 _ => return Err(MappingProblem::Status(status)),
             };
+        }
+        if extra.is_some_and(|extra| extra & vma_extra::WRITE_SEALED != 0) {
+            match &mut backing {
+                Backing::File { file, private: false }
+                    if file.memfd && prot & ProtFlags::WRITE.bits() == 0 =>
+                {
+                    file.access = Access::Sealed;
+                }
+                _ => return Err(MappingProblem::Status(status)),
+            }
         }
         let range = AddrRange::new(Addr::from_raw(start), Addr::from_raw(end))
             .filter(|range| is_mapping(*range, &backing))
@@ -329,7 +342,7 @@ impl Access {
     pub const fn open_flags(self) -> OFlags {
         match self {
             Self::ReadOnly => OFlags::RDONLY,
-            Self::ReadWrite => OFlags::RDWR,
+            Self::ReadWrite | Self::Sealed => OFlags::RDWR,
         }
     }
 

@@ -2,13 +2,14 @@
 //!
 //! While a process is built its mappings are in a *working* state: private memory that was ever
 //! writable is writable, so that it can be filled and counts as committed; of all advice only that
-//! on huge pages is given. [`finish`] makes the rest so.
+//! on huge pages is given; what is mapped of a sealed memfd is mapped of one open for reading.
+//! [`finish`] makes the rest so.
 
 use dormouse_kernel::{Addr, AddrRange};
 
 use super::steps::MapStep;
 use super::survey::push_joined;
-use super::vma::{Advice, Backing, FileRange, Lock, ProtFlags, Traits, Vma};
+use super::vma::{Access, Advice, Backing, FileRange, Lock, ProtFlags, Traits, Vma};
 
 /// Advice that decides what kind of pages memory is filled with. None of it can be taken back.
 pub(super) const ON_HUGE_PAGES: Advice = Advice::HUGE_PAGE.union(Advice::NO_HUGE_PAGE);
@@ -25,14 +26,21 @@ impl Vma {
         if self.is_private() && (once_writable || self.huge.is_some()) {
             prot |= ProtFlags::WRITE;
         }
-        Self {
+        let mut working = Self {
             prot,
             traits: self.traits - Traits::SEALED,
             advice: self.advice & ON_HUGE_PAGES,
             lock: Lock::None,
             name: None,
             ..self.clone()
+        };
+        if let Backing::File { file: FileRange { access: access @ Access::Sealed, .. }, .. } =
+            &mut working.backing
+        {
+            // The file cannot be sealed while a mapping may become writable.
+            *access = Access::ReadOnly;
         }
+        working
     }
 
     /// Private memory with the contents of a ring, until the context is made.
@@ -295,7 +303,12 @@ pub(super) fn finish(
 ) -> Vec<MapStep> {
     let mut steps = Vec::new();
     for vma in target.iter().filter(|vma| !vma.is_special()) {
-        let working = vma.working();
+        let mut working = vma.working();
+        if vma.is_write_sealed() {
+            working.advice = Advice::empty();
+            let mapping = Vma { backing: vma.backing.clone(), ..working.clone() };
+            steps.extend([MapStep::Unmap(vma.range), MapStep::Map(mapping)]);
+        }
         if working.prot != vma.prot {
             // The kernel stops counting anonymous memory that has not had a page yet.
             if vma.is_anonymous() && vma.huge.is_none() && !has_pages(vma.range) {

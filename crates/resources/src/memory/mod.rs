@@ -54,7 +54,7 @@
 //! other work on the processes
 //! filling.wait()?;
 //! for each process:
-//!     plan.finish(process, &mut puppet)?;
+//!     plan.finish(process, &mut puppet, how to open files there)?;
 //! ```
 //!
 //! What is mapped is compared with what is to be: what a process has inherited stays where it fits.

@@ -134,10 +134,10 @@ impl Mappings {
                     if offset.saturating_add(len) > segment.size().next_multiple_of(PAGE_SIZE) {
                         return Err(unsupported(pid, smap, Obstacle::BeyondSegment).into());
                     }
-                    Backing::Segment { segment: id, offset, access: access(smap.flags) }
+                    Backing::Segment { segment: id, offset, access: access(smap.flags, false) }
                 }
                 Kind::File { path, memfd } => {
-                    let access = access(smap.flags);
+                    let access = access(smap.flags, memfd);
                     let key = (smap.vma.device, smap.vma.inode, Arc::clone(path), access);
                     let file = match self.files.get(&key) {
                         Some(&file) => file,
@@ -341,11 +341,13 @@ fn unsupported(pid: HostPid, smap: &Smap, obstacle: Obstacle) -> Error {
     Error::Unsupported { pid, range: smap.vma.range, name, obstacle }
 }
 
-/// A shared mapping may be made writable only of a file open for writing; of
-/// a private one it does not matter.
-fn access(flags: VmFlags) -> Access {
+/// A shared mapping may be made writable only of a file open for writing (`do_mmap` in `mm/mmap.c`),
+/// if that is not sealed (`check_write_seal` in `mm/memfd.c`); of a private one it does not matter.
+fn access(flags: VmFlags, memfd: bool) -> Access {
     if flags.contains(VmFlags::MAY_SHARE | VmFlags::MAY_WRITE) {
         Access::ReadWrite
+    } else if memfd && flags.contains(VmFlags::MAY_SHARE | VmFlags::SHARED) {
+        Access::Sealed
     } else {
         Access::ReadOnly
     }

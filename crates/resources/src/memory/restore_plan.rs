@@ -252,16 +252,22 @@ impl<'a> RestorePlan<'a> {
         ring::place(&self.processes[process].mm.vmas, puppet, fetch)
     }
 
-    /// Gives the mappings of a process, which is filled, their final protection and all else.
+    /// Gives the mappings of a process, which is filled, their final protection and all else. Files
+    /// are sealed by now; `files` has those to open for which a mapping had to wait for that.
     ///
     /// # Errors
     ///
-    /// The kernel refuses a call.
-    pub fn finish(&self, process: usize, puppet: &mut Bare) -> Result<()> {
+    /// A file cannot be had, or the kernel refuses a call.
+    pub fn finish<F: MapFiles>(
+        &self,
+        process: usize,
+        puppet: &mut Bare,
+        files: F,
+    ) -> Result<(), F::Error> {
         for context in self.processes[process].contexts {
             context.create(puppet)?;
         }
-        let mut runner = Runner::new(puppet, NoFiles);
+        let mut runner = Runner::new(puppet, files);
         runner.steps(&self.processes[process].finish)?;
         let outlook = self.processes[process].mm.outlook;
         runner.also(false, |batch, _| outlook.set(batch))?;

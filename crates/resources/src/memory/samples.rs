@@ -63,11 +63,15 @@ fn prot() -> impl Strategy<Value = ProtFlags> {
 /// A mapping at `range` of any kind `mmap(2)` makes, with few different files and objects, so
 /// that two of them often agree.
 pub(super) fn mapping(range: AddrRange) -> impl Strategy<Value = Vma> {
-    let file = (0..3u32, any::<bool>(), any::<bool>(), 0..4u64).prop_map(
-        move |(file, memfd, private, page)| Backing::File {
+    let file = (0..3u32, any::<bool>(), any::<bool>(), any::<bool>(), 0..4u64).prop_map(
+        move |(file, memfd, sealed, private, page)| Backing::File {
             file: FileRange {
                 file: FileId::from_raw(file),
-                access: if private { Access::ReadOnly } else { Access::ReadWrite },
+                access: match private {
+                    true => Access::ReadOnly,
+                    false if memfd && sealed => Access::Sealed,
+                    false => Access::ReadWrite,
+                },
                 offset: range.start().as_raw() + page * PAGE_SIZE,
                 memfd,
             },
@@ -97,6 +101,10 @@ pub(super) fn mapping(range: AddrRange) -> impl Strategy<Value = Vma> {
             let mut traits = Traits::from_bits_retain(traits);
             if !matches!(backing, Backing::Anonymous { .. }) {
                 traits.remove(Traits::GROWS_DOWN);
+            }
+            let mut prot = prot;
+            if let Backing::File { file: FileRange { access: Access::Sealed, .. }, .. } = backing {
+                prot.remove(ProtFlags::WRITE);
             }
             let named = matches!(backing, Backing::Anonymous { .. } | Backing::SharedMemory { .. });
             let name = name.filter(|_| named).map(|name| Arc::from(std::ffi::OsStr::new(name)));

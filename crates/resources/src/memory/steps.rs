@@ -81,7 +81,8 @@ pub enum MapSource {
 
 impl MapSource {
     /// What has to be open to map what has this backing.
-    pub(super) fn of(backing: &Backing) -> Option<Self> {
+    #[must_use]
+    pub fn of(backing: &Backing) -> Option<Self> {
         match *backing {
             Backing::File { file: FileRange { file, access, .. }, .. } => {
                 Some(Self::File(file, access))
@@ -234,7 +235,7 @@ impl MapStep {
             }
             Self::Attach { segment, at, access } => {
                 let flags = match access {
-                    Access::ReadOnly => libc::SHM_RDONLY,
+                    Access::ReadOnly | Access::Sealed => libc::SHM_RDONLY,
                     Access::ReadWrite => 0,
                 };
                 let args = [segment.as_raw().into(), (*at).into(), flags.into()];

@@ -175,6 +175,9 @@ pub enum Access {
     /// `O_RDWR`: stores to a shared mapping reach the file, or may after
     /// `mprotect(2)`.
     ReadWrite,
+    /// `O_RDWR`, of a memfd that was sealed against writing before it was mapped: the kernel counts the
+    /// mapping as shared all the same, and `mprotect(2)` cannot make it writable.
+    Sealed,
 }
 
 /// Whether a mapping is locked in memory.
@@ -249,6 +252,12 @@ impl Vma {
     #[must_use]
     pub fn is_ring(&self) -> bool {
         matches!(self.backing, Backing::Ring { .. })
+    }
+
+    /// Whether it is what can only be made of a memfd that is sealed.
+    #[must_use]
+    pub fn is_write_sealed(&self) -> bool {
+        matches!(self.backing, Backing::File { file: FileRange { access: Access::Sealed, .. }, .. })
     }
 
     /// Whether pages here that were never written are zeros.

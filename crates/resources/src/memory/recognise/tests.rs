@@ -122,9 +122,12 @@ fn flags_are_carried_over() {
     assert_eq!(traits(flags), Traits::GROWS_DOWN | Traits::ACCOUNTED);
     assert_eq!(advice(flags), Advice::DONT_DUMP);
     assert_eq!(lock(flags), Lock::OnFault);
-    assert_eq!(access(VmFlags::MAY_SHARE | VmFlags::MAY_READ), Access::ReadOnly);
-    assert_eq!(access(VmFlags::MAY_SHARE | VmFlags::MAY_WRITE), Access::ReadWrite);
-    assert_eq!(access(VmFlags::MAY_WRITE), Access::ReadOnly);
+    let of = |flags| access(VmFlags::MAY_READ | flags, true);
+    assert_eq!(of(VmFlags::MAY_SHARE), Access::ReadOnly);
+    assert_eq!(of(VmFlags::MAY_SHARE | VmFlags::SHARED), Access::Sealed);
+    assert_eq!(of(VmFlags::MAY_SHARE | VmFlags::SHARED | VmFlags::MAY_WRITE), Access::ReadWrite);
+    assert_eq!(of(VmFlags::MAY_WRITE), Access::ReadOnly);
+    assert_eq!(access(VmFlags::MAY_SHARE | VmFlags::SHARED, false), Access::ReadOnly);
 }
 
 #[test]
