@@ -356,6 +356,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::tree::thread_child::SCENARIO,
     &crate::tree::thread_child_owner::SCENARIO,
     &crate::tree::wide::SCENARIO,
+    &crate::tree::zombie_credentials::SCENARIO,
     &crate::tree::zombie_status::SCENARIO,
     &crate::tree::zombies::SCENARIO,
     &crate::tty::closed::SCENARIO,

@@ -171,6 +171,16 @@ pub(crate) fn wait_siginfo(pid: i32, flags: i32) -> std::io::Result<(i32, i32)> 
     Ok((info.si_code, unsafe { info.si_status() }))
 }
 
+/// The same, for the real user id of the child (`si_uid`).
+pub(crate) fn wait_user(pid: i32, flags: i32) -> std::io::Result<u32> {
+    // SAFETY: all zeros is a `siginfo_t`.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `info` lives over the call.
+    done(unsafe { libc::waitid(libc::P_PID, pid as u32, &raw mut info, flags) })?;
+    // SAFETY: waitid filled in the SIGCHLD form.
+    Ok(unsafe { info.si_uid() })
+}
+
 /// The named fields of this thread's `/proc/thread-self/status`, one line each.
 pub(crate) fn capture_status(fields: &[&str]) -> Vec<String> {
     let text = fs::read_to_string("/proc/thread-self/status").expect("own status");

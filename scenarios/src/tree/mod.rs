@@ -22,5 +22,6 @@ pub(crate) mod thread_child;
 pub(crate) mod thread_child_owner;
 mod troupe;
 pub(crate) mod wide;
+pub(crate) mod zombie_credentials;
 pub(crate) mod zombie_status;
 pub(crate) mod zombies;

@@ -11,7 +11,7 @@ use dormouse_image::store::NewDump;
 use dormouse_kernel::{HostPid, NsPid};
 use dormouse_resources::file::{FdTableId, NamespaceType};
 use dormouse_resources::memory::HOST_IPC;
-use dormouse_resources::task::{Filters, Life, TreeNode};
+use dormouse_resources::task::{Filters, Life, Remains, TreeNode};
 
 use super::collect::{Living, Thread};
 use super::enumerate::Census;
@@ -101,6 +101,7 @@ fn encode_process(
         let status = process.stat.exit_code.cast_unsigned();
         Life::Zombie { status }.encode(&mut core);
         core.tc.get_or_insert_default().comm = process.stat.comm.as_bytes().to_vec();
+        Remains::collect(process.pid, &process.proc.status_of(process.pid)?)?.encode(&mut core);
         dump.put_one(ImageName::Core(pid), &core)?;
         return Ok(());
     };

@@ -32,6 +32,11 @@ pub(super) fn zombies(world: &mut World, checkpoint: &Checkpoint) -> Result<(), 
         };
         let mut batch = Batch::new();
         name(process, &mut batch);
+        if let Some(remains) = &process.remains {
+            remains.apply(&mut batch);
+        }
+        // If it has left a core, that is there already.
+        batch.call(libc::SYS_prctl, [libc::PR_SET_DUMPABLE.into(), 0.into()]);
         world.run(pid, batch).of(Phase::Threads, host(pid))?;
         let told = process.node.parent.zip(process.exit_signal);
         if let Some((parent, signal)) = told {

@@ -10,7 +10,7 @@
 
 use dormouse_image::proto::core::CoreEntry;
 use dormouse_image::proto::creds::CredsEntry;
-use dormouse_kernel::proc::{Capabilities, IdSet};
+use dormouse_kernel::proc::{Capabilities, IdSet, Status};
 use dormouse_puppet::{Batch, Replies, Slot};
 use rustix::thread::CapabilitySet;
 
@@ -39,6 +39,18 @@ const CAPABILITY_VERSION: u32 = 0x2008_0522;
 const KEEP_CAPABILITIES: u64 = 0b1_0100;
 
 impl Credentials {
+    /// As `/proc` shows them, with what it does not show.
+    pub(super) fn new(status: &Status, securebits: u32) -> Self {
+        Self {
+            uid: status.uid,
+            gid: status.gid,
+            groups: status.groups.clone(),
+            caps: status.caps,
+            securebits,
+            no_new_privs: status.no_new_privs,
+        }
+    }
+
     /// Whether running a program can no longer give it privileges.
     pub(super) fn no_new_privs(&self) -> bool {
         self.no_new_privs
@@ -54,15 +66,7 @@ impl Property for Credentials {
     }
 
     fn collect(task: &TaskProbe<'_>, replies: &Replies, asked: Self::Asked) -> Result<Self> {
-        let status = task.status;
-        Ok(Self {
-            uid: status.uid,
-            gid: status.gid,
-            groups: status.groups.clone(),
-            caps: status.caps,
-            securebits: replies.value(&asked) as u32,
-            no_new_privs: status.no_new_privs,
-        })
+        Ok(Self::new(task.status, replies.value(&asked) as u32))
     }
 
     fn encode(&self, core: &mut CoreEntry) {

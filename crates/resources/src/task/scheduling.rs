@@ -49,19 +49,14 @@ const KEPT_FLAGS: u64 = 0b111;
 const CLAMPS: u64 = 0x60;
 const MOST_UTILISATION: u32 = 1024;
 
-impl Property for Scheduling {
-    const NAME: &'static str = "scheduling";
-    type Asked = ();
-
-    fn ask(_: &mut Batch) -> Self::Asked {}
-
-    fn collect(task: &TaskProbe<'_>, _: &Replies, (): Self::Asked) -> Result<Self> {
-        let refused = |error: sched::Error| {
-            Error::kernel("sched_getattr", task.tid.to_string())(error.source)
-        };
-        let mut attr = SchedAttr { size: 0, ..sched::attr(task.tid).map_err(refused)? };
+impl Scheduling {
+    /// That of a task, which may have ended.
+    pub(super) fn of(task: HostPid) -> Result<Self> {
+        let refused =
+            |error: sched::Error| Error::kernel("sched_getattr", task.to_string())(error.source);
+        let mut attr = SchedAttr { size: 0, ..sched::attr(task).map_err(refused)? };
         if !FAIR.contains(&attr.policy) {
-            attr.nice = sched::nice(task.tid).map_err(refused)?;
+            attr.nice = sched::nice(task).map_err(refused)?;
         }
         if attr.policy != DEADLINE {
             // A time slice that the thread has asked for, and not the usual one.
@@ -70,9 +65,20 @@ impl Property for Scheduling {
             }
             (attr.deadline, attr.period) = (0, 0);
         }
-        let affinity = sched::affinity(task.tid).map_err(refused)?;
+        let affinity = sched::affinity(task).map_err(refused)?;
         let all = ONLINE.as_ref().map_err(|&error| Error::kernel("read", CpuSet::ONLINE)(error))?;
         Ok(Self { attr, affinity: (affinity != *all).then_some(affinity) })
+    }
+}
+
+impl Property for Scheduling {
+    const NAME: &'static str = "scheduling";
+    type Asked = ();
+
+    fn ask(_: &mut Batch) -> Self::Asked {}
+
+    fn collect(task: &TaskProbe<'_>, _: &Replies, (): Self::Asked) -> Result<Self> {
+        Self::of(task.tid)
     }
 
     fn encode(&self, core: &mut CoreEntry) {

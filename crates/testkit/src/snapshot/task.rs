@@ -79,7 +79,27 @@ const LINKS: [&str; 3] = ["exe", "cwd", "root"];
 const NAMESPACES: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
 
 /// Fields of a zombie's `stat`.
-const ZOMBIE: [&str; 4] = ["pgrp", "session", "exit_signal", "exit_code"];
+const ZOMBIE: [&str; 8] =
+    ["priority", "nice", "exit_signal", "rt_priority", "policy", "exit_code", "pgrp", "session"];
+
+/// Lines of a zombie's `status`.
+const ZOMBIE_STATUS: [&str; 15] = [
+    "Name",
+    "Uid",
+    "Gid",
+    "Groups",
+    "NStgid",
+    "NSpid",
+    "NSpgid",
+    "NSsid",
+    "CapInh",
+    "CapPrm",
+    "CapEff",
+    "CapBnd",
+    "CapAmb",
+    "NoNewPrivs",
+    "Cpus_allowed",
+];
 
 /// The pids of the tree, parents before children.
 pub(super) fn tree(root: i32) -> Result<Vec<i32>, Failure> {
@@ -123,6 +143,7 @@ pub(super) fn process(
         snapshot.put(pid, format!("stat/{name}"), field(number));
     }
     if state == "Z" {
+        put_status(snapshot, pid, (pid, &dir), &ZOMBIE_STATUS)?;
         return Ok(());
     }
     for file in FILES {
@@ -153,13 +174,7 @@ pub(super) fn process(
 
 fn thread(snapshot: &mut Snapshot, pid: i32, tid: i32) -> Result<(), Failure> {
     let dir = format!("/proc/{pid}/task/{tid}");
-    for line in read(format!("{dir}/status"))?.lines() {
-        if let Some((name, value)) = line.split_once(':')
-            && STATUS.contains(&name)
-        {
-            snapshot.put(pid, format!("task/{tid}/{name}"), value.trim());
-        }
-    }
+    put_status(snapshot, pid, (tid, &dir), &STATUS)?;
     let stat = read(format!("{dir}/stat"))?;
     let fields = stat_fields(&stat);
     for (number, name) in
@@ -177,6 +192,23 @@ fn thread(snapshot: &mut Snapshot, pid: i32, tid: i32) -> Result<(), Failure> {
     let mut children = children(pid, tid)?;
     children.sort_unstable();
     snapshot.put(pid, format!("task/{tid}/children"), format!("{children:?}"));
+    Ok(())
+}
+
+/// Some lines of the `status` in the directory of a thread.
+fn put_status(
+    snapshot: &mut Snapshot,
+    pid: i32,
+    (tid, dir): (i32, &str),
+    lines: &[&str],
+) -> Result<(), Failure> {
+    for line in read(format!("{dir}/status"))?.lines() {
+        if let Some((name, value)) = line.split_once(':')
+            && lines.contains(&name)
+        {
+            snapshot.put(pid, format!("task/{tid}/{name}"), value.trim());
+        }
+    }
     Ok(())
 }
 

@@ -10,8 +10,8 @@ use dormouse_puppet::Interruption;
 use dormouse_resources::file::{FdTable, FdTableId, FileId, FileRef, Files, Lock, SignalItem};
 use dormouse_resources::memory::{PagesFiles, SavedMemory, SavedObject, Segments, ShmemId};
 use dormouse_resources::task::{
-    Cpu, Filters, FsState, Keyrings, Keys, Life, Outside, PosixTimers, ProcessState, Seccomp,
-    SemaphoreUndo, SyscallDispatch, ThreadState, TreeNode,
+    Cpu, Filters, FsState, Keyrings, Keys, Life, Outside, PosixTimers, ProcessState, Remains,
+    Seccomp, SemaphoreUndo, SyscallDispatch, ThreadState, TreeNode,
 };
 
 /// A checkpoint, judged: nothing that comes later looks at an image again.
@@ -65,6 +65,8 @@ pub(crate) struct Process {
     pub(crate) parent_thread: Option<NsPid>,
     /// Its name.
     pub(crate) name: String,
+    /// If it is a zombie, what is left of it, as far as that is known.
+    pub(crate) remains: Option<Remains>,
     /// What it has, unless it is a zombie.
     pub(crate) body: Option<Body>,
 }

@@ -12,8 +12,8 @@ use dormouse_puppet::Interruption;
 use dormouse_resources::file::{FdTableId, FileId, ImageSource, Use};
 use dormouse_resources::memory::{Backing, PagesFiles, SavedMemory};
 use dormouse_resources::task::{
-    Cpu, Filters, FsState, Keyrings, Keys, Life, Outside, PosixTimers, ProcessState, Seccomp,
-    SemaphoreUndo, SyscallDispatch, ThreadState, TreeNode,
+    Cpu, Filters, FsState, Keyrings, Keys, Life, Outside, PosixTimers, ProcessState, Remains,
+    Seccomp, SemaphoreUndo, SyscallDispatch, ThreadState, TreeNode,
 };
 
 use super::all::{contradiction, number};
@@ -47,7 +47,6 @@ pub(super) fn decode_process(
     if let Life::Zombie { .. } = life {
         // CRIU writes them for zombies as well, and nothing in them counts.
         drop(dir.find_file(ImageName::Ids(pid))?);
-        let body = None;
         return Ok(Process {
             node,
             life,
@@ -56,7 +55,8 @@ pub(super) fn decode_process(
             exit_signal,
             parent_thread,
             name,
-            body,
+            remains: Remains::decode(&core)?,
+            body: None,
         });
     }
     let ids: TaskKobjIdsEntry = dir.get_one(ImageName::Ids(pid))?;
@@ -92,7 +92,17 @@ pub(super) fn decode_process(
     let outside = Outside::decode(&core)?;
     let handlers = ids.sighand_id;
     let body = Some(Body { state, outside, timers, space, handlers, leader_code, threads });
-    Ok(Process { node, life, stop_seen, without_terminal, exit_signal, parent_thread, name, body })
+    Ok(Process {
+        node,
+        life,
+        stop_seen,
+        without_terminal,
+        exit_signal,
+        parent_thread,
+        name,
+        remains: None,
+        body,
+    })
 }
 
 /// What the leader has given to `exit(2)`, if other threads go on without it.

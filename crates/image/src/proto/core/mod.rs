@@ -145,6 +145,9 @@ pub struct TaskCoreEntry {
     /// Dormouse: `PR_FUTEX_HASH_GET_SLOTS`; absent means what the kernel gives.
     #[prost(uint32, optional, tag = "20016")]
     pub futex_slots: Option<u32>,
+    /// Dormouse: what is left of a zombie's only thread. CRIU keeps nothing of it.
+    #[prost(message, optional, tag = "20017")]
+    pub remains: Option<ThreadCoreEntry>,
 }
 
 /// What every thread has (`thread_core_entry`).
