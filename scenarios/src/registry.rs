@@ -247,6 +247,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::signals::altstack_busy::SCENARIO,
     &crate::signals::altstack_idle::SCENARIO,
     &crate::signals::altstack_none::SCENARIO,
+    &crate::signals::continued_unseen::SCENARIO,
     &crate::signals::handler_running::SCENARIO,
     &crate::signals::pending::SCENARIO,
     &crate::signals::pending_above_limit::SCENARIO,

@@ -206,6 +206,22 @@ impl Bare {
     ///
     /// It has died.
     pub fn stop_by(&mut self, signal: Signal) -> Result<bool, Error> {
+        self.signal_itself(signal, true)
+    }
+
+    /// Has the task signal itself SIGCONT, so that its process, which has stopped, goes on, and its parent
+    /// is told. Each of its other threads notices with the next batch it runs.
+    ///
+    /// # Errors
+    ///
+    /// It has died.
+    pub fn go_on(&mut self) -> Result<(), Error> {
+        self.signal_itself(Signal::CONT, false).map(drop)
+    }
+
+    /// Has the task signal itself, and take the signal only if it is to; tells whether job control has
+    /// stopped it.
+    fn signal_itself(&mut self, signal: Signal, takes: bool) -> Result<bool, Error> {
         let args = [self.place.tgid as u64, self.place.tid as u64, signal.as_raw() as u64, 0, 0, 0];
         let mask = SigSet::ALL.without(self.place.signal);
         let mut task = self.task.take().ok_or(Error::Died(self.tid))?;
@@ -220,7 +236,7 @@ impl Bare {
             };
             match task.stop() {
                 Stop::Signal(found) if found == self.place.signal => break,
-                Stop::Signal(found) if found == signal => pass = Some(signal),
+                Stop::Signal(found) if found == signal => pass = Some(signal).filter(|_| takes),
                 Stop::Group(_) => stopped = true,
                 Stop::Event(Event::Stop) => {}
                 stop => {

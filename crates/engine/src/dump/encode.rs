@@ -67,7 +67,9 @@ pub(super) fn encode(
     let without = terminals::without(frozen);
     for process in &frozen.processes {
         let lacks = without.contains(&process.pid);
-        encode_process((process, lacks), census, read.get(&process.pid), dump)
+        let parent = process.parent.and_then(|parent| read.get(&parent));
+        let continued = parent.is_some_and(|parent| parent.continued.contains(&process.pid));
+        encode_process((process, lacks, continued), census, read.get(&process.pid), dump)
             .of(PHASE, process.pid)?;
     }
     Ok(())
@@ -86,7 +88,7 @@ fn node(process: &Process) -> TreeNode {
 }
 
 fn encode_process(
-    (process, without_terminal): (&Process, bool),
+    (process, without_terminal, continued): (&Process, bool, bool),
     census: &Census,
     living: Option<&Living>,
     dump: &NewDump,
@@ -112,6 +114,7 @@ fn encode_process(
         // `fs/proc/array.c`).
         core.tc.get_or_insert_default().stop_seen = Some(process.stat.exit_code == 0);
     }
+    core.tc.get_or_insert_default().continued = continued.then_some(true);
     living.state.encode(&mut core);
     living.outside.encode(&mut core);
     living.timers.encode(&mut core);

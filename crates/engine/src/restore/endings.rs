@@ -110,6 +110,28 @@ pub(super) fn stops(world: &mut World, checkpoint: &Checkpoint) -> Result<(), Er
     Ok(())
 }
 
+/// Has job control stop those for a moment whose parents have still to be told that they go on, while
+/// they still handle no signals.
+pub(super) fn continuations(world: &mut World, checkpoint: &Checkpoint) -> Result<(), Error> {
+    const PHASE: Phase = Phase::Threads;
+    for (process, body) in checkpoint.living().filter(|(process, _)| process.continued) {
+        let (pid, first) = (process.node.pid, body.threads[0].tid);
+        let Some(parent) = process.node.parent else { continue };
+        let others = |world: &mut World| {
+            let mut others = body.threads[1..].iter();
+            others.try_for_each(|thread| {
+                world.run(thread.tid, Batch::new()).of(PHASE, host(thread.tid)).map(drop)
+            })
+        };
+        world.puppet(first).stop_by(Signal::STOP).of(PHASE, host(pid))?;
+        others(world)?;
+        world.puppet(first).go_on().of(PHASE, host(pid))?;
+        others(world)?;
+        forget_child(world, parent, Signal::CHLD).of(PHASE, host(parent))?;
+    }
+    Ok(())
+}
+
 /// Takes the signal back that a parent got for a child which ended here and
 /// not in its program.
 pub(super) fn forget_child(world: &mut World, parent: NsPid, signal: Signal) -> Result<(), Cause> {

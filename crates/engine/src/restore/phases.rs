@@ -112,6 +112,7 @@ pub fn restore(
     endings::zombies(&mut world, &checkpoint)?;
     endings::leaders(&mut world, &checkpoint)?;
     endings::stops(&mut world, &checkpoint)?;
+    endings::continuations(&mut world, &checkpoint)?;
     // What ends is reported to whoever watches it.
     fill(&created, FillRank::Watches)?;
     plan.keyrings.give(&mut world, &checkpoint)?;

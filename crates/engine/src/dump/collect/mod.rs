@@ -58,6 +58,8 @@ pub(crate) struct Living {
     pub(crate) mm: Option<Mm>,
     /// Its threads, the leader first unless it has ended.
     pub(crate) threads: Vec<Thread>,
+    /// Which of its children it has still to be told of that they go on after a stop.
+    pub(crate) continued: Vec<HostPid>,
 }
 
 /// Reads all processes; zombies are left out.
@@ -73,13 +75,18 @@ pub(crate) fn collect(
         turns: frozen.queues.turns(),
         blocks: None,
     };
+    let mut children: BTreeMap<HostPid, Vec<HostPid>> = BTreeMap::new();
+    for process in frozen.processes.iter().filter(|process| !process.is_zombie()) {
+        if let Some(parent) = process.parent.filter(|_| process.held_by.is_none()) {
+            children.entry(parent).or_default().push(process.pid);
+        }
+    }
     for process in frozen.processes.iter_mut().filter(|process| !process.is_zombie()) {
         let pid = process.pid;
         debug!(%pid, threads = process.threads.len(), "a process");
-        read.insert(
-            pid,
-            collect_process(process, census, &seccomp, &mut calls).of(Phase::Collect, pid)?,
-        );
+        let children = children.remove(&pid).unwrap_or_default();
+        let living = collect_process(process, census, &seccomp, (&children, &mut calls));
+        read.insert(pid, living.of(Phase::Collect, pid)?);
     }
     domains::check(&read)?;
     Ok((read, filters))
@@ -130,13 +137,14 @@ fn collect_process(
     process: &mut Process,
     census: &Census,
     seccomp: &BTreeMap<HostPid, Seccomp>,
-    calls: &mut Calls,
+    (children, calls): (&[HostPid], &mut Calls),
 ) -> Result<Living, Cause> {
     let owner = census.memory.owner(process.first());
     let space = &census.spaces[&owner];
     let host = host(process, census)?;
     let mut clocks = ThreadClocks::new(process.threads.len());
-    let result = threads::read(process, census, (&host, &mut clocks, seccomp), calls).and_then(
+    let with = (&host, &mut clocks, seccomp);
+    let result = threads::read(process, census, with, (children, calls)).and_then(
         |(mut state, answers, mut threads)| {
             let timers =
                 timers::settle(process, census, (&host, &clocks), (&mut state, &mut threads))?;
@@ -161,7 +169,7 @@ fn collect_process(
         guards: space.guards.clone(),
     });
     let outside = Outside::collect(&process.proc)?;
-    Ok(Living { state, outside, timers, mm, threads })
+    Ok(Living { state, outside, timers, mm, threads, continued: answers.continued })
 }
 
 /// The vector without its end marks (`AT_NULL`), which the kernel fills in

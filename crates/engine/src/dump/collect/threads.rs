@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use dormouse_kernel::HostPid;
 use dormouse_kernel::proc::{PosixTimer, ProcDir};
 use dormouse_kernel::ptrace::Stopped;
-use dormouse_puppet::{Batch, Borrowed, Host, Replies, Slot, run_all};
+use dormouse_kernel::signal::SigInfo;
+use dormouse_puppet::{Batch, Borrowed, Host, OutSlot, Replies, Slot, run_all};
 use dormouse_resources::memory::{Outlook, OutlookAsked, TransparentHugePages};
 use dormouse_resources::task::{
     Cpu, ExtendedFeatures, ProcessState, RegisteredRing, Seccomp, TaskProbe, ThreadAsked,
@@ -28,7 +29,8 @@ struct MmAsked {
 }
 
 /// What it has answered.
-pub(super) struct MmAnswers {
+pub(super) struct Answers {
+    pub(super) continued: Vec<HostPid>,
     pub(super) brk: u64,
     pub(super) dumpable: i32,
     pub(super) huge_pages: TransparentHugePages,
@@ -43,6 +45,8 @@ struct Reader<'a> {
     seccomp: &'a BTreeMap<HostPid, Seccomp>,
     timers: &'a [PosixTimer],
     clocks: &'a mut ThreadClocks,
+    /// Those of its children that job control does not hold.
+    children: &'a [HostPid],
     calls: &'a mut Calls,
 }
 
@@ -51,11 +55,11 @@ pub(super) fn read(
     process: &mut Process,
     census: &Census,
     (host, clocks, seccomp): (&Host, &mut ThreadClocks, &BTreeMap<HostPid, Seccomp>),
-    calls: &mut Calls,
-) -> Result<(ProcessState, MmAnswers, Vec<Thread>), Cause> {
+    (children, calls): (&[HostPid], &mut Calls),
+) -> Result<(ProcessState, Answers, Vec<Thread>), Cause> {
     let timers = process.proc.timers()?;
     let (pid, proc, timers) = (process.pid, &process.proc, &timers[..]);
-    let mut reader = Reader { pid, proc, census, seccomp, timers, clocks, calls };
+    let mut reader = Reader { pid, proc, census, seccomp, timers, clocks, children, calls };
     let mut tasks = std::mem::take(&mut process.threads).into_iter();
     let status = |task: &Stopped| &census.status[&task.tid()];
     let first = tasks.next().expect("what has no thread left is not read");
@@ -102,7 +106,7 @@ impl Reader<'_> {
     fn first(
         &mut self,
         puppet: &mut Borrowed<'_>,
-    ) -> Result<(Thread, ProcessState, MmAnswers), Cause> {
+    ) -> Result<(Thread, ProcessState, Answers), Cause> {
         let mut batch = Batch::new();
         let fresh = puppet.room();
         let before = self.clocks.look(self.timers, &mut batch);
@@ -118,6 +122,7 @@ impl Reader<'_> {
             ),
             outlook: fresh.map(|fresh| Outlook::ask(&mut batch, fresh)),
         };
+        let continued = (!self.children.is_empty()).then(|| ask_continued(&mut batch, None));
         let whole = ProcessState::ask(&mut batch);
         let after = self.clocks.look(self.timers, &mut batch);
         let replies = puppet.run(batch)?;
@@ -133,13 +138,32 @@ impl Reader<'_> {
             reason: "the kernel has a newer PR_SET_THP_DISABLE(2const)",
             hint: "use a newer dormouse, if there is one",
         })?;
-        let mm = MmAnswers {
+        let some = continued.is_some_and(|asked| is_child(&replies, &asked));
+        let continued = if some { self.continued(puppet)? } else { Vec::new() };
+        let mm = Answers {
+            continued,
             brk: replies.value(&mm.brk),
             dumpable: replies.value(&mm.dumpable) as i32,
             huge_pages,
             outlook: mm.outlook.map(|asked| Outlook::collect(&replies, &asked)).unwrap_or_default(),
         };
         Ok((thread, state, mm))
+    }
+
+    /// The children that the process has still to be told of that they go on.
+    fn continued(&self, puppet: &mut Borrowed<'_>) -> Result<Vec<HostPid>, Cause> {
+        /// So many answers have a place at once.
+        const AT_ONCE: usize = 8;
+        let mut continued = Vec::new();
+        for some in self.children.chunks(AT_ONCE) {
+            let mut batch = Batch::new();
+            let asked: Vec<_> =
+                some.iter().map(|&child| (child, ask_continued(&mut batch, Some(child)))).collect();
+            let replies = puppet.run(batch)?;
+            let told = asked.iter().filter(|(_, asked)| is_child(&replies, asked));
+            continued.extend(told.map(|&(child, _)| child));
+        }
+        Ok(continued)
     }
 
     /// Reads other threads, at the same time.
@@ -200,6 +224,21 @@ impl Reader<'_> {
             stopped: puppet.task(),
         }
     }
+}
+
+/// Asks whether a child, or any, goes on after a stop, which stays to be told.
+fn ask_continued(batch: &mut Batch, child: Option<HostPid>) -> OutSlot {
+    let info = batch.out(SigInfo::SIZE);
+    let (which, number) = child.map_or((libc::P_ALL, 0), |child| (libc::P_PID, child.as_raw()));
+    let options = libc::WCONTINUED | libc::WNOWAIT | libc::WNOHANG | libc::__WALL;
+    let args = [which.into(), number.into(), (&info).into(), options.into(), 0.into()];
+    batch.call(libc::SYS_waitid, args);
+    info
+}
+
+/// Whether a child is what was asked for.
+fn is_child(replies: &Replies, asked: &OutSlot) -> bool {
+    SigInfo::from_bytes(*replies.array(asked)).signal().is_some()
 }
 
 /// Refuses a thread that has rings of io_uring under names which are no descriptors.

@@ -57,6 +57,8 @@ pub(crate) struct Process {
     pub(crate) life: Life,
     /// If it is stopped, whether its parent has been told already.
     pub(crate) stop_seen: bool,
+    /// Whether its parent has still to be told that it goes on after a stop.
+    pub(crate) continued: bool,
     /// Whether it has given up the terminal that controls its session.
     pub(crate) without_terminal: bool,
     /// What tells its parent of its end.

@@ -42,6 +42,10 @@ pub(super) fn decode_process(
     let name = core.tc.as_ref().map(|tc| tc.comm.clone()).unwrap_or_default();
     let name = String::from_utf8_lossy(&name).into_owned();
     let stop_seen = core.tc.as_ref().and_then(|tc| tc.stop_seen).unwrap_or(false);
+    let continued = core.tc.as_ref().and_then(|tc| tc.continued).unwrap_or(false);
+    if continued && life != Life::Running {
+        return Err(contradiction(ImageName::Core(pid), "it goes on, and does not run"));
+    }
     let without_terminal = core.tc.as_ref().and_then(|tc| tc.without_terminal).unwrap_or(false);
     let (exit_signal, parent_thread) = decode_birth(pid, &core)?;
     if let Life::Zombie { .. } = life {
@@ -51,6 +55,7 @@ pub(super) fn decode_process(
             node,
             life,
             stop_seen,
+            continued,
             without_terminal,
             exit_signal,
             parent_thread,
@@ -96,6 +101,7 @@ pub(super) fn decode_process(
         node,
         life,
         stop_seen,
+        continued,
         without_terminal,
         exit_signal,
         parent_thread,

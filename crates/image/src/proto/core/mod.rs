@@ -148,6 +148,10 @@ pub struct TaskCoreEntry {
     /// Dormouse: what is left of a zombie's only thread. CRIU keeps nothing of it.
     #[prost(message, optional, tag = "20017")]
     pub remains: Option<ThreadCoreEntry>,
+    /// Dormouse: whether the parent has still to be told by `wait4(2)` that the process goes on after a
+    /// stop. Absent means no.
+    #[prost(bool, optional, tag = "20018")]
+    pub continued: Option<bool>,
 }
 
 /// What every thread has (`thread_core_entry`).
