@@ -269,6 +269,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::syscalls::futex::SCENARIO,
     &crate::syscalls::futex_timeout::SCENARIO,
     &crate::syscalls::io_uring_enter_timeout::SCENARIO,
+    &crate::syscalls::moved_in_part::SCENARIO,
     &crate::syscalls::msgrcv::SCENARIO,
     &crate::syscalls::nanosleep::SCENARIO,
     &crate::syscalls::nanosleep_null::SCENARIO,

@@ -1,7 +1,8 @@
-//! `write` of more than fits into a pipe: a part has gone in, the call waits with the rest.
+//! `write` to a pipe that is full: nothing of it has gone in.
 //!
-//! Verified: it stays blocked until there is room, and then returns the full length, as one unbroken write; blocked signals are as before.
-//! CRIU: returns the length of the part that had gone in, or works if nothing had.
+//! Verified: it stays blocked until there is room, and then returns the full length, as one unbroken write;
+//! blocked signals are as before. What has gone in in part is the subject of `moved_in_part`.
+//! CRIU: works.
 
 use rustix::io::{read, write};
 use rustix::pipe::pipe;
@@ -15,7 +16,6 @@ const LEN: usize = 200_000;
 
 fn run(cx: &mut Context) {
     let (reader, writer) = pipe().expect("pipe");
-    // A full pipe first: then nothing of the write has gone in, and it can be begun again.
     check_eq!(write(&writer, &[1; 65_536]), Ok(65_536), "filling the pipe");
     let wait = move || write(&writer, &[2; 4096]);
     until_woken(cx, libc::SYS_write, &Ok(4096), wait, |_| {

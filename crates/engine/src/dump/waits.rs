@@ -40,6 +40,11 @@ impl Wait {
         Some(Self { number, args, remainders })
     }
 
+    /// Whether it is the call with this number.
+    pub(super) fn is_in(&self, number: u64) -> bool {
+        self.number == number
+    }
+
     /// Whether this may be a call that ends when a child has ended or runs
     /// another program.
     pub(super) fn may_be_vfork(&self, tid: HostPid) -> bool {

@@ -297,6 +297,9 @@ impl Freezer {
         };
         debug!(%tid, stop = ?task.stop(), "stopped");
         let hidden = interrupted::hide(&mut task, || dir.status_of(tid));
+        if let Some(wait) = self.waits.get(&tid) {
+            interrupted::forget_reason(&task, pid, wait);
+        }
         self.tasks.insert(tid, task);
         self.members.entry(pid).or_default().push(tid);
         let again = match hidden {
