@@ -170,6 +170,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::memory::cow_children::SCENARIO,
     &crate::memory::cow_siblings::SCENARIO,
     &crate::memory::deleted_file::SCENARIO,
+    &crate::memory::droppable::SCENARIO,
     &crate::memory::file_edges::SCENARIO,
     &crate::memory::file_private::SCENARIO,
     &crate::memory::file_shared::SCENARIO,

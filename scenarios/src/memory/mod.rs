@@ -8,6 +8,7 @@ pub(crate) mod cow_chain;
 pub(crate) mod cow_children;
 pub(crate) mod cow_siblings;
 pub(crate) mod deleted_file;
+pub(crate) mod droppable;
 pub(crate) mod file_edges;
 pub(crate) mod file_private;
 pub(crate) mod file_shared;

@@ -13,7 +13,8 @@
 //! System V segments are in the room `segment`.
 //!
 //! **Not preserved**: NUMA policies; which pages are swapped out, huge, locked by somebody else's
-//! pin, or zeros that were written. Everything else is kept, or refused with an [`Obstacle`].
+//! pin, or zeros that were written; what is in memory that the kernel may drop at any time
+//! (`MAP_DROPPABLE`). Everything else is kept, or refused with an [`Obstacle`].
 //!
 //! **Kernel needed**: 6.7 (`PAGEMAP_SCAN`), or a slower walk; 6.15 to know guard pages; `CAP_SYS_ADMIN`, or
 //! `CAP_CHECKPOINT_RESTORE` without pages in common.
