@@ -13,6 +13,7 @@ mod network;
 mod outside;
 mod phases;
 mod plan;
+mod rights;
 pub(crate) mod spawn_plan;
 mod states;
 mod tables;

@@ -7,6 +7,7 @@ use dormouse_puppet::Batch;
 use dormouse_resources::file::{CreatedFiles, Descriptor};
 
 use super::decode::{Checkpoint, host};
+use super::rights;
 use super::world::World;
 use crate::cause::At;
 use crate::{Error, Phase};
@@ -26,16 +27,27 @@ pub(super) fn install<'a>(
                 continue;
             }
             let table = &checkpoint.tables[&thread.table];
+            let sent = rights::send(world, thread.tid, &table.entries, created);
+            let sent = sent.of(Phase::Install, host(thread.tid))?;
             let mut batch = Batch::new();
             // The kernel gives the lowest free number. Descending order would
             // need no thought, but dup3 for every one.
             let link = world.link();
             let free_from = |number: u32| number + u32::from(u64::from(number) == link);
             let mut lowest = free_from(0);
-            for descriptor in &table.entries {
+            for (index, descriptor) in table.entries.iter().enumerate() {
                 let wanted = descriptor.fd.as_raw();
-                if !created.exists(descriptor.file) {
+                let exists = created.exists(descriptor.file);
+                if !exists {
                     late.push((thread.tid, descriptor));
+                }
+                if index < sent {
+                    if wanted == lowest {
+                        lowest = free_from(lowest + 1);
+                    }
+                    continue;
+                }
+                if !exists {
                     let flags = libc::O_CLOEXEC.into();
                     batch.call(libc::SYS_dup3, [link.into(), wanted.into(), flags]);
                     if wanted == lowest {
