@@ -20,6 +20,7 @@ use dormouse_image::proto::files::{FdType, FileEntry};
 use dormouse_kernel::proc::Extra;
 use epoll_interest::kernel_memory::{Btf, BtfError, KernelMemory, OpenFiles, ReadError};
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::fs::OFlags;
 
 use super::{
     CollectCx, CreateCx, Created, FileId, FileKind, FillCx, FillRank, ImageSink, ImageSource,
@@ -155,12 +156,12 @@ impl FileKind for Eventfd {
 
     fn create(&self, _: FileId, _: &mut CreateCx<'_>) -> Result<OwnedFd> {
         let Self { status, count: _, semaphore } = self;
-        let flags = match semaphore {
-            true => EventfdFlags::CLOEXEC | EventfdFlags::SEMAPHORE,
-            false => EventfdFlags::CLOEXEC,
-        };
+        let nonblocking = status.flags() & OFlags::NONBLOCK;
+        let mut flags = EventfdFlags::CLOEXEC;
+        flags.set(EventfdFlags::SEMAPHORE, *semaphore);
+        flags.set(EventfdFlags::NONBLOCK, !nonblocking.is_empty());
         let file = eventfd(0, flags).map_err(Error::kernel("eventfd", Self::NAME))?;
-        status.apply(Self::NAME, file.as_fd())?;
+        status.apply_over(nonblocking, Self::NAME, file.as_fd())?;
         Ok(file)
     }
 

@@ -145,7 +145,9 @@ impl FileKind for PathFile {
     fn create(&self, id: FileId, cx: &mut CreateCx<'_>) -> Result<OwnedFd> {
         let Self { location, status, offset: _ } = self;
         let file = location.open(id, status.open_flags(), cx)?;
-        status.apply(Self::NAME, file.as_fd())?;
+        // Whether it is nonblocking is known only if it is to be.
+        let opened = status.open_flags() | OFlags::NONBLOCK;
+        status.apply_over(opened, Self::NAME, file.as_fd())?;
         // That is written, and so moves the offset.
         location.watch_pressure(file.as_fd())?;
         if !location.is_about_task() {

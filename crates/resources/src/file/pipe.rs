@@ -186,7 +186,7 @@ impl Ends {
         Ok(Self { read: Some(read), write: Some(write), taken: false })
     }
 
-    /// A description with these flags; `last` if there are no more to come.
+    /// A description with this status; `last` if there are no more to come.
     /// One end stays here until then, to open others through.
     fn take(&mut self, status: &Status, last: bool) -> Result<OwnedFd> {
         let flags = status.open_flags();
@@ -202,10 +202,14 @@ impl Ends {
                 *end = Some(way?);
                 self.taken = true;
             }
+            status.apply_over(OFlags::empty(), Pipe::NAME, file.as_fd())?;
             return Ok(file);
         }
         let through = end.as_ref().or(other.as_ref()).expect("one end stays");
-        reopen(through.as_fd(), flags | OFlags::NONBLOCK).map_err(Error::kernel("open", Pipe::NAME))
+        let file = reopen(through.as_fd(), flags | OFlags::NONBLOCK)
+            .map_err(Error::kernel("open", Pipe::NAME))?;
+        status.apply(Pipe::NAME, file.as_fd())?;
+        Ok(file)
     }
 }
 
@@ -281,7 +285,6 @@ impl FileKind for Pipe {
         if left == 0 {
             open.0.remove(&inode.id);
         }
-        status.apply(Self::NAME, file.as_fd())?;
         Ok(file)
     }
 

@@ -173,10 +173,14 @@ impl PipeContents {
             None if held > self::capacity(file)? => resize(&pipe, held)?,
             None => {}
         }
+        let mut packets = false;
         for (index, Run { bytes, packet }) in runs.iter().enumerate() {
             let packet_follows = runs.get(index + 1).is_some_and(|next| next.packet);
             if *packet || !packet_follows {
-                set_packets(&pipe, *packet)?;
+                if packets != *packet {
+                    packets = *packet;
+                    set_packets(&pipe, packets)?;
+                }
                 write_all(&pipe, bytes)?;
             } else {
                 append_apart(&pipe, bytes)?;

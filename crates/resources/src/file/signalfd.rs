@@ -18,6 +18,7 @@ use dormouse_image::proto::files::{FdType, FileEntry};
 use dormouse_kernel::proc::Extra;
 use dormouse_kernel::signal::{SigSet, Signal};
 use dormouse_kernel::signalfd::signalfd;
+use rustix::fs::OFlags;
 
 use super::{
     CollectCx, CreateCx, Created, FileId, FileKind, FillCx, FillRank, ImageSink, ImageSource,
@@ -101,7 +102,7 @@ impl FileKind for Signalfd {
     fn create(&self, _: FileId, _: &mut CreateCx<'_>) -> Result<OwnedFd> {
         let Self { status, signals } = self;
         let file = signalfd(*signals).map_err(Error::kernel("signalfd", Self::NAME))?;
-        status.apply(Self::NAME, file.as_fd())?;
+        status.apply_over(OFlags::empty(), Self::NAME, file.as_fd())?;
         Ok(file)
     }
 

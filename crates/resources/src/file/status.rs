@@ -210,6 +210,19 @@ impl Status {
             return Ok(());
         }
         let old = fcntl_getfl(file).map_err(Error::kernel("F_GETFL", object))?;
+        self.apply_over(old, object, file)
+    }
+
+    /// The same for a file that is known to have `old`, as far as flags can be changed.
+    pub(crate) fn apply_over(
+        &self,
+        old: OFlags,
+        object: &'static str,
+        file: BorrowedFd<'_>,
+    ) -> Result<()> {
+        if self.is_path_only() {
+            return Ok(());
+        }
         let new = (old - SETTABLE) | (self.flags & (SETTABLE - OFlags::ASYNC));
         if new != old {
             fcntl_setfl(file, new).map_err(Error::kernel("F_SETFL", object))?;

@@ -26,6 +26,7 @@ use dormouse_image::proto::files::{FdType, FileEntry};
 use dormouse_kernel::proc::{Extra, ProcDir, TimerFd};
 use dormouse_kernel::{FdNum, timerfd};
 use epoll_interest::kernel_memory::{KernelMemory, OpenFiles};
+use rustix::fs::OFlags;
 use rustix::time::{
     ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
     timerfd_create, timerfd_gettime, timerfd_settime,
@@ -294,7 +295,7 @@ impl FileKind for Timerfd {
     fn create(&self, _: FileId, _: &mut CreateCx<'_>) -> Result<OwnedFd> {
         let file = timerfd_create(self.clock, TimerfdFlags::CLOEXEC)
             .map_err(Error::kernel("timerfd_create", Self::NAME))?;
-        self.status.apply(Self::NAME, file.as_fd())?;
+        self.status.apply_over(OFlags::empty(), Self::NAME, file.as_fd())?;
         Ok(file)
     }
 

@@ -45,6 +45,7 @@ use epoll_interest::{
     BusyPoll, Events, FdNumber, Insertion, Interest, Item, LeftArmed, Wanted, insert,
 };
 use rustix::event::epoll;
+use rustix::fs::OFlags;
 
 use super::{
     CollectCx, CreateCx, Created, FileId, FileKind, FileRef, FillCx, FillRank, ImageSink,
@@ -219,7 +220,7 @@ impl FileKind for Epoll {
     fn create(&self, _: FileId, _: &mut CreateCx<'_>) -> Result<OwnedFd> {
         let file = epoll::create(epoll::CreateFlags::CLOEXEC)
             .map_err(Error::kernel("epoll_create1", Self::NAME))?;
-        self.status.apply(Self::NAME, file.as_fd())?;
+        self.status.apply_over(OFlags::empty(), Self::NAME, file.as_fd())?;
         if let Some(busy_poll) = self.busy_poll {
             busy_poll.set(file.as_fd()).map_err(Error::kernel_io("EPIOCSPARAMS", Self::NAME))?;
         }
