@@ -12,6 +12,7 @@ pub mod addr;
 pub mod admission;
 pub mod bpf;
 pub mod clone;
+pub mod close;
 pub mod close_on_exec;
 pub mod device;
 pub mod fanotify;

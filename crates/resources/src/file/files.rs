@@ -26,33 +26,41 @@ impl FileRef {
 /// Every file of a checkpoint, decoded and judged.
 #[derive(Debug)]
 pub struct Files {
-    files: BTreeMap<FileId, File>,
-    described: BTreeSet<FileId>,
-    opened: BTreeSet<FileId>,
+    files: BTreeMap<FileId, Needed>,
     /// The number by which those with `O_ASYNC` are spoken of.
     pub(super) announced: BTreeMap<FileId, FdNum>,
     links: BTreeSet<PathBuf>,
 }
 
+/// A file, and what for.
+#[derive(Debug)]
+pub(super) struct Needed {
+    pub(super) file: File,
+    /// As an open file description.
+    pub(super) described: bool,
+    /// Its inode is opened for something else.
+    pub(super) opened: bool,
+}
+
 impl Files {
     pub(super) fn new(
-        files: BTreeMap<FileId, File>,
-        (described, opened): (BTreeSet<FileId>, BTreeSet<FileId>),
+        files: BTreeMap<FileId, Needed>,
         announced: BTreeMap<FileId, FdNum>,
         links: BTreeSet<PathBuf>,
     ) -> Self {
-        Self { files, described, opened, announced, links }
+        Self { files, announced, links }
     }
 
     /// All of them, by number.
     pub fn iter(&self) -> impl Iterator<Item = (FileId, &File)> {
-        self.files.iter().map(|(&id, file)| (id, file))
+        self.files.iter().map(|(&id, needed)| (id, &needed.file))
     }
 
     /// One of them.
     #[must_use]
     pub fn get(&self, file: FileRef) -> &File {
-        self.files.get(&file.0).expect("a FileRef is handed out for a file that is there")
+        let needed = self.files.get(&file.0);
+        &needed.expect("a FileRef is handed out for a file that is there").file
     }
 
     /// Items of epolls that tasks of the tree have to add by themselves, before
@@ -71,7 +79,7 @@ impl Files {
             _ => None,
         };
         let mut items = Vec::new();
-        for (&id, file) in &self.files {
+        for (id, file) in self.iter() {
             let File::Epoll(epoll) = file else { continue };
             let mut known = None;
             for item in epoll.signals(|file| signals(file).is_some()) {
@@ -113,7 +121,7 @@ impl Files {
 
     /// The tasks that files stand for, and which must be of the tree.
     pub fn tasks(&self) -> impl Iterator<Item = NsPid> {
-        self.files.values().filter_map(|file| match file {
+        self.iter().filter_map(|(_, file)| match file {
             File::Pidfd(pidfd) => pidfd.task(),
             _ => None,
         })
@@ -122,7 +130,8 @@ impl Files {
     /// Those that are open file descriptions, and not just inodes that are
     /// mapped or executed.
     pub fn descriptions(&self) -> impl Iterator<Item = (FileId, &File)> {
-        self.iter().filter(|(id, _)| self.described.contains(id))
+        let described = self.files.iter().filter(|(_, needed)| needed.described);
+        described.map(|(&id, needed)| (id, &needed.file))
     }
 
     /// The terminals that control sessions, by the session, each by a file that
@@ -175,7 +184,7 @@ impl Files {
     }
 
     fn queues(&self) -> impl Iterator<Item = &Mqueue> {
-        self.files.values().filter_map(|file| match file {
+        self.iter().filter_map(|(_, file)| match file {
             File::Mqueue(queue) => Some(queue),
             _ => None,
         })
@@ -199,11 +208,11 @@ impl Files {
 
     /// Whether the file is needed as an open file description.
     pub(crate) fn is_described(&self, id: FileId) -> bool {
-        self.described.contains(&id)
+        self.files.get(&id).is_some_and(|needed| needed.described)
     }
 
     /// Whether the file's inode is needed for something else.
     pub(crate) fn is_opened(&self, id: FileId) -> bool {
-        self.opened.contains(&id)
+        self.files.get(&id).is_some_and(|needed| needed.opened)
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use dormouse_image::proto::files::FdType;
+use dormouse_kernel::close::close_all;
 use dormouse_kernel::{DeviceId, FdNum, HostPid, NsPid};
 use rustix::fs::OFlags;
 
@@ -37,13 +38,19 @@ impl<'a> CreatedFiles<'a> {
     #[must_use]
     pub fn into_connections(self) -> Connections {
         let Self { files, created, given: _ } = self;
-        let others = created.keys().any(|&id| files.get(FileRef(id)).has_waiting());
-        let kept_back = created.keys().flat_map(|&id| files.get(FileRef(id)).kept_back());
-        let kept_back = kept_back.collect();
-        let connections = created.into_iter().filter_map(|(id, socket)| {
-            let reuse = files.get(FileRef(id)).as_connection()?;
-            Some((socket, reuse))
-        });
+        let mut kinds = files.descriptions();
+        let (mut connections, mut rest) = (Vec::new(), Vec::with_capacity(created.len()));
+        let (mut kept_back, mut others) = (BTreeSet::new(), false);
+        for (id, file) in created {
+            let kind = kind_of(&mut kinds, id);
+            others |= kind.has_waiting();
+            kept_back.extend(kind.kept_back());
+            match kind.as_connection() {
+                Some(reuse) => connections.push((file, reuse)),
+                None => rest.push(file),
+            }
+        }
+        close_all(rest);
         Connections::new(connections, kept_back, others)
     }
 
@@ -80,9 +87,9 @@ impl<'a> CreatedFiles<'a> {
     /// The kernel refuses.
     pub fn fill(&self, rank: FillRank, host_pid: &dyn Fn(NsPid) -> Option<HostPid>) -> Result<()> {
         let cx = FillCx { created: self };
-        let with_file = |(id, kind)| (id, kind, self.get(FileRef(id)));
-        let there = |(id, _): &(FileId, &File)| self.exists(FileRef(*id));
-        let files: Vec<_> = self.files.descriptions().filter(there).map(with_file).collect();
+        let mut kinds = self.files.descriptions();
+        let files = self.iter().map(|(id, file)| (id, kind_of(&mut kinds, id), file));
+        let files: Vec<_> = files.collect();
         let made = |(id, file, _): &&(FileId, &File, BorrowedFd<'_>)| {
             file.is_filled_anyway() || !self.given.contains(id)
         };
@@ -91,13 +98,22 @@ impl<'a> CreatedFiles<'a> {
         if rank == FillRank::Arm {
             for (id, kind, file) in files {
                 // One in flight has none.
-                let own = || FdNum::from_raw(file.as_raw_fd().cast_unsigned());
-                let fd = self.files.announced.get(&id).copied().unwrap_or_else(own);
+                let own = FdNum::from_raw(file.as_raw_fd().cast_unsigned());
+                let fd = match kind.status().is_async() {
+                    true => self.files.announced.get(&id).copied().unwrap_or(own),
+                    false => own,
+                };
                 kind.status().arm(kind.name(), (file, fd), host_pid)?;
             }
         }
         Ok(())
     }
+}
+
+/// The next of `kinds` that is file `id`, which is there.
+fn kind_of<'a>(kinds: &mut impl Iterator<Item = (FileId, &'a File)>, id: FileId) -> &'a File {
+    let found = kinds.find(|&(kind, _)| kind == id);
+    found.expect("what was created is a description, and both are in order").1
 }
 
 /// What rooms are given when they fill files.

@@ -114,12 +114,14 @@ macro_rules! registry {
                 files: &[(FileId, &Self, BorrowedFd<'_>)],
                 cx: &FillCx<'_>,
             ) -> Result<()> {
+                let tags: Vec<FdType> = files.iter().map(|(_, file, _)| file.tag()).collect();
                 $( if <$room>::RANKS.contains(&rank) {
-                    let files = files.iter().filter_map(|&(id, file, fd)| match file {
+                    let own = files.iter().zip(&tags).filter(|(_, tag)| **tag == <$room>::TYPE);
+                    let own = own.filter_map(|(&(id, file, fd), _)| match file {
                         Self::$kind(kind) => Some(Created { id, kind, file: fd }),
                         _ => None,
                     });
-                    <$room>::fill(rank, &files.collect::<Vec<_>>(), cx)?;
+                    <$room>::fill(rank, &own.collect::<Vec<_>>(), cx)?;
                 } )*
                 Ok(())
             }

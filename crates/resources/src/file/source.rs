@@ -10,6 +10,7 @@ use dormouse_image::proto::files::{FdType, FileEntry};
 use dormouse_image::{ImageDir, ImageName};
 use dormouse_kernel::FdNum;
 
+use super::files::Needed;
 use super::{File, FileId, FileRef, Files, TcpConnections};
 use crate::corrupt::corrupt;
 use crate::{Error, Result};
@@ -44,15 +45,17 @@ pub enum Use {
     Ring,
 }
 
-/// A place in an image that names a file.
-#[derive(Clone, Copy, Debug)]
+/// That a file is named. There can be a million of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Reference {
     file: FileId,
     use_: Use,
-    image: ImageName,
-    object: &'static str,
-    id: u64,
+    /// Index of the place that names it.
+    place: u32,
 }
+
+/// A place in an image: the image, what it is in there, and the number of that.
+type Named = (ImageName, &'static str, u64);
 
 /// The images of all files, not yet decoded.
 pub struct ImageSource<'a> {
@@ -64,6 +67,7 @@ pub struct ImageSource<'a> {
     /// Entries that are parts of others.
     shares: BTreeSet<FileId>,
     references: Vec<Reference>,
+    places: Vec<Named>,
     parts: BTreeMap<TypeId, Box<dyn AnyPart>>,
     /// Names that the dump made and that go when the restore is done.
     links: BTreeSet<PathBuf>,
@@ -77,10 +81,12 @@ impl<'a> ImageSource<'a> {
     /// It is no such image, or two entries have one number.
     pub fn open(dir: &'a ImageDir) -> Result<Self> {
         let mut entries = BTreeMap::new();
-        for entry in dir.get_all::<FileEntry>(ImageName::Files)? {
-            let id = FileId::from_raw(entry.id);
-            if entries.insert(id, Rc::new(entry)).is_some() {
-                return Err(wrong(id, "two entries have this number"));
+        if let Some(mut reader) = dir.reader(ImageName::Files)? {
+            while let Some(entry) = reader.next_message::<FileEntry>()? {
+                let id = FileId::from_raw(entry.id);
+                if entries.insert(id, Rc::new(entry)).is_some() {
+                    return Err(wrong(id, "two entries have this number"));
+                }
             }
         }
         Ok(Self {
@@ -89,6 +95,7 @@ impl<'a> ImageSource<'a> {
             tables: Vec::new(),
             shares: BTreeSet::new(),
             references: Vec::new(),
+            places: Vec::new(),
             parts: BTreeMap::new(),
             links: BTreeSet::new(),
             tcp: TcpConnections::Refuse,
@@ -119,14 +126,16 @@ impl<'a> ImageSource<'a> {
 
     /// Notes that `object` number `id` of `image` refers to a file: there will
     /// be one, or decoding fails.
-    pub fn file_ref(
-        &mut self,
-        raw: u32,
-        use_: Use,
-        (image, object, id): (ImageName, &'static str, u64),
-    ) -> FileRef {
+    pub fn file_ref(&mut self, raw: u32, use_: Use, place: Named) -> FileRef {
         let file = FileId::from_raw(raw);
-        self.references.push(Reference { file, use_, image, object, id });
+        if self.places.last() != Some(&place) {
+            self.places.push(place);
+        }
+        let place = (self.places.len() - 1) as u32;
+        let reference = Reference { file, use_, place };
+        if self.references.last() != Some(&reference) {
+            self.references.push(reference);
+        }
         FileRef(file)
     }
 
@@ -175,7 +184,7 @@ impl<'a> ImageSource<'a> {
     /// An entry is damaged; a reference leads nowhere; an entry is of no use
     /// to anybody.
     pub fn finish(mut self) -> Result<Files> {
-        let mut files = BTreeMap::new();
+        let mut files = Vec::with_capacity(self.entries.len());
         // Parts of other entries are paths. So those come last, when it is
         // known which of them are files of their own.
         let is_path = |entry: &FileEntry| entry.kind == i32::from(FdType::Reg);
@@ -184,35 +193,45 @@ impl<'a> ImageSource<'a> {
         let others: Vec<_> = others;
         for (&id, entry) in others.into_iter().chain(paths) {
             if !self.shares.contains(&id) {
-                files.insert(id, File::decode(id, entry, &mut self)?);
+                let file = File::decode(id, entry, &mut self)?;
+                files.push((id, Needed { file, described: false, opened: false }));
             }
         }
+        drop(entries);
+        self.entries.clear();
+        let mut files: BTreeMap<_, _> = files.into_iter().collect();
         self.parts.into_values().try_for_each(AnyPart::end)?;
-        let (mut described, mut opened) = (BTreeSet::new(), BTreeSet::new());
-        for reference in self.references {
-            let Reference { file: id, use_, image, object, id: by } = reference;
+        for Reference { file: id, use_, place } in self.references {
+            let (image, object, by) = self.places[place as usize];
             let lost = |reason| Error::Corrupt { image, object, id: by, reason };
-            let file = files.get(&id).ok_or_else(|| lost("it names a file that is not there"))?;
+            let needed = files.get_mut(&id);
+            let needed = needed.ok_or_else(|| lost("it names a file that is not there"))?;
             match use_ {
-                Use::Description => described.insert(id),
-                Use::Ring if file.tag() == FdType::IoUring => described.insert(id),
-                Use::Inode if file.inode().is_some() => opened.insert(id),
+                Use::Description => needed.described = true,
+                Use::Ring if needed.file.tag() == FdType::IoUring => needed.described = true,
+                Use::Inode if needed.file.inode().is_some() => needed.opened = true,
                 Use::Inode | Use::Ring => {
                     return Err(lost("it names a file that cannot be mapped"));
                 }
-            };
+            }
         }
-        let used =
-            |id: &FileId| described.contains(id) || opened.contains(id) || self.shares.contains(id);
-        if let Some(&id) = files.keys().find(|id| !used(id)) {
+        let used = |id: &FileId, needed: &Needed| {
+            needed.described || needed.opened || self.shares.contains(id)
+        };
+        if let Some((&id, _)) = files.iter().find(|(id, needed)| !used(id, needed)) {
             return Err(wrong(id, "nothing refers to it"));
         }
+        let is_async = |needed: &Needed| needed.file.status().is_async();
+        let signalling = files.iter().filter(|(_, needed)| is_async(needed));
+        let signalling: BTreeSet<_> = signalling.map(|(&id, _)| id).collect();
         let mut announced = BTreeMap::new();
-        let is_async = |id| files.get(&id).is_some_and(|file| file.status().is_async());
-        for (&fd, &id) in self.tables.iter().flatten().filter(|&(_, &id)| is_async(id)) {
-            announced.entry(id).or_insert(FdNum::from_raw(fd));
+        if !signalling.is_empty() {
+            let all = self.tables.iter().flatten();
+            for (&fd, &id) in all.filter(|(_, id)| signalling.contains(id)) {
+                announced.entry(id).or_insert(FdNum::from_raw(fd));
+            }
         }
-        Ok(Files::new(files, (described, opened), announced, self.links))
+        Ok(Files::new(files, announced, self.links))
     }
 }
 
