@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
+use std::num::NonZeroU32;
 
 use thiserror::Error;
 
@@ -75,8 +76,8 @@ pub(crate) struct Epoll {
     pub(crate) file: FileIndex,
     pub(crate) items: Vec<Item<FileIndex>>,
     pub(crate) pending: Vec<usize>,
-    /// For each item its place in `pending`.
-    pub(crate) place: Vec<Option<usize>>,
+    /// For each item its place in `pending`, from 1 up.
+    pub(crate) place: Vec<Option<NonZeroU32>>,
 }
 
 impl Graph {
@@ -130,9 +131,10 @@ impl Epoll {
             }
         }
         let mut place = vec![None; items.len()];
-        for (position, &index) in pending.iter().enumerate() {
+        let positions = (1..=u32::MAX).map(NonZeroU32::new);
+        for (position, &index) in positions.zip(&pending) {
             match place.get_mut(index) {
-                Some(place @ None) => *place = Some(position),
+                Some(place @ None) => *place = position,
                 _ => return Err(WantedError::Pending { epoll }),
             }
         }

@@ -112,10 +112,13 @@ impl Kernel {
         for &step in steps {
             match step {
                 Step::Add { epoll, item, events } => {
+                    let (epoll, item) = (epoll as usize, item as usize);
                     let file = files[graph.epolls[epoll].items[item].file];
                     self.add(place(epoll), item, file, events);
                 }
-                Step::Modify { epoll, item, events } => self.modify(place(epoll), item, events),
+                Step::Modify { epoll, item, events } => {
+                    self.modify(place(epoll as usize), item as usize, events);
+                }
                 Step::Drain { epoll } => self.wait(place(epoll), usize::MAX),
                 Step::Rotate { epoll } => self.wait(place(epoll), 1),
             }

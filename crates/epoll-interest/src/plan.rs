@@ -25,22 +25,35 @@
 //!   than [`Item::seniority`](crate::Item::seniority) asks for. They are added
 //!   edge-triggered, drained, and get their mask by `MOD` when their turn comes.
 
+use std::num::NonZeroU32;
+
 use crate::event::Events;
 use crate::graph::{FileIndex, Graph};
 use crate::interest::Item;
 
-/// One call of a plan. `epoll` and `item` are indices into the graph.
+/// One call of a plan. `epoll` and `item` are indices into the graph. (The kernel's limit of items,
+/// `max_user_watches`, is far below 32 bits.)
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Step {
     /// `EPOLL_CTL_ADD` with this mask.
-    Add { epoll: usize, item: usize, events: Events },
+    Add { epoll: u32, item: u32, events: Events },
     /// `EPOLL_CTL_MOD` to this mask.
-    Modify { epoll: usize, item: usize, events: Events },
+    Modify { epoll: u32, item: u32, events: Events },
     /// `epoll_wait` until everything in the list was looked at once.
     Drain { epoll: usize },
     /// `epoll_wait` for one event: the first item, known to be level-triggered
     /// and ready, goes to the end of the list.
     Rotate { epoll: usize },
+}
+
+impl Step {
+    fn add(epoll: usize, item: usize, events: Events) -> Self {
+        Self::Add { epoll: epoll as u32, item: item as u32, events }
+    }
+
+    fn modify(epoll: usize, item: usize, events: Events) -> Self {
+        Self::Modify { epoll: epoll as u32, item: item as u32, events }
+    }
 }
 
 /// What is decided for each item before the first call.
@@ -55,7 +68,7 @@ enum Turn {
     /// Fired: before everything.
     Fired,
     /// In the turn of the epoll with this place in the order.
-    InEpoll(usize, Class),
+    InEpoll(u32, Class),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,7 +76,7 @@ enum Class {
     /// An edge that is not pending: to be drained if the file is ready.
     Consumed,
     /// The place in the ready list.
-    Pending(usize),
+    Pending(NonZeroU32),
     Rest,
 }
 
@@ -73,22 +86,22 @@ impl Plan {
         let queue = |item: &Item<FileIndex>| {
             2 * item.file + usize::from(item.events.contains(Events::EXCLUSIVE))
         };
-        let mut queues: Vec<Vec<(u32, Turn)>> = vec![Vec::new(); 2 * graph.files];
-        for (place, &epoll) in graph.order.iter().enumerate() {
+        let all = graph.epolls.iter().map(|epoll| epoll.items.len()).sum();
+        let mut turns: Vec<(u32, u32, Turn)> = Vec::with_capacity(all);
+        for (place, &epoll) in (0..).zip(&graph.order) {
             for (item, wanted) in graph.epolls[epoll].items.iter().enumerate() {
                 let turn = turn(graph, place, epoll, item);
-                queues[queue(wanted)].push((wanted.seniority, turn));
+                turns.push((queue(wanted) as u32, wanted.seniority, turn));
             }
         }
+        turns.sort_unstable();
         // Adding by turns is right for a queue if it is right by seniority
         // too; within one turn the order is free.
-        let conflict: Vec<bool> = queues
-            .into_iter()
-            .map(|mut items| {
-                items.sort_unstable();
-                !items.is_sorted_by_key(|&(_, turn)| turn)
-            })
-            .collect();
+        let mut conflict = vec![false; 2 * graph.files];
+        for items in turns.chunk_by(|(one, ..), (next, ..)| one == next) {
+            conflict[items[0].0 as usize] = !items.is_sorted_by_key(|&(.., turn)| turn);
+        }
+        drop(turns);
         let early = |epoll: usize| {
             let epoll = &graph.epolls[epoll];
             let items = epoll.items.iter().zip(&epoll.place);
@@ -140,7 +153,7 @@ impl Plan {
                 false => parked(wanted.events),
             };
             drain[epoll] |= wanted.fired();
-            steps.push(Step::Add { epoll, item, events });
+            steps.push(Step::add(epoll, item, events));
         }
         let drained = drain.iter().enumerate().filter(|(_, drain)| **drain);
         steps.extend(drained.map(|(epoll, _)| Step::Drain { epoll }));
@@ -175,16 +188,20 @@ impl Plan {
         let ready = |item: usize| items[item].events.intersects(conditions(items[item].file));
         let mut steps = Vec::with_capacity(items.len() + 1);
 
-        let mut later: Vec<usize> =
-            (0..items.len()).filter(|&item| !pending(graph, epoll, item)).collect();
-        later.sort_by_key(|&item| (items[item].seniority, items[item].fd));
-        let (consumed, rest): (Vec<_>, Vec<_>) =
-            later.into_iter().partition(|&item| consumed(items[item].events));
-        let add = |item: usize| Step::Add { epoll, item, events: items[item].events };
-        let modify = |item: usize| Step::Modify { epoll, item, events: items[item].events };
+        let mut later: Vec<u32> =
+            (0..items.len() as u32).filter(|&at| !pending(graph, epoll, at as usize)).collect();
+        later.sort_unstable_by_key(|&at| {
+            let item = &items[at as usize];
+            (!consumed(item.events), item.seniority, item.fd, at)
+        });
+        let is_consumed = |&at: &u32| consumed(items[at as usize].events);
+        let (consumed, rest) = later.split_at(later.partition_point(is_consumed));
+        let index = |&at: &u32| at as usize;
+        let add = |item: usize| Step::add(epoll, item, items[item].events);
+        let modify = |item: usize| Step::modify(epoll, item, items[item].events);
 
-        let added = consumed.iter().filter(|&&item| !early[item]);
-        steps.extend(added.map(|&item| add(item)));
+        let added = consumed.iter().map(index).filter(|&item| !early[item]);
+        steps.extend(added.map(add));
         let parked_here = (0..items.len()).any(|item| early[item] && !items[item].fired());
         if parked_here || !steps.is_empty() {
             steps.push(Step::Drain { epoll });
@@ -195,8 +212,9 @@ impl Plan {
         let rotating = |item: usize| early[item] && rotates(items[item].events) && ready(item);
         let mut front: Vec<usize> = (0..items.len()).filter(|&item| rotating(item)).collect();
         front.sort_by_key(|&item| early_order(&items[item]));
-        let first = wanted.pending.iter().chain(&rest).find(|&&item| rotating(item));
-        let ahead = front.iter().position(|item| Some(item) == first).unwrap_or(0);
+        let rest = || rest.iter().map(index);
+        let first = wanted.pending.iter().copied().chain(rest()).find(|&item| rotating(item));
+        let ahead = front.iter().position(|&item| Some(item) == first).unwrap_or(0);
         steps.extend((0..ahead).map(|_| Step::Rotate { epoll }));
         let mut in_front = front.len();
         let mut rotate = |steps: &mut Vec<Step>, item: usize| {
@@ -215,8 +233,8 @@ impl Plan {
                 (false, early) => {
                     let any = events | Events::CONDITIONS;
                     match (forced, early) {
-                        (true, true) => steps.push(Step::Modify { epoll, item, events: any }),
-                        (true, false) => steps.push(Step::Add { epoll, item, events: any }),
+                        (true, true) => steps.push(Step::modify(epoll, item, any)),
+                        (true, false) => steps.push(Step::add(epoll, item, any)),
                         (false, false) => steps.push(add(item)),
                         (false, true) => {}
                     }
@@ -226,7 +244,7 @@ impl Plan {
                 }
             }
         }
-        for item in rest {
+        for item in rest() {
             match early[item] {
                 false => steps.push(add(item)),
                 true if items[item].fired() => {}
@@ -271,7 +289,7 @@ fn pending(graph: &Graph, epoll: usize, item: usize) -> bool {
     epoll.place[item].is_some() && !epoll.items[item].fired()
 }
 
-fn turn(graph: &Graph, place: usize, epoll: usize, item: usize) -> Turn {
+fn turn(graph: &Graph, place: u32, epoll: usize, item: usize) -> Turn {
     let wanted = &graph.epolls[epoll];
     let events = wanted.items[item].events;
     match wanted.place[item] {

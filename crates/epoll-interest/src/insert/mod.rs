@@ -233,7 +233,7 @@ impl<F: Clone + Eq + Hash> Rebuild<F> {
         let mut uses = vec![0; fds.len()];
         for step in &steps {
             if let Step::Add { epoll, item, .. } = *step {
-                uses[graph.epolls[epoll].items[item].file] += 1;
+                uses[graph.epolls[epoll as usize].items[item as usize].file] += 1;
             }
         }
         let result = match steps.as_slice() {
@@ -350,17 +350,17 @@ impl Hands<'_> {
         for (index, &step) in steps.iter().enumerate() {
             match step {
                 Step::Add { epoll, item, events } => {
-                    self.control(Change::Add, epoll, item, events)?;
+                    let wanted = self.control(Change::Add, (epoll, item), events)?;
                     // A step that forces an item into the list is followed by
                     // the one that sets its mask.
                     let again = matches!(steps.get(index + 1),
                         Some(Step::Modify { epoll: e, item: i, .. }) if (*e, *i) == (epoll, item));
                     if !again {
-                        self.places.done(self.epolls[epoll].items[item].file);
+                        self.places.done(wanted);
                     }
                 }
                 Step::Modify { epoll, item, events } => {
-                    self.control(Change::Modify, epoll, item, events)?;
+                    self.control(Change::Modify, (epoll, item), events)?;
                 }
                 Step::Drain { epoll } => self.drain(epoll)?,
                 Step::Rotate { epoll } => {
@@ -371,14 +371,15 @@ impl Hands<'_> {
         Ok(())
     }
 
+    /// Makes the call, and says which file the item watches.
     fn control(
         &mut self,
         change: Change,
-        epoll: usize,
-        item: usize,
+        (epoll, item): (u32, u32),
         events: Events,
-    ) -> Result<(), InsertError> {
-        let wanted = &self.epolls[epoll].items[item];
+    ) -> Result<FileIndex, InsertError> {
+        let epoll = epoll as usize;
+        let wanted = &self.epolls[epoll].items[item as usize];
         let fd = wanted.fd;
         self.places.put(self.table, wanted.file, fd).map_err(|source| InsertError::Place {
             epoll,
@@ -388,7 +389,8 @@ impl Hands<'_> {
         let home = self.places.home(self.epolls[epoll].file);
         self.table
             .control(home, change, places::slot(fd), events, wanted.data)
-            .map_err(|source| InsertError::Control { epoll, fd, source })
+            .map_err(|source| InsertError::Control { epoll, fd, source })?;
+        Ok(wanted.file)
     }
 
     /// Looks at everything in the ready list once. Level-triggered items stay

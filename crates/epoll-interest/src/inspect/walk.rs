@@ -76,14 +76,19 @@ impl Reading {
     }
 
     pub(super) fn into_interest(self) -> Interest<FileKey> {
-        let items = self.nodes.into_iter().zip(self.seniority).map(|(node, seniority)| Item {
+        // Each is collected in the place of its node.
+        let items = self.nodes.into_iter().map(|node| Item {
             file: node.file,
             fd: node.fd,
             events: node.events,
             data: node.data,
-            seniority,
+            seniority: 0,
         });
-        Interest { items: items.collect(), pending: self.pending }
+        let mut items: Vec<_> = items.collect();
+        for (item, seniority) in items.iter_mut().zip(self.seniority) {
+            item.seniority = seniority;
+        }
+        Interest { items, pending: self.pending }
     }
 }
 
