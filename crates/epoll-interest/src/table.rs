@@ -14,8 +14,17 @@
 
 use std::io;
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::panic;
 use std::thread;
+
+use rustix::cmsg_space;
+use rustix::io::fcntl_dupfd_cloexec;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
 
 use crate::event::Events;
 
@@ -24,6 +33,9 @@ pub(crate) type Slot = i32;
 
 /// The calling thread's own fd table. Not `Send`: it is that thread's.
 pub(crate) struct PrivateTable(PhantomData<*const ()>);
+
+/// As many files as one message can bring (`SCM_MAX_FD`, `include/net/scm.h`).
+pub(crate) const MOST_RIGHTS: usize = 253;
 
 /// What to do with an item (`epoll_ctl(2)`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,6 +91,56 @@ impl PrivateTable {
     pub(crate) fn copy(&mut self, from: Slot) -> io::Result<Slot> {
         // SAFETY: takes a number in this thread's copy of the table.
         check(unsafe { libc::fcntl(from, libc::F_DUPFD_CLOEXEC, 0) })
+    }
+
+    /// Puts what `order` lists under 0, 1, 2 and so on, and nothing else anywhere, if it can be sent from
+    /// one number to the other; says whether that was done.
+    pub(crate) fn lay_out(&mut self, order: &[Slot]) -> io::Result<bool> {
+        let kind = SocketType::SEQPACKET;
+        let pair = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None);
+        let Ok((sender, receiver)) = pair else { return Ok(false) };
+        let above = Slot::try_from(order.len()).unwrap_or(Slot::MAX);
+        let moved = |socket: OwnedFd| fcntl_dupfd_cloexec(socket, above);
+        let (Ok(sender), Ok(receiver)) = (moved(sender), moved(receiver)) else { return Ok(false) };
+        for some in order.chunks(MOST_RIGHTS) {
+            // SAFETY: the caller lists numbers that are open here, and nothing closes them meanwhile.
+            let borrow = |&slot: &Slot| unsafe { BorrowedFd::borrow_raw(slot) };
+            let files: Vec<_> = some.iter().map(borrow).collect();
+            let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MOST_RIGHTS))];
+            let mut rights = SendAncillaryBuffer::new(&mut space);
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            if !rights.push(SendAncillaryMessage::ScmRights(&files))
+                || sendmsg(&sender, &[], &mut rights, flags).is_err()
+            {
+                return Ok(false);
+            }
+        }
+        let (low, high) = (sender.as_raw_fd(), receiver.as_raw_fd());
+        let (low, high) = (low.min(high).unsigned_abs(), low.max(high).unsigned_abs());
+        for (first, last) in [(0, low - 1), (low + 1, high - 1), (high + 1, libc::c_uint::MAX)] {
+            if first <= last {
+                // SAFETY: closes what is in this thread's copy of the table, but for the sockets.
+                check(unsafe { libc::close_range(first, last, 0) })?;
+            }
+        }
+        let mut next = 0;
+        for _ in order.chunks(MOST_RIGHTS) {
+            let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MOST_RIGHTS))];
+            let mut rights = RecvAncillaryBuffer::new(&mut space);
+            let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+            recvmsg(&receiver, &mut [], &mut rights, flags)?;
+            for message in rights.drain() {
+                let RecvAncillaryMessage::ScmRights(files) = message else { continue };
+                for file in files {
+                    // From now on it is of the table, which goes with the thread.
+                    if file.into_raw_fd() != next {
+                        return Err(io::Error::from_raw_os_error(libc::EMFILE));
+                    }
+                    next += 1;
+                }
+            }
+        }
+        if next == above { Ok(true) } else { Err(io::Error::from_raw_os_error(libc::EMFILE)) }
     }
 
     /// Has a signal wait for this thread, until it ends.

@@ -122,6 +122,46 @@ fn an_empty_pipe_stays_empty_and_hang_ups_are_not_reported() {
 }
 
 #[test]
+fn many_files_are_watched_under_their_numbers_and_others() {
+    // More than one message brings, with gaps; two want one number, and one has two.
+    let files: Vec<OwnedFd> = (0..600).map(|at| event(u32::from(at % 3 == 0))).collect();
+    let outer = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+    let number = |at: u32| if at == 599 { 5 } else { at + at / 100 };
+    let key = |at: u32, number| Item {
+        file: at,
+        fd: FdNumber::from_raw(number),
+        events: Events::IN,
+        data: (u64::from(at) << 32) + u64::from(number),
+        seniority: u32::from(number == 9_000),
+    };
+    let items: Vec<_> = (0..600).map(|at| key(at, number(at))).chain([key(7, 9_000)]).collect();
+    let pending: Vec<_> = (0..600).filter(|at| at % 3 == 0).rev().collect();
+    let interest = Interest { items: items.clone(), pending: pending.clone() };
+    let rebuild = Rebuild::new(vec![Wanted { epoll: 600, interest }]).unwrap();
+    let fd = |&at: &u32| match at {
+        600 => Some(outer.as_fd()),
+        at => Some(files[at as usize].as_fd()),
+    };
+    rebuild.prepare(fd).unwrap();
+    assert_eq!(rebuild.finish(fd).unwrap(), []);
+
+    let mut inspector = Inspector::new().unwrap();
+    let fds: Vec<_> = files.iter().map(OwnedFd::as_fd).collect();
+    let keys = inspector.file_keys(&fds).unwrap();
+    let of = |key| keys.iter().position(|own| *own == key).unwrap() as u32;
+    let found = inspector.get_events(outer.as_fd()).unwrap().interest;
+    let found = found.try_map(|item| Ok::<_, ()>(of(item.file))).unwrap();
+    let order = |items: &[Item<u32>]| {
+        let mut keys: Vec<_> = items.iter().map(|it| (it.file, it.fd, it.data)).collect();
+        keys.sort_unstable();
+        keys
+    };
+    assert_eq!(order(&found.items), order(&items));
+    let reported = found.pending.iter().map(|&at| found.items[at].data);
+    assert!(reported.eq(pending.iter().map(|&at| items[at].data)));
+}
+
+#[test]
 fn a_timer_is_made_to_expire_only_if_it_is_not_armed() {
     let files = Files::new([("timer", timer(NOW))]);
     assert_eq!(files.rebuild(fired("timer")).unwrap(), []);

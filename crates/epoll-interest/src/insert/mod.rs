@@ -284,13 +284,16 @@ impl<F: Clone + Eq + Hash> Rebuild<F> {
         mut uses: Vec<usize>,
         work: impl FnOnce(&mut Hands<'_>) -> Result<(), InsertError> + Send,
     ) -> Result<(), InsertError> {
-        let slots: Vec<_> = fds.iter().map(|fd| fd.map(|fd| fd.as_raw_fd())).collect();
+        let mut slots: Vec<_> = fds.iter().map(|fd| fd.map(|fd| fd.as_raw_fd())).collect();
         let epolls = &self.graph.epolls;
         for epoll in epolls {
             // Never done with.
             uses[epoll.file] += 1;
         }
         with_private_table(move |table| {
+            let items = epolls.iter().flat_map(|epoll| &epoll.items);
+            let items = items.map(|item| (item.file, item.fd));
+            Places::gather(table, &mut slots, items).map_err(InsertError::Poll)?;
             let places = Places::new(table, slots, uses).map_err(InsertError::Poll)?;
             work(&mut Hands { table, places, epolls, reports: Vec::new() })
         })

@@ -1,10 +1,12 @@
 //! Which number of the private table holds which file.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 
 use crate::event::FdNumber;
 use crate::graph::FileIndex;
-use crate::table::{PrivateTable, Slot};
+use crate::table::{MOST_RIGHTS, PrivateTable, Slot};
 
 /// The number of a key as a slot of the table; the kernel has none above
 /// `i32::MAX`, and says so.
@@ -48,6 +50,48 @@ impl Places {
             places.settle(file, home);
         }
         Ok(places)
+    }
+
+    /// Gives files that the private table holds under `homes` the numbers of their items, as far as one
+    /// number is wanted by one file: [`put`](Self::put) has nothing to do for those. Only if that is many.
+    pub(super) fn gather(
+        table: &mut PrivateTable,
+        homes: &mut [Option<Slot>],
+        items: impl Iterator<Item = (FileIndex, FdNumber)>,
+    ) -> io::Result<()> {
+        const FEWEST: usize = 16;
+        /// What a socket takes by default, and half of that again.
+        const MOST: usize = 128 * MOST_RIGHTS;
+        let mut wanted = BTreeMap::new();
+        let mut is_placed = vec![false; homes.len()];
+        for (file, number) in items {
+            let Ok(number) = usize::try_from(slot(number)) else { continue };
+            if homes[file].is_none() || is_placed[file] {
+                continue;
+            }
+            if let Entry::Vacant(place) = wanted.entry(number) {
+                place.insert(file);
+                is_placed[file] = true;
+            }
+        }
+        let Some((&last, &filler)) = wanted.last_key_value() else { return Ok(()) };
+        let others = (0..homes.len()).filter(|&file| !is_placed[file] && homes[file].is_some());
+        let others: Vec<_> = others.collect();
+        let is_dense = last <= 4 * wanted.len() && last + others.len() < MOST;
+        if wanted.len() < FEWEST || !is_dense {
+            return Ok(());
+        }
+        let numbers = (0..=last).map(|number| wanted.get(&number).copied());
+        let order: Vec<_> = numbers.chain(others.into_iter().map(Some)).collect();
+        let now = order.iter().filter_map(|&file| homes[file.unwrap_or(filler)]);
+        if table.lay_out(&now.collect::<Vec<_>>())? {
+            for (home, file) in (0..).zip(order) {
+                if let Some(file) = file {
+                    homes[file] = Some(home);
+                }
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn len(&self) -> usize {
