@@ -227,13 +227,23 @@ impl ProcDir {
         self.open_entry(Entry::Fd(fd), flags)
     }
 
-    /// `fdinfo/N`.
+    /// `fdinfo/N`. There can be a million items in an epoll, and only the first of them are told.
     ///
     /// # Errors
     ///
     /// `ENOENT` if the descriptor is not open.
     pub fn fdinfo(&self, fd: FdNum) -> Result<FdInfo, Error> {
-        self.parse(Entry::FdInfo(fd), FdInfo::parse)
+        let entry = Entry::FdInfo(fd);
+        let file = self.open_entry(entry, OFlags::RDONLY)?;
+        let mut bytes = Vec::with_capacity(8192);
+        while self.read_more(&file, entry, &mut bytes)? {
+            let first = &bytes[..bytes.len().min(4096)];
+            if first.windows(5).any(|line| line == b"\ntfd:") {
+                bytes.truncate(bytes.iter().rposition(|&byte| byte == b'\n').unwrap_or(0) + 1);
+                break;
+            }
+        }
+        FdInfo::parse(&bytes).map_err(|source| Error::Parse { entry, pid: self.pid, source })
     }
 
     /// All 16 resource limits.

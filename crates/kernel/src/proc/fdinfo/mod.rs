@@ -53,7 +53,7 @@ pub enum Extra {
         semaphore: Option<bool>,
     },
     /// epoll, in the order of the kernel's tree: by the address of the file,
-    /// then by descriptor number. At least one.
+    /// then by descriptor number. At least one, and not all: see `ProcDir::fdinfo`.
     Epoll(Vec<EpollItem>),
     /// signalfd, with the signals it takes.
     Signalfd(SigSet),
