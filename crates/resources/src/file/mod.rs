@@ -69,6 +69,7 @@ mod source;
 mod stand_in;
 mod status;
 mod table;
+mod taken;
 mod timerfd;
 mod tty;
 mod tun;

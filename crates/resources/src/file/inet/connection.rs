@@ -16,6 +16,7 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, bind, connect, recv, send, shu
 use super::failure::await_event;
 use super::options::TCP;
 use super::segment::{self, Segment, Sort};
+use crate::file::taken::once_free;
 use crate::file::{FileId, ImageSink};
 use crate::{Error, Result};
 
@@ -312,7 +313,8 @@ impl Connection {
     /// is at the other end hears nothing.
     pub(super) fn open(&self, socket: BorrowedFd<'_>, local: SocketAddr) -> Result<()> {
         tcp::repair(socket, Repair::On).map_err(kernel("TCP_REPAIR"))?;
-        bind(socket, &local).map_err(Error::kernel("bind", local.to_string()))?;
+        once_free(Errno::ADDRINUSE, || bind(socket, &local))
+            .map_err(Error::kernel("bind", local.to_string()))?;
         let (received, sent) = self.numbers();
         let syn = u32::from(self.state == TcpState::SynSent);
         for (queue, behind, len) in
@@ -328,14 +330,17 @@ impl Connection {
             return Ok(());
         }
         let ends = || format!("{local} to {}", self.remote);
-        connect(socket, &self.remote).map_err(Error::kernel("connect", ends()))?;
+        // That is what a connection answers which is there.
+        once_free(Errno::ADDRNOTAVAIL, || connect(socket, &self.remote))
+            .map_err(Error::kernel("connect", ends()))?;
         self.agree(socket)
     }
 
     /// Makes it in earnest, with a listener of the tree; it is under repair then.
     pub(super) fn call(&self, socket: BorrowedFd<'_>, local: SocketAddr) -> Result<()> {
         tcp::repair(socket, Repair::On).map_err(kernel("TCP_REPAIR"))?;
-        bind(socket, &local).map_err(Error::kernel("bind", local.to_string()))?;
+        once_free(Errno::ADDRINUSE, || bind(socket, &local))
+            .map_err(Error::kernel("bind", local.to_string()))?;
         tcp::repair(socket, Repair::OffSilently).map_err(kernel("TCP_REPAIR"))?;
         ask(socket, self.remote)?;
         await_event(socket, PollFlags::OUT)?;

@@ -27,6 +27,7 @@ use super::queue::by_descriptor;
 use crate::error::Change;
 use crate::file::probe::Duplicate;
 use crate::file::stand_in::StandIn;
+use crate::file::taken::once_free;
 use crate::{Error, Result};
 
 /// The address of a socket, and of those that were accepted through it.
@@ -215,7 +216,8 @@ pub(super) fn bind_all(bindings: &[Binding<'_>]) -> Result<Vec<Bound>> {
         let Some(file) = &address.file else {
             let shown = OsStr::from_bytes(&address.name[1..]);
             let name = UnixAddress::new(&address.name).expect("checked when it was decoded");
-            bind(socket, &name).map_err(Error::kernel("bind", shown))?;
+            once_free(Errno::ADDRINUSE, || bind(socket, &name))
+                .map_err(Error::kernel("bind", shown))?;
             scratches.push(None);
             continue;
         };

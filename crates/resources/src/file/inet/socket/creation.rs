@@ -16,6 +16,7 @@ use crate::file::inet::failure::refuse_datagram;
 use crate::file::inet::held::canonical;
 use crate::file::inet::options::Moment;
 use crate::file::inet::unaccepted::admit;
+use crate::file::taken::once_free;
 use crate::{Error, Result};
 
 /// Has sockets, all of them with nothing done to them yet, become what they are.
@@ -104,7 +105,8 @@ impl Inet {
             // What is left of connections that have ended may still have the
             // port.
             let reuse = self.kind.is_stream().then(|| option(libc::SO_REUSEADDR));
-            let bound = with(reuse, file, || bind(file, &local));
+            let bind = || once_free(Errno::ADDRINUSE, || bind(file, &local));
+            let bound = with(reuse, file, bind);
             let bound = bound.or_else(|error| match error {
                 // It was bound while it was free to be bound to any address,
                 // or the machine had this one.
@@ -114,7 +116,7 @@ impl Inet {
                     let name =
                         if self.kind.is_v6() { libc::IPV6_FREEBIND } else { libc::IP_FREEBIND };
                     let free = SocketOption { level, name };
-                    with(Some(free), file, || with(reuse, file, || bind(file, &local)))
+                    with(Some(free), file, || with(reuse, file, bind))
                 }
                 error => Err(error),
             });
