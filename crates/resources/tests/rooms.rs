@@ -44,7 +44,10 @@ fn named<'a>(text: &'a str, subject: &str, is_whole_room: bool) -> Vec<&'a str> 
         for rest in text.split(prefix).skip(1) {
             // Either one, or a list in braces.
             match rest.strip_prefix('{') {
-                Some(list) => found.extend(list.split(['}', ',']).map(str::trim)),
+                Some(list) => {
+                    let (list, _) = list.split_once('}').expect("what is opened is closed");
+                    found.extend(list.split(',').map(str::trim));
+                }
                 None => found.push(rest),
             }
         }
