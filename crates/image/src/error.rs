@@ -88,6 +88,9 @@ pub enum Problem {
         /// Its claimed length in bytes.
         len: u64,
     },
+    /// A message without anything in it, and more behind it.
+    #[error("an empty message")]
+    Empty,
     /// It begins with the wrong number.
     #[error("magic {found:#010x} instead of {expected:#010x}")]
     Magic {

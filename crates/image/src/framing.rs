@@ -94,6 +94,10 @@ impl<R: Read + Seek> Reader<R> {
         if len > MAX_MESSAGE {
             return Err(self.corrupt(at, Problem::TooBig { len }));
         }
+        // Zeros would be messages as many as there are words: a file of holes, and all of memory.
+        if len == 0 && self.remaining() > 0 {
+            return Err(self.corrupt(at, Problem::Empty));
+        }
         let mut bytes = std::mem::take(&mut self.message);
         self.fill(&mut bytes, len)?;
         let decoded = M::decode(&*bytes);

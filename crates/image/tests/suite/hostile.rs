@@ -72,6 +72,20 @@ fn a_length_is_not_believed() {
 }
 
 #[test]
+fn zeros_are_no_messages() {
+    for (name, mut bytes) in support::images() {
+        let at = header(name);
+        if bytes.len() == at + 4 {
+            // It is empty, and the last.
+            continue;
+        }
+        bytes[at..at + 4].fill(0);
+        let problem = problem(support::recode(name, &bytes).unwrap_err()).1;
+        assert!(matches!(problem, Problem::Empty), "{name}: {problem}");
+    }
+}
+
+#[test]
 fn a_payload_is_not_believed() {
     let (_, bytes) =
         support::images().into_iter().find(|(name, _)| *name == ImageName::PipesData).unwrap();

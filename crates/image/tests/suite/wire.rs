@@ -179,7 +179,9 @@ fn kinds_that_only_dormouse_has_are_external_to_others() {
         assert_eq!(written.ext.as_ref().map(|ext| ext.id), Some(entry.id));
         assert_eq!(written.fd_type(), Some(kind));
     }
-    let external = FileEntry { kind: FdType::Ext as i32, ..Default::default() };
+    let lost = FileEntry { kind: FdType::Ext as i32, ..Default::default() };
+    assert_eq!(lost.fd_type(), None);
+    let external = FileEntry { ext: Some(Box::default()), ..lost };
     assert_eq!(external.fd_type(), Some(FdType::Ext));
     let plain = FileEntry { kind: FdType::Pipe as i32, ..Default::default() };
     assert_eq!(plain.clone().for_images(), plain);

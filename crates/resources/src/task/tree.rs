@@ -145,6 +145,10 @@ pub fn decode_tree(entries: Vec<PstreeEntry>) -> Result<Vec<TreeNode>> {
         threads[1..].sort_unstable();
         processes.insert(pid);
         let number = |raw: u32| i32::try_from(raw).map_err(|_| bad(entry.pid, "no such group"));
+        // Groups and sessions of another pid namespace have no number.
+        if entry.pgid == 0 && entry.sid != 0 {
+            return Err(bad(entry.pid, "its process group is in no session"));
+        }
         nodes.push(TreeNode {
             pid,
             parent,
@@ -174,6 +178,14 @@ mod tests {
         let pid = |raw| NsPid::from_raw(raw).unwrap();
         assert_eq!(nodes[1].threads, [pid(4)]);
         assert_eq!(nodes[2].threads, [pid(5)]);
+    }
+
+    #[test]
+    fn a_group_is_where_its_session_is() {
+        let with = |pgid, sid| decode_tree(vec![PstreeEntry { pgid, sid, ..entry(3, 0, &[3]) }]);
+        assert!(with(0, 0).is_ok());
+        assert!(with(3, 0).is_ok());
+        assert!(with(0, 3).is_err());
     }
 
     #[test]

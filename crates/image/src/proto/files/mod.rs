@@ -93,6 +93,7 @@ impl FileEntry {
         match FdType::try_from(self.kind).ok()? {
             FdType::Ext if self.mqueue.is_some() => Some(FdType::Mqueue),
             FdType::Ext if self.uring.is_some() => Some(FdType::IoUring),
+            FdType::Ext if self.ext.is_none() => None,
             kind => Some(kind),
         }
     }
