@@ -103,7 +103,7 @@ fn encode_process(
         let status = process.stat.exit_code.cast_unsigned();
         Life::Zombie { status }.encode(&mut core);
         core.tc.get_or_insert_default().comm = process.stat.comm.as_bytes().to_vec();
-        Remains::collect(process.pid, &process.proc.status_of(process.pid)?)?.encode(&mut core);
+        encode_remains(process, &mut core)?;
         dump.put_one(ImageName::Core(pid), &core)?;
         return Ok(());
     };
@@ -129,6 +129,7 @@ fn encode_process(
             let tc = core.tc.get_or_insert_default();
             tc.leader_status = process.leader_status.map(i32::cast_unsigned);
             tc.comm = process.stat.comm.as_bytes().to_vec();
+            encode_remains(process, &mut core)?;
             others
         }
     };
@@ -150,6 +151,13 @@ fn encode_process(
         });
         written.into_iter().collect::<Result<(), _>>()?;
     }
+    Ok(())
+}
+
+/// What is left of a first thread that has ended.
+fn encode_remains(process: &Process, core: &mut CoreEntry) -> Result<(), Cause> {
+    let status = process.proc.status_of(process.pid)?;
+    Remains::collect(process.pid, &status)?.encode(core);
     Ok(())
 }
 

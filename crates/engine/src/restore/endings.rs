@@ -62,9 +62,11 @@ pub(super) fn leaders(world: &mut World, checkpoint: &Checkpoint) -> Result<(), 
         let of = host(process.node.pid);
         let mut batch = Batch::new();
         name(process, &mut batch);
-        // They decide who may send signals to the process, and the images do
-        // not tell those of the leader.
-        body.threads[0].state.credentials.apply(&mut batch);
+        match &process.remains {
+            Some(remains) => remains.apply(&mut batch),
+            // They decide who may send signals to the process.
+            None => body.threads[0].state.credentials.apply(&mut batch),
+        }
         world.run(process.node.pid, batch).of(Phase::Threads, of)?;
         world.take(process.node.pid).end_thread(code).of(Phase::Threads, of)?;
     }

@@ -1,4 +1,5 @@
-//! What is left of a process that has ended, until its parent has asked for its status.
+//! What is left of a process that has ended, until its parent has asked for its status, and of a first
+//! thread that has ended before others.
 //!
 //! - Kernel object: `task_struct` of a zombie
 //! - Truth from: `/proc/PID/status`, `sched_getattr(2)`, `sched_getaffinity(2)`
@@ -7,7 +8,7 @@
 //! - Not preserved: what it has used of the processors and of memory (`wait4(2)` gives its `rusage`)
 //!   and when it began; that it has left a core (`CLD_DUMPED`); limits, signal masks and actions,
 //!   keyrings, seccomp filters and all else that `/proc` may show of it
-//! - Scenarios: `tree::zombie_credentials`
+//! - Scenarios: `tree::zombie_credentials`, `threads::leader_ended`
 
 use dormouse_image::proto::core::CoreEntry;
 use dormouse_kernel::HostPid;

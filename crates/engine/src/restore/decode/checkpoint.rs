@@ -67,7 +67,7 @@ pub(crate) struct Process {
     pub(crate) parent_thread: Option<NsPid>,
     /// Its name.
     pub(crate) name: String,
-    /// If it is a zombie, what is left of it, as far as that is known.
+    /// If it or its first thread has ended, what is left of that, as far as it is known.
     pub(crate) remains: Option<Remains>,
     /// What it has, unless it is a zombie.
     pub(crate) body: Option<Body>,

@@ -106,7 +106,7 @@ pub(super) fn decode_process(
         exit_signal,
         parent_thread,
         name,
-        remains: None,
+        remains: Remains::decode(&core)?,
         body,
     })
 }

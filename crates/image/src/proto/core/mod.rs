@@ -145,7 +145,7 @@ pub struct TaskCoreEntry {
     /// Dormouse: `PR_FUTEX_HASH_GET_SLOTS`; absent means what the kernel gives.
     #[prost(uint32, optional, tag = "20016")]
     pub futex_slots: Option<u32>,
-    /// Dormouse: what is left of a zombie's only thread. CRIU keeps nothing of it.
+    /// Dormouse: what is left of a first thread that has ended. CRIU keeps nothing of it.
     #[prost(message, optional, tag = "20017")]
     pub remains: Option<ThreadCoreEntry>,
     /// Dormouse: whether the parent has still to be told by `wait4(2)` that the process goes on after a
