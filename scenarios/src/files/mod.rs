@@ -1,5 +1,6 @@
 //! Open files: where they stand, who shares them, what became of their names.
 
+pub(crate) mod access_mode_3;
 pub(crate) mod async_signals;
 pub(crate) mod bpf_map;
 pub(crate) mod devices;
@@ -14,6 +15,7 @@ pub(crate) mod inotify;
 pub(crate) mod inotify_deleted;
 pub(crate) mod inotify_unread;
 pub(crate) mod namespaces;
+pub(crate) mod none;
 pub(crate) mod numbers;
 pub(crate) mod o_path;
 pub(crate) mod offsets_shared;

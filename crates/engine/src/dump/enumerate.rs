@@ -300,8 +300,7 @@ struct Lister {
 impl Lister {
     fn new(frozen: &Frozen, external: &[String], may_look_inside: bool) -> Result<Self, Error> {
         let root = &frozen.processes[0];
-        let mounts =
-            Mounts::read(&root.proc).of(Phase::Enumerate, root.pid)?.with_external(external);
+        let mounts = Mounts::of(&root.proc).of(Phase::Enumerate, root.pid)?.with_external(external);
         let (probes, links) = (BTreeMap::new(), BTreeMap::new());
         let (index, locks) = (FileIndex::new(), Locks::default());
         let inner = None;

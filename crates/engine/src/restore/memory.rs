@@ -277,9 +277,9 @@ impl MapFiles for Opener<'_, '_> {
         let link = self.link;
         let exe = self.file(self.space.mapped[&self.space.memory.mm.exe], Access::ReadOnly)?;
         let slot = fetch(link, batch, exe);
-        // Nothing is open yet but the link, and its number is above all that
-        // will be.
-        let number = u32::try_from(link + 1).expect("descriptor numbers are small");
+        // Nothing is open yet but the link, whose number is above all that will be. What is fetched
+        // has the one above that, if the link has the lowest of all.
+        let number = u32::try_from(link + 2).expect("descriptor numbers are small");
         let args = [Arg::from(&slot), number.into(), libc::O_CLOEXEC.into()];
         batch.call(libc::SYS_dup3, args);
         batch.call(libc::SYS_close, [(&slot).into()]);

@@ -106,7 +106,7 @@ impl FileKind for PathFile {
 
     fn collect(cx: &CollectCx<'_>, probe: &Probe) -> Result<Self> {
         let location = Location::collect(cx, probe)?;
-        let status = Status::collect(cx, probe)?;
+        let status = Status::collect_with_any_access(cx, probe, OFlags::empty())?;
         if probe.file_type() == FileType::Directory && status.has_recipient() {
             return Err(Error::Unsupported {
                 object: "a directory that signals its changes (F_NOTIFY)",

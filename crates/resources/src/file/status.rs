@@ -63,6 +63,12 @@ struct Recipient {
     euid: u32,
 }
 
+/// Whether a file with these flags was opened with access mode 3: whoever may read and write it can do
+/// neither then, and only `ioctl(2)` and the like are left (`open(2)`).
+fn is_for_neither(flags: OFlags) -> bool {
+    flags & OFlags::ACCMODE == OFlags::ACCMODE && !flags.contains(OFlags::PATH)
+}
+
 impl Status {
     /// A description that nobody has asked anything special of.
     #[must_use]
@@ -77,6 +83,23 @@ impl Status {
 
     /// The same for a kind that has a meaning of its own for some flags.
     pub(crate) fn collect_without(cx: &CollectCx<'_>, probe: &Probe, own: OFlags) -> Result<Self> {
+        if is_for_neither(probe.flags()) {
+            return Err(Error::Unsupported {
+                object: "an open file",
+                detail: probe.link.clone().into(),
+                reason: "it was opened neither for reading nor for writing (access mode 3)",
+                hint: "have the program open it by O_PATH in its place, or close it first",
+            });
+        }
+        Self::collect_with_any_access(cx, probe, own)
+    }
+
+    /// The same for a kind that can be open neither for reading nor for writing.
+    pub(crate) fn collect_with_any_access(
+        cx: &CollectCx<'_>,
+        probe: &Probe,
+        own: OFlags,
+    ) -> Result<Self> {
         let flags = probe.flags() - own;
         if !KEPT.contains(flags) {
             return Err(Error::Unsupported {
@@ -133,13 +156,23 @@ impl Status {
         flags: u32,
         fown: &FownEntry,
     ) -> Result<Self> {
+        if is_for_neither(OFlags::from_bits_retain(flags)) {
+            return Err(corrupt(ImageName::Files, object, id.as_raw(), "its access mode is none"));
+        }
+        Self::decode_with_any_access(object, id, flags, fown)
+    }
+
+    /// The same for a kind that can be open neither for reading nor for writing.
+    pub(crate) fn decode_with_any_access(
+        object: &'static str,
+        id: FileId,
+        flags: u32,
+        fown: &FownEntry,
+    ) -> Result<Self> {
         let wrong = |reason| corrupt(ImageName::Files, object, id.as_raw(), reason);
         let flags = OFlags::from_bits_retain(flags);
         if !KEPT.contains(flags) {
             return Err(wrong("its flags are no status flags"));
-        }
-        if flags & OFlags::ACCMODE == OFlags::ACCMODE {
-            return Err(wrong("its access mode is none"));
         }
         let FownEntry { uid, euid, signum, pid_type, pid } = *fown;
         let signal = match i32::try_from(signum) {
@@ -194,13 +227,15 @@ impl Status {
     /// Whether it can be read from.
     #[must_use]
     pub fn reads(&self) -> bool {
-        !self.is_path_only() && self.flags & OFlags::ACCMODE != OFlags::WRONLY
+        let access = self.flags & OFlags::ACCMODE;
+        !self.is_path_only() && [OFlags::RDONLY, OFlags::RDWR].contains(&access)
     }
 
     /// Whether it can be written to.
     #[must_use]
     pub fn writes(&self) -> bool {
-        !self.is_path_only() && self.flags & OFlags::ACCMODE != OFlags::RDONLY
+        let access = self.flags & OFlags::ACCMODE;
+        !self.is_path_only() && [OFlags::WRONLY, OFlags::RDWR].contains(&access)
     }
 
     /// Gives `file` the flags that can be changed, but for `O_ASYNC`: whatever

@@ -306,7 +306,7 @@ impl Location {
                 "restore it with CRIU",
             ));
         }
-        let status = Status::decode("file", id, *flags, fown)?;
+        let status = Status::decode_with_any_access("file", id, *flags, fown)?;
         let reach = match images.part::<RemapSource>()?.take(id) {
             None if external => Reach::External,
             None => match (lost, TaskFile::parse(&proc, &name)) {
