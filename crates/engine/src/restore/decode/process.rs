@@ -48,28 +48,43 @@ pub(super) fn decode_process(
     }
     let without_terminal = core.tc.as_ref().and_then(|tc| tc.without_terminal).unwrap_or(false);
     let (exit_signal, parent_thread) = decode_birth(pid, &core)?;
-    if let Life::Zombie { .. } = life {
+    let remains = Remains::decode(&core)?;
+    let body = if let Life::Zombie { .. } = life {
         // CRIU writes them for zombies as well, and nothing in them counts.
         drop(dir.find_file(ImageName::Ids(pid))?);
-        return Ok(Process {
-            node,
-            life,
-            stop_seen,
-            continued,
-            without_terminal,
-            exit_signal,
-            parent_thread,
-            name,
-            remains: Remains::decode(&core)?,
-            body: None,
-        });
-    }
+        None
+    } else {
+        Some(decode_body(dir, (&node, &core), common, spaces, (source, pages))?)
+    };
+    Ok(Process {
+        node,
+        life,
+        stop_seen,
+        continued,
+        without_terminal,
+        exit_signal,
+        parent_thread,
+        name,
+        remains,
+        body,
+    })
+}
+
+/// What a process has that lives.
+fn decode_body(
+    dir: &ImageDir,
+    (node, core): (&TreeNode, &CoreEntry),
+    common: (&Filters, Option<&Keys>),
+    spaces: &mut Spaces,
+    (source, pages): (&mut ImageSource<'_>, &mut PagesFiles),
+) -> Result<Body, Cause> {
+    let pid = number(node.pid);
     let ids: TaskKobjIdsEntry = dir.get_one(ImageName::Ids(pid))?;
     let space = *spaces.first.entry(ids.vm_id).or_insert(node.pid);
     if space == node.pid {
         spaces.read.insert(space, Space::decode(dir, pid, (source, pages))?);
     }
-    let leader_code = decode_leader(&node, &core)?;
+    let leader_code = decode_leader(node, core)?;
     let process = Directories::read(dir, pid, DirectoriesId::Process(ids.fs_id), source)?;
     let mut threads = Vec::with_capacity(node.threads.len());
     // So many threads' images are in memory at a time.
@@ -83,32 +98,20 @@ pub(super) fn decode_process(
             let other = other?;
             let first = threads.first().map(|first: &Thread| first.undo_owner);
             let shares = (&ids, process, first.unwrap_or(tid));
-            let core = other.as_ref().unwrap_or(&core);
+            let core = other.as_ref().unwrap_or(core);
             threads.push(decode_thread(dir, tid, core, common, shares, source)?);
         }
     }
-    let state = ProcessState::decode(&core)?;
+    let state = ProcessState::decode(core)?;
     let first = threads[0].seccomp;
     for thread in &mut threads {
         thread.seccomp = common.0.of_thread(thread.seccomp, first);
         thread.hide_interruption(state.pending.signals());
     }
-    let timers = PosixTimers::decode(&core, &node.threads)?;
-    let outside = Outside::decode(&core)?;
+    let timers = PosixTimers::decode(core, &node.threads)?;
+    let outside = Outside::decode(core)?;
     let handlers = ids.sighand_id;
-    let body = Some(Body { state, outside, timers, space, handlers, leader_code, threads });
-    Ok(Process {
-        node,
-        life,
-        stop_seen,
-        continued,
-        without_terminal,
-        exit_signal,
-        parent_thread,
-        name,
-        remains: Remains::decode(&core)?,
-        body,
-    })
+    Ok(Body { state, outside, timers, space, handlers, leader_code, threads })
 }
 
 /// What the leader has given to `exit(2)`, if other threads go on without it.
