@@ -46,9 +46,12 @@ pub(super) fn hide(
 /// messages, and returns these: the kernel notes why it did not get all of them for the next call to
 /// tell (`do_recvmmsg` in `net/socket.c`), and here that is a code of its own which is no error.
 pub(super) fn forget_reason(task: &Stopped, process: HostPid, wait: &Wait) {
+    if !wait.is_in(RECVMMSG) {
+        return;
+    }
     let Ok(registers) = task.registers() else { return };
     let in_part = (1..registers.rdx).contains(&registers.rax);
-    if !in_part || registers.orig_rax != RECVMMSG || !wait.is_in(RECVMMSG) {
+    if !in_part || registers.orig_rax != RECVMMSG {
         return;
     }
     let Ok(fd) = u32::try_from(registers.rdi) else { return };

@@ -5,7 +5,7 @@ mod domains;
 mod threads;
 mod timers;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dormouse_kernel::proc::Entry;
@@ -59,7 +59,7 @@ pub(crate) struct Living {
     /// Its threads, the leader first unless it has ended.
     pub(crate) threads: Vec<Thread>,
     /// Which of its children it has still to be told of that they go on after a stop.
-    pub(crate) continued: Vec<HostPid>,
+    pub(crate) continued: BTreeSet<HostPid>,
 }
 
 /// Reads all processes; zombies are left out.

@@ -1,6 +1,6 @@
 //! Threads that answer one batch each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dormouse_kernel::HostPid;
 use dormouse_kernel::proc::{PosixTimer, ProcDir};
@@ -30,7 +30,7 @@ struct MmAsked {
 
 /// What it has answered.
 pub(super) struct Answers {
-    pub(super) continued: Vec<HostPid>,
+    pub(super) continued: BTreeSet<HostPid>,
     pub(super) brk: u64,
     pub(super) dumpable: i32,
     pub(super) huge_pages: TransparentHugePages,
@@ -139,7 +139,7 @@ impl Reader<'_> {
             hint: "use a newer dormouse, if there is one",
         })?;
         let some = continued.is_some_and(|asked| is_child(&replies, &asked));
-        let continued = if some { self.continued(puppet)? } else { Vec::new() };
+        let continued = if some { self.continued(puppet)? } else { BTreeSet::new() };
         let mm = Answers {
             continued,
             brk: replies.value(&mm.brk),
@@ -151,10 +151,10 @@ impl Reader<'_> {
     }
 
     /// The children that the process has still to be told of that they go on.
-    fn continued(&self, puppet: &mut Borrowed<'_>) -> Result<Vec<HostPid>, Cause> {
+    fn continued(&self, puppet: &mut Borrowed<'_>) -> Result<BTreeSet<HostPid>, Cause> {
         /// So many answers have a place at once.
         const AT_ONCE: usize = 8;
-        let mut continued = Vec::new();
+        let mut continued = BTreeSet::new();
         for some in self.children.chunks(AT_ONCE) {
             let mut batch = Batch::new();
             let asked: Vec<_> =
