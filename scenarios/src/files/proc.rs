@@ -28,12 +28,17 @@ pub(crate) fn name(file: &impl AsFd) -> PathBuf {
     read_link(own).expect("the name of a file")
 }
 
-/// The number that begins a `stat` file.
-fn pid(file: &mut File) -> Option<i32> {
+/// All that a file tells.
+pub(super) fn text(file: &mut File) -> String {
     let mut text = String::new();
     file.seek(SeekFrom::Start(0)).expect("lseek");
-    file.read_to_string(&mut text).expect("read stat");
-    text.split(' ').next()?.parse().ok()
+    file.read_to_string(&mut text).expect("read");
+    text
+}
+
+/// The number that begins a `stat` file.
+fn pid(file: &mut File) -> Option<i32> {
+    text(file).split(' ').next()?.parse().ok()
 }
 
 /// A file below a directory.

@@ -4,20 +4,13 @@
 //! CRIU: opens them by the number, whoever has it.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 
 use rustix::fs::{Mode, OFlags, openat};
 
+use super::proc::text;
 use crate::{Context, Scenario, sys};
 
 pub(crate) const SCENARIO: Scenario = Scenario::new(module_path!(), run);
-
-fn text(file: &mut File) -> String {
-    let mut text = String::new();
-    file.seek(SeekFrom::Start(0)).expect("lseek");
-    file.read_to_string(&mut text).expect("read");
-    text
-}
 
 /// When the process began, which tells it from all others of its number.
 fn start(stat: &str) -> Option<String> {

@@ -6,7 +6,7 @@
 //! CRIU: works for `fdinfo` of oneself.
 
 use std::fs::File;
-use std::io::{IoSlice, IoSliceMut, Read, Seek, SeekFrom};
+use std::io::{IoSlice, IoSliceMut, Seek, SeekFrom};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -16,17 +16,10 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 
-use super::proc::{name, of_path};
+use super::proc::{name, of_path, text};
 use crate::{Context, Scenario, sys};
 
 pub(crate) const SCENARIO: Scenario = Scenario::new(module_path!(), run);
-
-fn text(file: &mut File) -> String {
-    let mut text = String::new();
-    file.seek(SeekFrom::Start(0)).expect("lseek");
-    file.read_to_string(&mut text).expect("read");
-    text
-}
 
 fn run(cx: &mut Context) {
     let me = std::process::id();

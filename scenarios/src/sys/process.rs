@@ -183,26 +183,25 @@ pub(crate) fn wait_user(pid: i32, flags: i32) -> std::io::Result<u32> {
 
 /// The named fields of this thread's `/proc/thread-self/status`, one line each.
 pub(crate) fn capture_status(fields: &[&str]) -> Vec<String> {
-    let text = fs::read_to_string("/proc/thread-self/status").expect("own status");
+    status_of("thread-self", fields)
+}
+
+/// The same of the task whose directory in `/proc` this is.
+pub(crate) fn status_of(task: &str, fields: &[&str]) -> Vec<String> {
+    let text = fs::read_to_string(format!("/proc/{task}/status")).expect("status");
     text.lines()
         .filter(|l| fields.iter().any(|f| l.split(':').next() == Some(f)))
         .map(Into::into)
         .collect()
 }
 
-/// This thread's identity: uids, gids, groups, capability sets, no_new_privs.
+/// What `status` tells of a task's identity: uids, gids, groups, capability sets, no_new_privs.
+pub(crate) const IDENTITY: [&str; 9] =
+    ["Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs"];
+
+/// This thread's identity.
 pub(crate) fn credentials() -> Vec<String> {
-    capture_status(&[
-        "Uid",
-        "Gid",
-        "Groups",
-        "CapInh",
-        "CapPrm",
-        "CapEff",
-        "CapBnd",
-        "CapAmb",
-        "NoNewPrivs",
-    ])
+    capture_status(&IDENTITY)
 }
 
 /// A path ready for the kernel, so that using it allocates nothing.

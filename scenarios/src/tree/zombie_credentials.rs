@@ -12,25 +12,10 @@ use crate::{Context, Scenario, Users, sys};
 
 pub(crate) const SCENARIO: Scenario = Scenario::new(module_path!(), run).users(Users::Root);
 
-const STATUS: [&str; 11] = [
-    "Name",
-    "Uid",
-    "Gid",
-    "Groups",
-    "CapInh",
-    "CapPrm",
-    "CapEff",
-    "CapBnd",
-    "CapAmb",
-    "NoNewPrivs",
-    "Cpus_allowed",
-];
-
 /// What `/proc` tells of a process that has ended.
 fn seen(pid: i32) -> Vec<String> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
-    let told = |line: &&str| STATUS.iter().any(|name| line.split(':').next() == Some(name));
-    let mut seen: Vec<String> = status.lines().filter(told).map(Into::into).collect();
+    let mut seen = sys::status_of(&pid.to_string(), &sys::IDENTITY);
+    seen.extend(sys::status_of(&pid.to_string(), &["Name", "Cpus_allowed"]));
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("stat");
     let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
     // Priority, nice value, real-time priority and policy, which are numbers 18, 19, 40 and 41.
