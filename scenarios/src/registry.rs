@@ -378,6 +378,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::tty::queued::SCENARIO,
     &crate::tty::stopped::SCENARIO,
     &crate::unix::backlog::SCENARIO,
+    &crate::unix::buffers::SCENARIO,
     &crate::unix::datagram_connected::SCENARIO,
     &crate::unix::empty_at_end::SCENARIO,
     &crate::unix::filter::SCENARIO,

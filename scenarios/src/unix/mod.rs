@@ -1,6 +1,7 @@
 //! Unix sockets.
 
 pub(crate) mod backlog;
+pub(crate) mod buffers;
 pub(crate) mod datagram_connected;
 pub(crate) mod empty_at_end;
 pub(crate) mod filter;

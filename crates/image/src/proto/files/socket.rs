@@ -107,6 +107,9 @@ pub struct SkPacketEntry {
     /// Dormouse: it is a datagram of the internet.
     #[prost(message, optional, tag = "20003")]
     pub datagram: Option<SkDatagramEntry>,
+    /// Dormouse: so many bytes came before it in its buffer, and were read already.
+    #[prost(uint32, optional, tag = "20004")]
+    pub read: Option<u32>,
 }
 
 /// Dormouse: what is known of a datagram that waits in an internet socket.

@@ -1,5 +1,7 @@
 //! Fills queues, and does what would have been in the way of that.
 
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -7,7 +9,7 @@ use dormouse_kernel::socket::{
     Credentials, Outgoing, SocketOption, UnixAddress, connect, disconnect,
 };
 use dormouse_kernel::{Errno, NsPid};
-use rustix::net::{accept, shutdown};
+use rustix::net::{RecvFlags, accept, recv, shutdown};
 
 use super::address::{Address, Binding, Publish, bind_all, reach};
 use super::creation::{Made, socket, widen};
@@ -30,6 +32,8 @@ struct Filler<'a> {
     by_name: BTreeMap<&'a [u8], FileId>,
     /// Others that have sent something, by address.
     strangers: BTreeMap<&'a [u8], OwnedFd>,
+    /// Whoever takes the place of the last sender that has ended, by its pid.
+    stand_in: RefCell<Option<(i32, StandIn)>>,
 }
 
 /// Fills them all.
@@ -49,6 +53,7 @@ pub(super) fn fill_all(
         cx,
         by_name: by_name.collect(),
         strangers: BTreeMap::new(),
+        stand_in: RefCell::default(),
     };
     let datagrams: Vec<FileId> = family.of_kind(true).map(|(id, _)| id).collect();
     // Who is connected hears nobody else; but an unfull queue is only
@@ -155,6 +160,7 @@ impl<'a> Filler<'a> {
                 (self.strangers.get(&packet.from[..]).map(AsFd::as_fd), self.reach(id))
             };
             self.send(sender.ok_or_else(nobody)?, packet, to.as_ref())?;
+            pass_over(self.sockets[&id], packet.read as usize)?;
         }
         Ok(())
     }
@@ -212,15 +218,19 @@ impl<'a> Filler<'a> {
         to: Option<&UnixAddress>,
     ) -> Result<()> {
         let failed = || Error::kernel("sendmsg", "a unix socket");
-        let Packet { bytes, rights, from: _, credentials, urgent } = packet;
+        let Packet { bytes, rights, from: _, credentials, urgent, read } = packet;
         let mut rights: Vec<_> = rights.iter().map(|&file| self.cx.file(FileRef(file))).collect();
         let credentials = credentials.filter(|credentials| credentials.pid > 0);
-        // Whoever sent it may have ended since.
-        let mut stand_in = None;
+        let whole = match read {
+            0 => Cow::Borrowed(&bytes[..]),
+            &read => Cow::Owned([&vec![0; read as usize], &bytes[..]].concat()),
+        };
+        let pid = credentials.map_or(0, |credentials| credentials.pid);
+        let mut stand_in = self.stand_in.borrow_mut();
         let mut sent = 0;
         loop {
             let outgoing = Outgoing {
-                bytes: &bytes[sent..],
+                bytes: &whole[sent..],
                 rights: &rights,
                 credentials,
                 to,
@@ -228,13 +238,16 @@ impl<'a> Filler<'a> {
             };
             match outgoing.send(sender) {
                 Ok(some) => sent += some,
-                Err(Errno::SRCH) if stand_in.is_none() => {
-                    stand_in = Some(in_place_of(credentials)?);
+                // Whoever sent it has ended since.
+                Err(Errno::SRCH) if stand_in.as_ref().is_none_or(|(of, _)| *of != pid) => {
+                    // At most one at a time.
+                    *stand_in = None;
+                    *stand_in = Some((pid, in_place_of(credentials)?));
                     continue;
                 }
                 Err(source) => return Err(failed()(source)),
             }
-            if sent == bytes.len() {
+            if sent == whole.len() {
                 return Ok(());
             }
             rights.clear();
@@ -252,6 +265,18 @@ impl<'a> Filler<'a> {
         }
         Ok(())
     }
+}
+
+/// Reads what was read of a stream's first buffer before.
+fn pass_over(stream: BorrowedFd<'_>, mut len: usize) -> Result<()> {
+    while len > 0 {
+        let read = recv(stream, &mut vec![0; len][..], RecvFlags::DONTWAIT);
+        match read.map_err(Error::kernel("recv", "a unix socket"))? {
+            (_, 0) => return Err(Error::kernel("recv", "a unix socket")(Errno::PIPE)),
+            (_, read) => len -= read,
+        }
+    }
+    Ok(())
 }
 
 /// A process with the pid of one that has ended.

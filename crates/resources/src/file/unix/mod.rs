@@ -22,6 +22,7 @@
 //! Scenarios: `unix`.
 
 mod address;
+mod buffers;
 mod connection;
 mod creation;
 mod filling;

@@ -7,9 +7,9 @@
 //! Image: `sk_packet_entry` in `sk-queues.img`, each with its bytes.
 //! Fill: by sending, from the very socket it came from where there is one.
 //! Not preserved: the time of arrival; an empty datagram behind others that was
-//! looked at by `SO_PEEK_OFF` before (the kernel shows it once); how a stream is divided into buffers,
-//! except at descriptors and senders; the place of an out-of-band byte that was
-//! read already.
+//! looked at by `SO_PEEK_OFF` before (the kernel shows it once); where `buffers` cannot tell, how a
+//! stream is divided into buffers, except at descriptors and senders; what memory those take that were
+//! spliced; the place of an out-of-band byte that was read already.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -23,6 +23,7 @@ use dormouse_kernel::socket::{
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::Shutdown;
 
+use super::buffers::Buffer;
 use crate::file::FileId;
 use crate::{Error, Result};
 
@@ -44,6 +45,8 @@ pub(super) struct Packet {
     pub(super) credentials: Option<Credentials>,
     /// It is one byte, sent out of band.
     pub(super) urgent: bool,
+    /// How much of its buffer was read already, in bytes.
+    pub(super) read: u32,
 }
 
 /// `TCP_LISTEN`.
@@ -51,6 +54,9 @@ const LISTEN: u8 = 10;
 
 /// `SCM_MAX_FD`, `include/net/scm.h`.
 const MAX_RIGHTS: usize = 253;
+
+/// No buffer of a stream has more bytes, however large pages are (`unix_stream_sendmsg`).
+const LONGEST: u32 = 1 << 17;
 
 /// What a datagram may have before it is asked for in one piece.
 const DATAGRAM: usize = 1 << 16;
@@ -84,10 +90,52 @@ impl Queue {
         Ok(Self { packets })
     }
 
+    /// Divides a stream into the buffers that it is in, if these are they.
+    pub(super) fn divide(&mut self, buffers: &[Buffer]) {
+        let all: usize = self.packets.iter().map(|packet| packet.bytes.len()).sum();
+        if buffers.iter().map(|buffer| buffer.unread as usize).sum::<usize>() != all {
+            return;
+        }
+        // Of a byte out of band that was read there is an empty one.
+        let mut buffers = buffers.iter().filter(|buffer| buffer.unread > 0).copied();
+        let mut divided = Vec::with_capacity(buffers.size_hint().1.unwrap_or_default());
+        let mut buffer = Buffer::default();
+        for mut packet in std::mem::take(&mut self.packets) {
+            let bytes = std::mem::take(&mut packet.bytes);
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                if buffer.unread == 0 {
+                    buffer = buffers.next().expect("as many bytes are in them");
+                }
+                let (piece, behind) = rest.split_at(rest.len().min(buffer.unread as usize));
+                buffer.unread -= piece.len() as u32;
+                rest = behind;
+                // Only what is read next can have been read in part.
+                let read = if divided.is_empty() && !packet.urgent { buffer.read } else { 0 };
+                // Descriptors come with the last.
+                let rights = match rest {
+                    [] => std::mem::take(&mut packet.rights),
+                    _ => Vec::new(),
+                };
+                divided.push(Packet { bytes: piece.to_vec(), rights, read, ..packet.clone() });
+            }
+        }
+        self.packets = divided;
+    }
+
+    /// Judges whether a socket of a kind can have it.
+    pub(super) fn check(&self, is_stream: bool) -> Result<(), &'static str> {
+        let mut read = self.packets.iter().enumerate().filter(|(_, packet)| packet.read > 0);
+        match read.all(|(place, packet)| place == 0 && is_stream && !packet.bytes.is_empty()) {
+            true => Ok(()),
+            false => Err("something was read in part that cannot be"),
+        }
+    }
+
     /// As images have it: entries for the socket `id`, with their bytes.
     pub(super) fn encode(&self, id: FileId) -> impl Iterator<Item = (SkPacketEntry, Vec<u8>)> {
         self.packets.iter().map(move |packet| {
-            let Packet { bytes, rights, from, credentials, urgent } = packet;
+            let Packet { bytes, rights, from, credentials, urgent, read } = packet;
             let rights: Vec<u32> = rights.iter().map(|file| file.as_raw()).collect();
             let scm = ScmEntry { kind: libc::SCM_RIGHTS.cast_unsigned(), rights };
             let cred =
@@ -100,7 +148,8 @@ impl Queue {
                 from: Some(from.clone()).filter(|from| !from.is_empty()),
                 cred,
                 urgent: urgent.then_some(true),
-                ..SkPacketEntry::default()
+                datagram: None,
+                read: Some(*read).filter(|&read| read > 0),
             };
             (entry, bytes.clone())
         })
@@ -110,7 +159,8 @@ impl Queue {
 impl Packet {
     /// Judges what an image has.
     pub(super) fn decode(entry: &SkPacketEntry, bytes: Vec<u8>) -> Result<Self, &'static str> {
-        let SkPacketEntry { id_for: _, length: _, scm, from, cred, urgent, datagram: _ } = entry;
+        let SkPacketEntry { id_for: _, length: _, scm, from, cred, urgent, datagram: _, read } =
+            entry;
         let rights = match scm.as_slice() {
             [] => Vec::new(),
             [ScmEntry { kind, rights }] if kind.cast_signed() == libc::SCM_RIGHTS => {
@@ -125,8 +175,19 @@ impl Packet {
         if urgent && bytes.len() != 1 {
             return Err("more than one byte is out of band");
         }
+        let read = read.unwrap_or(0);
+        if read > LONGEST || urgent && read > 0 {
+            return Err("more of it was read than a buffer has");
+        }
         let credentials = cred.map(|SkCredEntry { pid, uid, gid }| Credentials { pid, uid, gid });
-        Ok(Self { bytes, rights, from: from.clone().unwrap_or_default(), credentials, urgent })
+        Ok(Self {
+            bytes,
+            rights,
+            from: from.clone().unwrap_or_default(),
+            credentials,
+            urgent,
+            read,
+        })
     }
 }
 
@@ -150,7 +211,8 @@ impl<'a> Reader<'a> {
     fn packet(&mut self, message: Message) -> Result<Packet> {
         let Message { bytes, cut: _, from, rights, credentials } = message;
         let rights = rights.into_iter().map(&mut *self.number).collect::<Result<_>>()?;
-        Ok(Packet { bytes, rights, from: from.unwrap_or_default(), credentials, urgent: false })
+        let from = from.unwrap_or_default();
+        Ok(Packet { bytes, rights, from, credentials, urgent: false, read: 0 })
     }
 
     /// All of a stream, `total` bytes.

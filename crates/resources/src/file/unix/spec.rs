@@ -182,6 +182,7 @@ impl Spec {
         if entry.uflags != 0 {
             return Err("a plugin looks after it");
         }
+        queue.check(kind == Kind::Stream)?;
         let state = entry.dormouse.clone().unwrap_or_default();
         let connection = match (entry.state, entry.peer, state.closed_peer.clone()) {
             (LISTEN, 0, None) if kind.is_mutual() => Connection::Listening(state.waiting.clone()),

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-use dormouse_kernel::sock_diag::{SockDiag, UnixDiag};
+use dormouse_kernel::sock_diag::{SockDiag, UnixDiag, UnixPeer};
 use dormouse_kernel::socket::SocketOption;
 
+use super::buffers::Buffers;
 use super::creation::socket;
 use super::model::Models;
 use super::queue::Queue;
@@ -37,6 +38,8 @@ pub struct UnixSurvey {
     models: Models,
     /// Who is on the other side, by where the kernel has that.
     peers: BTreeMap<[u64; 2], Option<Identity>>,
+    /// What tells how streams are divided.
+    buffers: Buffers,
 }
 
 /// What the kernel's memory has of a socket.
@@ -161,11 +164,28 @@ impl UnixSurvey {
         let queue = if Queue::may_hold(&socket) {
             let file = probe.duplicate()?;
             let is_plain = self.is_plain(probe.id);
-            Queue::collect((file.as_fd(), is_plain), &socket, &probe.link, &mut number)?
+            let place = (file.as_fd(), is_plain);
+            let mut queue = Queue::collect(place, &socket, &probe.link, &mut number)?;
+            self.divide(&mut queue, &socket, file.as_fd())?;
+            queue
         } else {
             Queue::default()
         };
         self.queues.insert(probe.id, queue);
+        Ok(())
+    }
+
+    /// Divides a stream as whoever writes to it can tell.
+    fn divide(&mut self, queue: &mut Queue, socket: &UnixDiag, file: BorrowedFd<'_>) -> Result<()> {
+        let UnixPeer::Socket(peer) = socket.peer else { return Ok(()) };
+        let charged = self.other(peer).map(|peer| peer.sent);
+        let (Some(charged), libc::SOCK_STREAM) = (charged, socket.kind) else { return Ok(()) };
+        if let [packet] = &queue.packets[..]
+            && self.buffers.is_one(packet.bytes.len(), charged)?
+        {
+            return Ok(());
+        }
+        queue.divide(&self.buffers.of(file));
         Ok(())
     }
 
