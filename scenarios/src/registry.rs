@@ -123,6 +123,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::files::unlinked::SCENARIO,
     &crate::files::unlinked_known::SCENARIO,
     &crate::files::unlinked_linked::SCENARIO,
+    &crate::files::unlinked_taken::SCENARIO,
     &crate::files::unlinked_xattrs::SCENARIO,
     &crate::fs::cwd::SCENARIO,
     &crate::fs::cwd_deleted::SCENARIO,

@@ -145,6 +145,10 @@ fn of_resource(error: &resources::Error) -> ErrorKind {
     match error {
         E::Unsupported { .. } => ErrorKind::Unsupported,
         E::Kernel { source, .. } => of_errno(*source),
+        E::Nameless { source, .. } => match of_errno(*source) {
+            ErrorKind::Kernel => ErrorKind::Conflict,
+            kind => kind,
+        },
         E::Changed { .. } => ErrorKind::Vanished,
         E::Corrupt { .. } | E::CorruptCore { .. } => ErrorKind::CorruptImage,
         E::Proc(error) => of_proc(error),
@@ -231,6 +235,10 @@ impl Cause {
             Self::Resource(resources::Error::Unsupported { hint, .. })
             | Self::Unsupported { hint, .. } => Some(hint),
             Self::Resource(resources::Error::EpollItem { problem, .. }) => Some(problem.hint()),
+            Self::Resource(resources::Error::Nameless { .. }) => Some(
+                "files that have lost their names are opened by them once more: \
+                 let the directory be there, writable and not full",
+            ),
             Self::Memory(memory::Error::Unsupported { obstacle, .. }) => obstacle.hint(),
             Self::Memory(memory::Error::SegmentTaken { .. }) => {
                 Some("remove the segment (ipcrm), or restore in a new IPC namespace")

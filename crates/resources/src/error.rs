@@ -35,6 +35,17 @@ pub enum Error {
         /// Why it failed.
         source: Errno,
     },
+    /// A file that has no name, or has lost one, could not be given one for the moment in which it
+    /// is opened.
+    #[error("{call} of {path:?}, beside which a file was that has lost its name")]
+    Nameless {
+        /// The call.
+        call: &'static str,
+        /// What it was called on.
+        path: PathBuf,
+        /// Why it failed.
+        source: Errno,
+    },
     /// A file on which the checkpoint relies is not what it was.
     #[error("{path:?} {change}")]
     Changed {

@@ -37,4 +37,5 @@ pub(crate) mod tun;
 pub(crate) mod unlinked;
 pub(crate) mod unlinked_known;
 pub(crate) mod unlinked_linked;
+pub(crate) mod unlinked_taken;
 pub(crate) mod unlinked_xattrs;

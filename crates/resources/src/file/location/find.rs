@@ -10,6 +10,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, statat
 use rustix::io::Errno;
 
 use super::ghost::{Ghost, Ghosts};
+use super::names::PRIVATE;
 use super::task::{PROC, TaskFile};
 use super::{Link, Reach};
 use crate::file::{CollectCx, FsMagic, LinkRemap, Probe};
@@ -145,7 +146,7 @@ fn link_beside(
         return None;
     }
     let entry = cx.fresh_id();
-    let path = name.with_file_name(format!("link_remap.{entry}"));
+    let path = home(name)?.join(format!("link_remap.{entry}"));
     let link = Link { path, entry, origin: Some(probe.origin()), otherwise };
     Some((name.to_owned(), Reach::Link(link)))
 }
@@ -159,9 +160,17 @@ fn leads_to(path: &Path, stat: &Stat) -> Result<bool> {
     }
 }
 
+/// The directory that a lost file was in: not the one that a restore has made for it.
+fn home(name: &Path) -> Option<&Path> {
+    let parent = name.parent()?;
+    let own = parent.file_name().map(OsStr::as_bytes);
+    let is_private = own.is_some_and(|own| own.starts_with(PRIVATE.as_bytes()));
+    if is_private { parent.parent() } else { Some(parent) }
+}
+
 /// Another name of the file in the directory it was in.
 fn sibling(name: &Path, stat: &Stat) -> Result<Option<PathBuf>> {
-    let Some(parent) = name.parent() else { return Ok(None) };
+    let Some(parent) = home(name) else { return Ok(None) };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let dir = match openat(CWD, parent, flags, Mode::empty()) {
         Ok(dir) => dir,

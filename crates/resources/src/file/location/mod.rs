@@ -14,8 +14,8 @@
 //! stands for it and ends. A task that is not of the tree must be the same one:
 //! it has the number, and began when that one did.
 //! Not preserved, of a ghost: its inode number, change time, and inode flags but
-//! those it is refused for (append-only, immutable); its name in `/proc/PID/fd`, if another file
-//! has that now. Of a dead task: its number in the name, if that is another's now,
+//! those it is refused for (append-only, immutable); where it was, if another file
+//! has its name now: `/proc/PID/fd` shows it in a directory beside that then. Of a dead task: its number in the name, if that is another's now,
 //! or that it was a thread of a process; what the kernel had read already to give next. A restore that is killed in the few microseconds during which
 //! a ghost has its name leaves an empty file there.
 

@@ -1,16 +1,18 @@
 //! Names that exist for a moment.
 
-use std::ffi::OsString;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use dormouse_kernel::clone::Shield;
-use rustix::fs::{AtFlags, CWD, Mode, linkat, mkdirat, unlinkat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, linkat, mkdirat, statat, unlinkat};
 use rustix::io::{self, Errno};
 
 use crate::{Error, Result};
 
-/// How many other names are tried when one is taken.
+/// How directories begin that are made where a name is taken; a number follows.
+pub(super) const PRIVATE: &str = ".dormouse-";
+
+/// How many other places are tried when a name is taken.
 const ATTEMPTS: u32 = 1000;
 
 /// Gives the file behind `file` another name. It has one already.
@@ -31,29 +33,58 @@ pub(super) struct MomentaryName {
 }
 
 impl MomentaryName {
-    /// Has `make` create something under `name`; if that is taken, under one
-    /// beside it.
+    /// Has `make` create something under `name`. If that is taken, or what should be a directory
+    /// above it is none any more, it is done in a directory made for it beside what is in the way:
+    /// so a file keeps the last part of its name, however long that is.
     pub(super) fn make<T>(
         name: &Path,
         is_directory: bool,
         call: &'static str,
         mut make: impl FnMut(&Path) -> io::Result<T>,
     ) -> Result<(Self, T)> {
-        // Owns what was made from here on, whatever happens.
-        let mut this = make_parents(name)?;
-        this.is_directory = is_directory;
-        let mut path = name.to_owned();
-        for attempt in 1.. {
-            match make(&path) {
+        let ground = ground(name)?;
+        let below = name.strip_prefix(ground).expect("it is above the name");
+        for attempt in 0..=ATTEMPTS {
+            let place = match attempt {
+                0 => ground.to_owned(),
+                _ => ground.join(format!("{PRIVATE}{attempt}")),
+            };
+            // Owns what is made from here on, whatever happens.
+            let mut this = Self::nothing(is_directory);
+            let path = place.join(below);
+            match this
+                .lead_to(ground, &path)
+                .and_then(|()| make(&path).map_err(|source| (call, path.clone(), source)))
+            {
                 Ok(made) => {
                     this.path = path;
                     return Ok((this, made));
                 }
-                Err(Errno::EXIST) if attempt <= ATTEMPTS => path = beside(name, attempt),
-                Err(source) => return Err(Error::kernel(call, path)(source)),
+                Err((_, _, Errno::EXIST)) if attempt < ATTEMPTS => {}
+                Err((call, path, source)) => return Err(Error::Nameless { call, path, source }),
             }
         }
         unreachable!("the last attempt returns")
+    }
+
+    fn nothing(is_directory: bool) -> Self {
+        Self { path: PathBuf::new(), is_directory, parents: Vec::new(), _shield: Shield::raise() }
+    }
+
+    /// Makes the directories between `ground` and `path`, uppermost first.
+    fn lead_to(
+        &mut self,
+        ground: &Path,
+        path: &Path,
+    ) -> Result<(), (&'static str, PathBuf, Errno)> {
+        let missing = path.ancestors().skip(1).take_while(|&above| above != ground);
+        for directory in missing.map(Path::to_owned).collect::<Vec<_>>().into_iter().rev() {
+            match mkdirat(CWD, &directory, Mode::RWXU) {
+                Ok(()) => self.parents.push(directory),
+                Err(source) => return Err(("mkdir", directory, source)),
+            }
+        }
+        Ok(())
     }
 
     /// The name, as it is now.
@@ -86,33 +117,19 @@ impl Drop for MomentaryName {
     }
 }
 
-/// `name`, and something behind it that makes it another.
-fn beside(name: &Path, attempt: u32) -> PathBuf {
-    let mut path = OsString::from(name);
-    path.push(format!(".dormouse-{attempt}"));
-    path.into()
-}
-
-/// Makes the directories above `name` that are missing, uppermost first.
-fn make_parents(name: &Path) -> Result<MomentaryName> {
-    let mut missing = Vec::new();
-    for parent in name.ancestors().skip(1) {
-        match rustix::fs::access(parent, rustix::fs::Access::EXISTS) {
-            Ok(()) => break,
-            Err(Errno::NOENT) => missing.push(parent.to_owned()),
-            Err(source) => return Err(Error::kernel("access", parent)(source)),
+/// The lowest directory above `name` that is there.
+fn ground(name: &Path) -> Result<&Path> {
+    for above in name.ancestors().skip(1) {
+        match statat(CWD, above, AtFlags::empty()) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                return Ok(above);
+            }
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => {}
+            Err(source) => {
+                return Err(Error::Nameless { call: "stat", path: above.to_owned(), source });
+            }
         }
     }
-    // Owns what was made, should one of them fail.
-    let mut made = MomentaryName {
-        path: PathBuf::new(),
-        is_directory: true,
-        parents: Vec::new(),
-        _shield: Shield::raise(),
-    };
-    while let Some(parent) = missing.pop() {
-        mkdirat(CWD, &parent, Mode::RWXU).map_err(Error::kernel("mkdir", &parent))?;
-        made.parents.push(parent);
-    }
-    Ok(made)
+    let path = name.to_owned();
+    Err(Error::Nameless { call: "stat", path, source: Errno::NOENT })
 }

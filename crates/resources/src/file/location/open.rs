@@ -71,7 +71,7 @@ impl Location {
     ) -> Result<OwnedFd> {
         let make = |name: &Path| linkat(CWD, path, CWD, name, AtFlags::empty());
         let (name, ()) = match MomentaryName::make(lost, false, "linkat", make) {
-            Err(Error::Kernel { source: Errno::NOENT, .. }) => {
+            Err(Error::Nameless { call: "linkat", source: Errno::NOENT, .. }) => {
                 let path = path.to_owned();
                 return Err(Error::Changed { path, change: Change::Missing });
             }
