@@ -20,6 +20,7 @@ use dormouse_testkit::target::{Target, none_left};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process};
 
 mod lacks;
+mod outputs;
 
 type Test = fn(&Target, &Snapshot, &Checkpointer, &Path) -> Result<(), Failure>;
 
@@ -46,6 +47,10 @@ const TESTS: &[(&str, &str, Test)] = &[
     ("logs", "threads::two", logs),
     ("other_kernel", "memory::vdso", other_kernel),
     ("queues_gone", "mqueue::messages", queues_gone),
+    ("nowhere_for_names", "files::unlinked_taken", outputs::nowhere_for_names),
+    ("outputs_full", "tree::sleeper", outputs::full),
+    ("outputs_led_elsewhere", "tree::sleeper", outputs::led_elsewhere),
+    ("outputs_read_only", "tree::sleeper", outputs::read_only),
     ("sibling", "tree::sleeper", sibling),
     ("signalled_meanwhile", "threads::two", signalled_meanwhile),
 ];

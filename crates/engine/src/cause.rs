@@ -1,5 +1,7 @@
 //! What is behind an error, and whose fault each kind of it is.
 
+use std::path::PathBuf;
+
 use dormouse_image::ImageError;
 use dormouse_kernel::{Errno, FdNum, HostPid, clone, kcmp, pidfd, proc, ptrace};
 use dormouse_resources::{self as resources, memory};
@@ -55,6 +57,16 @@ pub(crate) enum Cause {
         /// On what.
         subject: String,
         /// Why.
+        source: Errno,
+    },
+    /// A file beside the images that the user has asked for.
+    #[error("{} cannot be written", path.display())]
+    Output {
+        /// Where it was to be.
+        path: PathBuf,
+        /// What the user can do.
+        hint: &'static str,
+        /// Why not.
         source: Errno,
     },
     /// State that is not carried over.
@@ -223,6 +235,10 @@ impl Cause {
             Self::Clone(error) => of_clone(error),
             Self::Plan(_) | Self::Unsupported { .. } => ErrorKind::Unsupported,
             Self::Own { source, .. } => of_errno(*source),
+            Self::Output { source, .. } => match of_errno(*source) {
+                ErrorKind::Denied => ErrorKind::Denied,
+                _ => ErrorKind::Conflict,
+            },
             Self::PidTaken { .. } => ErrorKind::Conflict,
             Self::Contradiction { .. } => ErrorKind::CorruptImage,
             Self::Unread(_) => ErrorKind::Unsupported,
@@ -233,7 +249,8 @@ impl Cause {
     fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Resource(resources::Error::Unsupported { hint, .. })
-            | Self::Unsupported { hint, .. } => Some(hint),
+            | Self::Unsupported { hint, .. }
+            | Self::Output { hint, .. } => Some(hint),
             Self::Resource(resources::Error::EpollItem { problem, .. }) => Some(problem.hint()),
             Self::Resource(resources::Error::Nameless { .. }) => Some(
                 "files that have lost their names are opened by them once more: \

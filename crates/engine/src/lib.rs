@@ -11,6 +11,7 @@ mod crew;
 mod dump;
 pub mod error;
 mod landlock;
+mod late_file;
 pub mod options;
 pub mod progress;
 mod restore;

@@ -29,6 +29,8 @@ pub struct DumpOptions {
     /// Where logs, statistics and other by-products go; the image directory
     /// if absent (`--work-dir`).
     pub work: Option<PathBuf>,
+    /// The figures of `--display-stats` are wanted: without them it fails.
+    pub needs_stats: bool,
     /// What becomes of the tree afterwards.
     pub after: AfterDump,
     /// The root may live in a session whose leader, or on a terminal whose
@@ -73,6 +75,7 @@ impl DumpOptions {
             pid,
             images,
             work: None,
+            needs_stats: false,
             after: AfterDump::default(),
             shell_job: false,
             timeout: Duration::from_secs(10),
@@ -109,11 +112,14 @@ pub struct RestoreOptions {
     pub images: PathBuf,
     /// Where logs and statistics go; the image directory if absent.
     pub work: Option<PathBuf>,
+    /// The figures of `--display-stats` are wanted: without them it fails.
+    pub needs_stats: bool,
     /// See [`DumpOptions::shell_job`].
     pub shell_job: bool,
     /// Whose child the root becomes.
     pub parent: RootParent,
-    /// The root's pid is written here before it runs (`--pidfile`).
+    /// The root's pid is written here before it runs (`--pidfile`). Whether it can be is found out
+    /// before anything is created.
     pub pidfile: Option<PathBuf>,
     /// The restored tree stays stopped, as by SIGSTOP (`--leave-stopped`).
     pub leave_stopped: bool,
@@ -136,6 +142,7 @@ impl RestoreOptions {
         Self {
             images,
             work: None,
+            needs_stats: false,
             shell_job: false,
             parent: RootParent::Caller,
             pidfile: None,

@@ -18,6 +18,7 @@ pub(super) fn run(dump: &Dump, work: &Path) -> Result<Done, Failure> {
     };
     let options = DumpOptions {
         work: Some(work.to_owned()),
+        needs_stats: dump.display_stats,
         after,
         shell_job: dump.shell_job,
         timeout: dump.timeout,

@@ -39,6 +39,7 @@ pub(super) fn run(persona: Persona, restore: &Restore, work: &Path) -> Result<Do
     let mut options = RestoreOptions {
         inherit: handed_over(restore)?,
         work: Some(work.to_owned()),
+        needs_stats: restore.display_stats,
         shell_job: restore.shell_job,
         tcp: restore.tcp.policy(),
         build_ids: restore.file_validation == FileValidation::Buildid,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use dormouse_image::ImageName;
 use dormouse_image::store::NewDump;
 use dormouse_kernel::{Addr, HostPid};
 use dormouse_resources::file::RingSurvey;
@@ -17,6 +18,7 @@ use super::frozen::Frozen;
 use super::{aio, checks, encode, files, freeze, rings};
 use crate::cause::{At, Cause};
 use crate::progress::Logged;
+use crate::stats::Stats;
 use crate::{AfterDump, DumpOptions, Error, Phase, Progress};
 
 /// What a dump cost.
@@ -40,6 +42,8 @@ pub fn dump(options: &DumpOptions, progress: &mut dyn Progress) -> Result<DumpRe
     let progress = &mut Logged::new(progress);
     progress.phase(Phase::Freeze, None);
     let dump = NewDump::begin(&options.images).at(Phase::Encode)?;
+    let work = options.work.as_ref().unwrap_or(&options.images);
+    let stats = Stats::begin(work, ImageName::StatsDump, options.needs_stats).at(Phase::Encode)?;
     let begun = Instant::now();
     let mut frozen = freeze::freeze(options.pid, options.timeout, &|| progress.is_abandoned())
         .of(Phase::Freeze, options.pid)?;
@@ -69,8 +73,7 @@ pub fn dump(options: &DumpOptions, progress: &mut dyn Progress) -> Result<DumpRe
     go_on(progress, Phase::Commit)?;
     // What can fail comes before the dump is complete.
     report.frozen = still.elapsed();
-    let work = options.work.as_ref().unwrap_or(&options.images);
-    crate::stats::write_dump(work, &report).at(Phase::Commit)?;
+    stats.write_dump(&report);
     connections.outlast().at(Phase::Commit)?;
     dump.commit(&inventory).at(Phase::Commit)?;
     undo.keep();

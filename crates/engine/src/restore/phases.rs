@@ -3,12 +3,13 @@
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-use dormouse_image::ImageDir;
+use dormouse_image::{ImageDir, ImageName};
 use dormouse_kernel::HostPid;
 use dormouse_resources as resources;
 use dormouse_resources::file::{CreateCx, CreatedFiles, FillRank, LoadShared, SignalItem};
 use dormouse_resources::memory::ShmemId;
 use dormouse_resources::task::{Life, Seccomp};
+use rustix::fs::Mode;
 
 use super::decode::{self, Checkpoint, host};
 use super::memory::Memory;
@@ -18,9 +19,11 @@ use super::world::{Parent, World};
 use super::{
     directories, endings, errands, family, locks, network, outside, states, tables, terminals,
 };
-use crate::cause::{At, Cause};
+use crate::cause::At;
+use crate::late_file::LateFile;
 use crate::progress::Logged;
-use crate::{Error, Phase, Progress, RestoreOptions, stats};
+use crate::stats::Stats;
+use crate::{Error, Phase, Progress, RestoreOptions};
 
 /// A restored tree, which runs.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +55,14 @@ pub fn restore(
     let mut plan = Plan::make(&checkpoint, options)?;
     let mut memory = Memory::plan(&checkpoint, &plan)?;
     plan.put_off(&checkpoint, |pid| memory.is_late(pid))?;
+    let work = options.work.as_ref().unwrap_or(&options.images);
+    let needed = options.needs_stats;
+    let stats = Stats::begin(work, ImageName::StatsRestore, needed).at(Phase::Plan)?;
+    let pidfile = options.pidfile.take().map(|path| {
+        let mode = Mode::from_raw_mode(0o666);
+        LateFile::begin(path, mode, "give another name for it with --pidfile").at(Phase::Plan)
+    });
+    let pidfile = pidfile.transpose()?;
 
     progress.phase(Phase::Create, None);
     let stored = Stored(&checkpoint);
@@ -125,18 +136,10 @@ pub fn restore(
     fill(&created, FillRank::Arm)?;
     errands::signals_wait(&world, &checkpoint, &created)?;
     let connections = created.into_connections();
-    if let Some(path) = &options.pidfile {
-        std::fs::write(path, root.to_string())
-            .map_err(|error| Cause::Own {
-                call: "write",
-                subject: path.display().to_string(),
-                source: dormouse_kernel::Errno::from_io_error(&error)
-                    .unwrap_or(dormouse_kernel::Errno::IO),
-            })
-            .at(Phase::Release)?;
+    if let Some(file) = pidfile {
+        file.write(root.to_string().as_bytes()).at(Phase::Release)?;
     }
-    let work = options.work.as_ref().unwrap_or(&options.images);
-    stats::write_restore(work, (forking, begun.elapsed()), pages).at(Phase::Release)?;
+    stats.write_restore((forking, begun.elapsed()), pages);
     segments.keep().at(Phase::Release)?;
     checkpoint.files.publish_queues().at(Phase::Release)?;
     checkpoint.files.remove_links().at(Phase::Release)?;
