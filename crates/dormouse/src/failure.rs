@@ -31,6 +31,10 @@ impl fmt::Display for Operation {
     }
 }
 
+/// What is done with the work directory, and with the log.
+pub(crate) const WORK_DIRECTORY: &str = "use the work directory";
+pub(crate) const LOG_FILE: &str = "write the log file";
+
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -68,6 +72,16 @@ pub(crate) enum Failure {
     /// An image that the command itself reads.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// The image directory is none.
+    #[error("cannot use the image directory {}", path.display())]
+    ImageDirectory {
+        /// Its name.
+        path: PathBuf,
+        /// Whether images are to be written to it.
+        writing: bool,
+        /// Why not.
+        source: io::Error,
+    },
     /// A file or directory of the command's own.
     #[error("cannot {doing} {}", path.display())]
     File {
@@ -122,6 +136,7 @@ impl Failure {
             Self::Refused(_) | Self::UnknownFeature(_) => ErrorKind::Unsupported,
             Self::Inherit { .. } => ErrorKind::Conflict,
             Self::File { source, .. }
+            | Self::ImageDirectory { source, .. }
             | Self::Exec { source, .. }
             | Self::Image(ImageError::Io { source, .. }) => match source.kind() {
                 io::ErrorKind::PermissionDenied => ErrorKind::Denied,
@@ -131,6 +146,7 @@ impl Failure {
             Self::Image(
                 ImageError::Corrupt { .. }
                 | ImageError::Missing { .. }
+                | ImageError::NoFile { .. }
                 | ImageError::Incomplete { .. },
             ) => ErrorKind::CorruptImage,
             // Of writing, which no command does by itself.
@@ -175,10 +191,26 @@ impl Failure {
             Self::Refused(Refusal::Option { .. } | Refusal::Value { .. }) => {
                 Some("`dormouse help options` lists what is there")
             }
-            Self::File { doing: "use the image directory", source, .. }
+            Self::ImageDirectory { writing, source, .. } => match (writing, source.kind()) {
+                (true, io::ErrorKind::NotFound) => Some("make the directory first (mkdir)"),
+                (true, io::ErrorKind::NotADirectory) => {
+                    Some("give the images a directory of their own (mkdir)")
+                }
+                (false, io::ErrorKind::NotFound) => {
+                    Some("give the directory that a dump was made to")
+                }
+                (false, io::ErrorKind::NotADirectory) => {
+                    Some("give the directory that the images are in")
+                }
+                _ => None,
+            },
+            Self::File { doing: WORK_DIRECTORY, source, .. }
                 if source.kind() == io::ErrorKind::NotFound =>
             {
-                Some("create the directory first")
+                Some("make the directory first (mkdir)")
+            }
+            Self::File { doing: LOG_FILE, .. } => {
+                Some("give another name for it with -o, or another directory with --work-dir")
             }
             _ => None,
         }
@@ -327,9 +359,9 @@ mod tests {
     struct Outer(#[source] io::Error);
 
     fn file() -> Failure {
-        Failure::File {
-            doing: "use the image directory",
+        Failure::ImageDirectory {
             path: PathBuf::from("/no/such/place"),
+            writing: true,
             source: io::Error::from_raw_os_error(libc::ENOENT),
         }
     }

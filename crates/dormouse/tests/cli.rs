@@ -123,14 +123,42 @@ fn the_log_file_is_in_the_work_directory() {
 
 #[test]
 fn a_directory_that_is_missing_is_named() {
-    for command in ["dump -t 5", "restore", "show"] {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let file = file.path().to_str().unwrap();
+    let missing = "/nonexistent/images";
+    for (command, directory, hint) in [
+        ("dump -t 5", missing, "make the directory first (mkdir)"),
+        ("restore", missing, "give the directory that a dump was made to"),
+        ("show", missing, "give the directory that a dump was made to"),
+        ("dump -t 5", file, "give the images a directory of their own (mkdir)"),
+        ("restore", file, "give the directory that the images are in"),
+    ] {
         let mut words = line(command);
-        words.extend(["-D", "/nonexistent/images"]);
+        words.extend(["-D", directory]);
         let output = dormouse(&words);
         assert_eq!(output.status.code(), Some(75), "{command}");
         let told = text(&output.stderr);
-        assert!(told.contains("/nonexistent/images"), "{told}");
-        assert!(told.contains("No such file or directory"), "{told}");
+        let reason =
+            if directory == missing { "No such file or directory" } else { "not a directory" };
+        for words in [directory, reason, hint] {
+            assert!(told.contains(words), "{told}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_file_is_no_image() {
+    let dir = tempfile::tempdir().unwrap();
+    let images = dir.path().to_str().unwrap();
+    let inventory = dir.path().join("inventory.img");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &inventory, rustix::fs::Mode::RUSR).unwrap();
+    for command in ["restore", "restore --dry-run", "show"] {
+        let mut words = line(command);
+        words.extend(["-D", images]);
+        let output = dormouse(&words);
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(65), "{command}: {told}");
+        assert!(told.contains("inventory.img is a fifo, no image"), "{told}");
     }
 }
 

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::FileType;
+
 use crate::name::ImageName;
 
 /// An operation on an image directory failed.
@@ -23,6 +25,14 @@ pub enum ImageError {
     Missing {
         /// The image file.
         path: PathBuf,
+    },
+    /// What has an image's name is no regular file.
+    #[error("{path} is {what}, no image", path = .path.display())]
+    NoFile {
+        /// Its path.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
     },
     /// There is no `inventory.img`: the dump failed or is still under way.
     #[error("{dir}: no inventory.img, so no complete dump", dir = .dir.display())]
@@ -125,6 +135,17 @@ pub enum Problem {
 }
 
 impl ImageError {
+    pub(crate) fn no_file(path: PathBuf, kind: FileType) -> Self {
+        let what = match kind {
+            FileType::Directory => "a directory",
+            FileType::Fifo => "a fifo",
+            FileType::Socket => "a socket",
+            FileType::CharacterDevice | FileType::BlockDevice => "a device",
+            _ => "no regular file",
+        };
+        Self::NoFile { path, what }
+    }
+
     pub(crate) fn io(op: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
         Self::Io { op, path: path.to_owned(), source: source.into() }
     }

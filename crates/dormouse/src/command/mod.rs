@@ -20,7 +20,7 @@ use tracing::{debug, error, info};
 
 use crate::args::{Command, Directories, Output, WithoutEffect, Work};
 use crate::exit::Exit;
-use crate::failure::{Failure, Operation};
+use crate::failure::{Failure, LOG_FILE, Operation, WORK_DIRECTORY};
 use crate::persona::Persona;
 use crate::{demo, log, terminal};
 
@@ -89,14 +89,21 @@ fn logged(
     work: &Work,
     run: impl FnOnce(&Path) -> Result<Done, Failure>,
 ) -> Result<Done, Failure> {
-    let images = directory("use the image directory", images)?;
+    let writing = matches!(work.command, Command::Dump(_));
+    let images = directory(images).map_err(|source| {
+        let path = images.to_owned();
+        Failure::ImageDirectory { path, writing, source }
+    })?;
     let work_dir = match &directories.work_dir {
-        Some(work_dir) => directory("use the work directory", work_dir)?,
+        Some(work_dir) => directory(work_dir).map_err(|source| {
+            let path = work_dir.clone();
+            Failure::File { doing: WORK_DIRECTORY, path, source }
+        })?,
         None => images,
     };
     let target = log::Target::of(output.log_file.as_deref(), &work_dir);
     log::start(&target, output.verbosity).map_err(|source| Failure::File {
-        doing: "write the log file",
+        doing: LOG_FILE,
         path: match target {
             log::Target::File(path) => path,
             log::Target::Stdout | log::Target::Stderr => PathBuf::from("-"),
@@ -148,14 +155,9 @@ fn target_is_log(output: &Output) -> bool {
 }
 
 /// The full name of a directory that must be there.
-fn directory(doing: &'static str, path: &Path) -> Result<PathBuf, Failure> {
-    let failed = |source| Failure::File { doing, path: path.to_owned(), source };
-    let full = path.canonicalize().map_err(failed)?;
-    if full.is_dir() {
-        Ok(full)
-    } else {
-        Err(failed(io::Error::from(io::ErrorKind::NotADirectory)))
-    }
+fn directory(path: &Path) -> io::Result<PathBuf> {
+    let full = path.canonicalize()?;
+    if full.is_dir() { Ok(full) } else { Err(io::ErrorKind::NotADirectory.into()) }
 }
 
 /// Tells of a failure on standard error, and gives the exit code.

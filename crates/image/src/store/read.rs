@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use prost::Message;
-use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, fstat, openat, readlinkat, statat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, openat, readlinkat, statat};
 use rustix::io::Errno;
 
 use crate::error::{ImageError, Result};
@@ -83,9 +83,7 @@ impl ImageDir {
         ) {
             Ok(fd) => Ok(Some(Self { fd, path, read: Mutex::default() })),
             // A dangling link is an error: its dump cannot be restored.
-            Err(Errno::NOENT)
-                if statat(&self.fd, PARENT, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_err() =>
-            {
+            Err(Errno::NOENT) if statat(&self.fd, PARENT, AtFlags::SYMLINK_NOFOLLOW).is_err() => {
                 Ok(None)
             }
             Err(e) => Err(ImageError::io("open", &path, e)),
@@ -185,7 +183,7 @@ impl ImageDir {
     /// An image as a plain file, from its first byte, or `None` if there is no such image.
     ///
     /// # Errors
-    /// When it cannot be opened or is no regular file.
+    /// When it cannot be opened, or is no regular file.
     pub fn find_file(&self, name: ImageName) -> Result<Option<File>> {
         Ok(self.open_file(name)?.map(|(file, _)| file))
     }
@@ -195,15 +193,24 @@ impl ImageDir {
         self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
         let path = || self.path_of(name);
         // Without NONBLOCK the open of a fifo would wait for a writer.
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let fd = match openat(&self.fd, name.to_string(), flags, Mode::empty()) {
             Ok(fd) => fd,
             Err(Errno::NOENT) => return Ok(None),
-            Err(e) => return Err(ImageError::io("open", &path(), e)),
+            Err(e) => {
+                // What cannot be opened at all, such as a socket, is no image either.
+                let stat = statat(&self.fd, name.to_string(), AtFlags::empty());
+                let kind = stat.map(|stat| FileType::from_raw_mode(stat.st_mode));
+                return Err(match kind {
+                    Ok(FileType::RegularFile) | Err(_) => ImageError::io("open", &path(), e),
+                    Ok(kind) => ImageError::no_file(path(), kind),
+                });
+            }
         };
         let stat = fstat(&fd).map_err(|e| ImageError::io("stat", &path(), e))?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(ImageError::io("open", &path(), Errno::INVAL));
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind != FileType::RegularFile {
+            return Err(ImageError::no_file(path(), kind));
         }
         Ok(Some((File::from(fd), u64::try_from(stat.st_size).unwrap_or(0))))
     }
@@ -225,7 +232,7 @@ impl ImageDir {
         let mut images = BTreeMap::new();
         for name in self.entries()? {
             if let Some(image) = ImageName::parse(name.as_encoded_bytes()) {
-                let stat = statat(&self.fd, &name, rustix::fs::AtFlags::empty())
+                let stat = statat(&self.fd, &name, AtFlags::empty())
                     .map_err(|e| ImageError::io("stat", &self.path_of(image), e))?;
                 let count = |n| u64::try_from(n).unwrap_or(0);
                 let size =

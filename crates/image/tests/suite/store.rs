@@ -161,22 +161,29 @@ fn a_planted_link_is_not_followed() {
 }
 
 #[test]
-fn a_fifo_is_no_image() {
+fn only_regular_files_are_images() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
     let tmp = tempfile::tempdir().unwrap();
     NewDump::begin(tmp.path()).unwrap().commit(&inventory()).unwrap();
     let (dir, _) = ImageDir::open(tmp.path()).unwrap();
-    rustix::fs::mknodat(
-        dir.as_fd(),
-        "pstree.img",
-        rustix::fs::FileType::Fifo,
-        rustix::fs::Mode::RWXU,
-        0,
-    )
-    .unwrap();
-    assert!(matches!(
-        dir.get_all::<PstreeEntry>(ImageName::PsTree),
-        Err(ImageError::Io { op: "open", .. })
-    ));
+    let path = tmp.path().join("pstree.img");
+    for (kind, what) in [
+        (FileType::Fifo, "a fifo"),
+        (FileType::Socket, "a socket"),
+        (FileType::CharacterDevice, "a device"),
+        (FileType::Directory, "a directory"),
+    ] {
+        match kind {
+            FileType::Directory => fs::create_dir(&path).unwrap(),
+            FileType::CharacterDevice if !rustix::process::geteuid().is_root() => continue,
+            kind => mknodat(CWD, &path, kind, Mode::RUSR, rustix::fs::makedev(1, 3)).unwrap(),
+        }
+        let error = dir.get_all::<PstreeEntry>(ImageName::PsTree).unwrap_err();
+        assert_eq!(error.to_string(), format!("{} is {what}, no image", path.display()));
+        if kind != FileType::Directory {
+            fs::remove_file(&path).unwrap();
+        }
+    }
 }
 
 #[test]
