@@ -133,6 +133,8 @@ fn of_puppet(error: &dormouse_puppet::Error) -> ErrorKind {
     match error {
         E::Call { source, .. } => of_errno(*source),
         E::NoRoom { .. } => ErrorKind::Unsupported,
+        E::Limit { .. } => ErrorKind::Denied,
+        E::PutBack(error) => of_errno(error.source),
         E::TooLarge { .. } | E::Astray { .. } | E::Taken(_) => ErrorKind::Bug,
         E::Died(_) => ErrorKind::Vanished,
         E::Memory(error) => of_errno(error.source),
@@ -273,6 +275,10 @@ impl Cause {
             Self::Freeze(freeze::Error::Timeout(_) | freeze::Error::Immovable { .. }) => {
                 Some("dump again when it is less busy, or give it more time with --timeout")
             }
+            Self::Puppet(dormouse_puppet::Error::Limit { .. }) => Some(
+                "a dump takes 256 KiB more for a moment: raise the limit of the process (prlimit), or \
+                 give dormouse CAP_SYS_RESOURCE",
+            ),
             Self::PidTaken { .. } => Some("end that process, or restore in a new pid namespace"),
             Self::Image(ImageError::Incomplete { .. }) => {
                 Some("check the directory's name, and that the dump has succeeded")

@@ -1,5 +1,6 @@
 //! What can go wrong with a puppet.
 
+use dormouse_kernel::rlimit::{self, Resource};
 use dormouse_kernel::{Addr, AddrRange, Errno, HostPid, ptrace, remote_memory};
 use syscalls::Sysno;
 
@@ -29,6 +30,17 @@ pub enum Error {
         /// How much is needed.
         needed: usize,
     },
+    /// A limit of the process leaves no room for the memory that batches take.
+    #[error("task {task} has reached its limit {resource:?}, and dormouse may not raise it")]
+    Limit {
+        /// The task.
+        task: HostPid,
+        /// The limit.
+        resource: Resource,
+    },
+    /// A limit could not be put back.
+    #[error(transparent)]
+    PutBack(#[from] rlimit::Error),
     /// The batch is larger than the memory for it.
     #[error("{needed} bytes of calls for task {task}, which has room for {room}")]
     TooLarge {

@@ -3,6 +3,7 @@
 use dormouse_kernel::proc::{ProcDir, Status};
 use dormouse_kernel::ptrace::Stopped;
 use dormouse_kernel::remote_memory::Mem;
+use dormouse_kernel::rlimit::Rlimit;
 use dormouse_kernel::{Addr, AddrRange, HostPid};
 
 use super::Borrowed;
@@ -24,6 +25,9 @@ pub struct Host {
     pub(super) quiet: bool,
 }
 
+/// Bytes of a `struct rlimit64`, behind the contexts.
+const LIMIT: usize = 16;
+
 /// More tasks than this at once are not done sooner.
 const MOST_CONTEXTS: usize = 6;
 
@@ -41,7 +45,8 @@ impl Host {
         others: impl IntoIterator<Item = AddrRange>,
     ) -> Result<Self, Error> {
         let process = proc.pid();
-        let size = |contexts| CODE.bytes().len().next_multiple_of(16) + contexts * Context::SIZE;
+        let size =
+            |contexts| CODE.bytes().len().next_multiple_of(16) + contexts * Context::SIZE + LIMIT;
         let mem = Mem::open(proc)?;
         let vdso = match vdso {
             Some(vdso) => behind_image(&mem, vdso)?,
@@ -78,6 +83,13 @@ impl Host {
     pub(super) fn context(&self, index: u64) -> Addr {
         let after = CODE.bytes().len().next_multiple_of(16) + index as usize * Context::SIZE;
         self.code.checked_add(after as u64).expect("within the vDSO")
+    }
+
+    /// Where its tasks can read a limit from, which is put there.
+    pub(super) fn put_limit(&self, limit: Rlimit) -> Result<Addr, Error> {
+        let at = self.context(self.contexts);
+        self.mem.write_exact(at, [limit.soft, limit.hard].map(u64::to_ne_bytes).as_flattened())?;
+        Ok(at)
     }
 
     /// Takes the code away again.

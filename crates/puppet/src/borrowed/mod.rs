@@ -20,9 +20,12 @@
 //! it when it is given back. Meanwhile it can lend that to others ([`Borrowed::lend`]),
 //! each of which has a context of its own, as many as fit behind the code. If the
 //! tracer dies, whoever of them is last to be done unmaps the memory.
+//!
+//! Where a limit of the program's leaves no room for that memory, it is raised for this one call.
 
 mod host;
 mod lend;
+mod limit;
 mod look;
 mod task;
 

@@ -102,7 +102,7 @@ impl<'a> Borrowed<'a> {
     }
 
     /// One call with nothing in memory, for which `registers` are ready.
-    fn boot(&mut self, registers: &Registers) -> Result<u64, Error> {
+    pub(super) fn boot(&mut self, registers: &Registers) -> Result<u64, Error> {
         let result = arch::boot_result(&self.run_to_end(registers)?);
         let Registers { rax, rdi, rsi, rdx, r10, r8, r9, .. } = *registers;
         match crate::batch::failure(result) {
@@ -116,9 +116,21 @@ impl<'a> Borrowed<'a> {
         }
     }
 
+    pub(super) fn map_scratch(&mut self) -> Result<u64, Error> {
+        self.boot(&arch::map_scratch(&self.place, &self.registers))
+    }
+
+    /// Registers for one call with these arguments.
+    pub(super) fn calling(&self, number: i64, args: [u64; 6]) -> Registers {
+        arch::boot(&self.place, &self.registers, number, args)
+    }
+
     /// Memory for batches. From here on the registers tell the escape of it.
     pub(super) fn map(&mut self) -> Result<(), Error> {
-        let start = self.boot(&arch::map_scratch(&self.place, &self.registers))?;
+        let start = match self.map_scratch() {
+            Err(refused) => self.map_above_limit(refused)?,
+            mapped => mapped?,
+        };
         self.place.scratch = Addr::from_raw(start);
         self.room = AddrRange::with_len(self.place.scratch, SCRATCH);
         self.batches = part(self.place.scratch, 0, 1);
@@ -157,8 +169,7 @@ impl<'a> Borrowed<'a> {
                 // Even if the tracer dies here, this call is made once.
                 self.place.scratch = Addr::NULL;
                 let args = [room.start().as_raw(), room.len(), 0, 0, 0, 0];
-                let munmap = arch::boot(&self.place, &self.registers, libc::SYS_munmap, args);
-                self.boot(&munmap).map(drop)
+                self.boot(&self.calling(libc::SYS_munmap, args)).map(drop)
             }
         };
         let Some(mut task) = self.task.take() else {
