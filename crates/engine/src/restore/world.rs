@@ -3,13 +3,14 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
 use dormouse_kernel::clone::{self, CloneFlags, spawn_bare, spawn_orphan};
 use dormouse_kernel::proc::ProcDir;
 use dormouse_kernel::ptrace::{self, Halt, Options, Outcome, Running, Stopped};
 use dormouse_kernel::signal::Signal;
-use dormouse_kernel::{AddrRange, HostPid, NsPid};
-use dormouse_puppet::{Arg, Bare, Batch, Slot, run_together};
+use dormouse_kernel::{AddrRange, Errno, HostPid, NsPid};
+use dormouse_puppet::{Arg, Bare, Batch, Error, Slot, run_together};
 use dormouse_resources::file::RingTasks;
 use dormouse_resources::task::Inheritance;
 
@@ -65,14 +66,18 @@ impl World {
         (room, link): (AddrRange, u32),
     ) -> Result<Self, Cause> {
         Inheritance::shed_io_priority()?;
-        let spawned = match parent {
+        let spawn = || match parent {
             Parent::Dormouse => spawn_bare(&[root], CloneFlags::empty()),
             Parent::OfDormouse => spawn_bare(&[root], CloneFlags::PARENT),
             Parent::None => spawn_orphan(root),
         };
-        let pid = match spawned {
-            Err(clone::Error::PidTaken { .. }) => return Err(taken(root)),
-            spawned => spawned?,
+        let goes = Going::begin();
+        let pid = loop {
+            match spawn() {
+                Err(clone::Error::PidTaken { .. }) if goes.may_be_free_soon(root) => {}
+                Err(clone::Error::PidTaken { .. }) => return Err(taken(root)),
+                spawned => break spawned?,
+            }
         };
         let mut world =
             Self { puppets: BTreeMap::new(), ready: Vec::new(), root, link: link.into() };
@@ -81,7 +86,7 @@ impl World {
         let task = match Running::seize(pid, options)?.halt()? {
             Halt::Halted { task, .. } => task,
             Halt::Exited { .. } | Halt::Ended { .. } => {
-                return Err(dormouse_puppet::Error::Died(pid).into());
+                return Err(Error::Died(pid).into());
             }
         };
         let mut bare = Bare::take_over(task, root, room)?;
@@ -188,20 +193,25 @@ impl World {
 
     /// Has `maker` make tasks, all in one batch.
     pub(crate) fn multiply(&mut self, maker: NsPid, births: &[Birth]) -> Result<(), Cause> {
-        let mut batch = Batch::new();
-        for birth in births {
-            batch.clone_task(birth.flags, birth.exit_signal, birth.task);
-        }
-        if let Err(error) = self.puppet(maker).run(batch) {
-            let exists = matches!(
-                error,
-                dormouse_puppet::Error::Call { source: dormouse_kernel::Errno::EXIST, .. }
-            );
-            let missing = births.iter().find(|birth| ProcDir::open(host(birth.task)).is_ok());
-            return Err(match missing {
-                Some(birth) if exists => taken(birth.task),
-                _ => error.into(),
-            });
+        let goes = Going::begin();
+        let mut left = births;
+        loop {
+            let mut batch = Batch::new();
+            for birth in left {
+                batch.clone_task(birth.flags, birth.exit_signal, birth.task);
+            }
+            let Err(error) = self.puppet(maker).run(batch) else { break };
+            // Calls are made in order, up to the first that fails.
+            let made = left.iter().take_while(|birth| is_traced_here(birth.task)).count();
+            left = &left[made..];
+            match (error, left.first()) {
+                (Error::Call { source: Errno::EXIST, .. }, Some(Birth { task, .. })) => {
+                    if !goes.may_be_free_soon(*task) {
+                        return Err(taken(*task));
+                    }
+                }
+                (error, _) => return Err(error.into()),
+            }
         }
         for &Birth { task, process, .. } in births {
             let puppet = Bare::adopt(&self.puppets[&maker], host(task), task, process)?;
@@ -225,6 +235,34 @@ impl RingTasks for World {
 pub(crate) fn fetch(link: u64, batch: &mut Batch, file: BorrowedFd<'_>) -> Slot {
     let args: [Arg; 3] = [link.into(), file.as_raw_fd().into(), 0.into()];
     batch.call(libc::SYS_pidfd_getfd, args)
+}
+
+/// Waits for numbers that nobody seems to have, and that are not free.
+struct Going(Instant);
+
+impl Going {
+    fn begin() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Whether it is worth trying again, after a moment: the kernel takes a task that is reaped out of
+    /// its tables before it frees the number (`release_task` in `kernel/exit.c`), and what is
+    /// left of a process group may be about to end as well.
+    fn may_be_free_soon(&self, pid: NsPid) -> bool {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        let unseen = ProcDir::open(host(pid)).is_err();
+        let soon = unseen && self.0.elapsed() < PATIENCE;
+        if soon {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        soon
+    }
+}
+
+/// Whether a task is one that a puppet has made.
+fn is_traced_here(task: NsPid) -> bool {
+    let status = ProcDir::open(host(task)).and_then(|dir| dir.status());
+    status.is_ok_and(|status| status.tracer == Some(HostPid::of_self()))
 }
 
 /// A pid that the tree needs is in use.

@@ -1,6 +1,7 @@
 //! Checkpointers that are killed, fail, or must refuse.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -116,10 +117,33 @@ pub(super) fn pid_taken(session: &mut Session<'_>, pair: Pair<'_>) -> Result<(),
         ended?;
         left?;
     }
-    session.bring_back(pair, &images)
+    // A number is free when nobody is left in its process group, which may take a moment.
+    let last = *pids.last().expect("there is a root");
+    let mut member = leave_group(last)?;
+    std::thread::scope(|scope| {
+        let ending = scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(100));
+            member.kill()?;
+            member.wait()
+        });
+        let back = session.bring_back(pair, &images);
+        let ended = ending.join().expect("it does not panic");
+        ended.map_err(io_failure("end", "sleep"))?;
+        back
+    })
 }
 
-/// Starts a process with this pid: the pen's pid namespace gives out the next number after
+/// Has this pid stand for a process group alone, with one member.
+fn leave_group(pid: i32) -> Result<std::process::Child, Failure> {
+    let mut leader = occupy(pid)?;
+    let member = Command::new("sleep").arg("600").stdin(Stdio::null()).process_group(pid).spawn();
+    leader.kill().map_err(io_failure("kill", "sleep"))?;
+    leader.wait().map_err(io_failure("wait for", "sleep"))?;
+    member.map_err(io_failure("run", "sleep"))
+}
+
+/// Starts a process with this pid, which leads a process group: the pen's pid namespace gives out
+/// the next number after
 /// `ns_last_pid`. What is started afterwards gets numbers that nobody had.
 fn occupy(pid: i32) -> Result<std::process::Child, Failure> {
     const LAST: &str = "/proc/sys/kernel/ns_last_pid";
@@ -128,6 +152,7 @@ fn occupy(pid: i32) -> Result<std::process::Child, Failure> {
     let holder = Command::new("sleep")
         .arg("600")
         .stdin(Stdio::null())
+        .process_group(0)
         .spawn()
         .map_err(io_failure("run", "sleep"))?;
     fs::write(LAST, last.trim()).map_err(io_failure("write", LAST))?;
