@@ -54,6 +54,14 @@ const ATTEMPTS: usize = 64;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileKey(Address);
 
+impl FileKey {
+    /// That of the `struct file` at an address, as [`KernelMemory`] finds it.
+    #[must_use]
+    pub const fn of_file(at: Address) -> Self {
+        Self(at)
+    }
+}
+
 impl fmt::Debug for FileKey {
     // A kernel address does not belong in logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

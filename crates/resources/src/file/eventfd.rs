@@ -2,7 +2,7 @@
 //!
 //! Kernel object: `struct eventfd_ctx`. It has one open file description, as
 //! it cannot be opened a second time.
-//! Truth from: `/proc/PID/fdinfo`; before 6.5, where that does not tell a semaphore
+//! Truth from: `/proc/PID/fdinfo`, or the structure itself (`kernel_files`); before 6.5, where that does not tell a semaphore
 //! from a counter, `eventfd_ctx.flags` in the kernel's own memory.
 //! Image: `eventfd_file_entry` in `files.img`. CRIU does not know semaphores;
 //! those have a field of our own.

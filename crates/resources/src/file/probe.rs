@@ -13,7 +13,7 @@ use dormouse_kernel::{DeviceId, FdNum, HostPid};
 use rustix::fs::{FileType, Mode, OFlags, fstatfs};
 
 use super::kernel_files::KernelSocket;
-use super::{FileId, KernelFile, Mounts, Sighting};
+use super::{FileId, KernelFile, KernelFileId, Mounts, Sighting};
 use crate::{Error, Result};
 
 /// Where the file was found.
@@ -160,6 +160,8 @@ pub struct Probe {
     /// Whether it is known that nobody gets its signals, and that it was not told
     /// which.
     pub(super) has_no_owner: bool,
+    /// What tells it from others in the kernel's memory, if that was read.
+    pub(super) kernel_id: Option<KernelFileId>,
     /// Where the kernel's memory has it, of a socket, if that was read.
     pub(super) socket: Option<KernelSocket>,
     origin: Origin,
@@ -208,6 +210,7 @@ impl Probe {
             }
         };
         probe.has_no_owner = inner.is_some_and(|inner| !inner.has_owner);
+        probe.kernel_id = inner.map(|inner| inner.id);
         probe.socket = inner.and_then(|inner| inner.socket);
         if let Some(socket) = probe.socket {
             let family = (socket.family != 0).then_some(SocketFamily(socket.family));
@@ -283,6 +286,7 @@ impl Probe {
             file_system,
             mounted,
             has_no_owner: false,
+            kernel_id: None,
             socket: None,
             origin: Origin(source),
             family: OnceCell::new(),

@@ -82,7 +82,10 @@ impl Reader {
             }
         };
         let open: Vec<_> = cx.probes.values().filter(|probe| probe.has_description()).collect();
-        for probes in open.chunks(BATCH) {
+        let read = open.iter().filter_map(|probe| Some((probe.kernel_id?.watched_as(), probe.id)));
+        self.files.extend(read);
+        let others: Vec<_> = open.iter().filter(|probe| probe.kernel_id.is_none()).collect();
+        for probes in others.chunks(BATCH) {
             let files: Vec<_> =
                 probes.iter().map(|probe| probe.duplicate()).collect::<Result<_>>()?;
             let fds: Vec<_> = files.iter().map(AsFd::as_fd).collect();

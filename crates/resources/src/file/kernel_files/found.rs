@@ -4,9 +4,12 @@ use std::path::PathBuf;
 
 use dormouse_kernel::FdNum;
 use dormouse_kernel::proc::{Extra, FdInfo, ProcDir};
+use epoll_interest::FileKey;
 use epoll_interest::kernel_memory::Address;
 use rustix::fs::{OFlags, Stat};
 
+use super::anonymous::ShortName;
+use super::eventfd::Counter;
 use super::{KernelFiles, KernelSocket};
 use crate::Result;
 use crate::file::{FsMagic, Sighting};
@@ -15,6 +18,13 @@ use crate::file::{FsMagic, Sighting};
 /// anywhere.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KernelFileId(pub(super) Address);
+
+impl KernelFileId {
+    /// By what items of epolls name it.
+    pub(crate) const fn watched_as(self) -> FileKey {
+        FileKey::of_file(self.0)
+    }
+}
 
 impl std::fmt::Debug for KernelFileId {
     // A kernel address does not belong in logs.
@@ -31,11 +41,15 @@ pub struct KernelFile {
     pub(super) flags: OFlags,
     pub(super) position: i64,
     pub(super) mount_id: i32,
-    /// Whether `fdinfo` has more to tell.
-    pub(super) tells_more: bool,
+    /// What `fdinfo` has to tell beyond that.
+    pub(super) more: More,
+    /// Whether it can have locks to tell of as well.
+    pub(super) may_be_locked: bool,
     /// Whether somebody gets its signals, or it was told which.
     pub(crate) has_owner: bool,
     pub(super) inode: Inode,
+    /// Of one that has no inode of its own.
+    pub(super) name: Option<ShortName>,
     /// Of a socket.
     pub(crate) socket: Option<KernelSocket>,
 }
@@ -66,6 +80,15 @@ pub(super) enum Nameless {
     No,
 }
 
+/// What `fdinfo` tells of the kind of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum More {
+    Nothing,
+    Eventfd(Counter),
+    /// It is to be asked.
+    Unknown,
+}
+
 impl KernelFile {
     /// What `/proc` would say of descriptor `fd` of the task whose directory
     /// `proc` is, asked for only as far as it is not known.
@@ -82,23 +105,29 @@ impl KernelFile {
             Nameless::Socket => nameless("socket", files.sockets.1),
             Nameless::Pipe => nameless("pipe", files.pipes.1),
             Nameless::No => match files.shared.get(&at.0) {
-                Some(stat) => (PathBuf::from(proc.fd_link(fd)?), *stat),
+                Some(stat) => match self.name {
+                    Some(name) => (name.link(), *stat),
+                    None => (PathBuf::from(proc.fd_link(fd)?), *stat),
+                },
                 None => Sighting::place(proc, fd)?,
             },
         };
         if files.file_system(self) == Some(FsMagic::ANON_INODE) {
             files.shared.insert(at.0, stat);
         }
-        let info = match self.tells_more {
-            true => proc.fdinfo(fd)?,
-            false => FdInfo {
-                pos: self.position,
-                flags: self.flags,
-                mount_id: self.mount_id,
-                inode: Some(number),
-                locks: Vec::new(),
-                extra: Extra::None,
-            },
+        let info = |extra| FdInfo {
+            pos: self.position,
+            flags: self.flags,
+            mount_id: self.mount_id,
+            inode: Some(number),
+            locks: Vec::new(),
+            extra,
+        };
+        let info = match self.more {
+            _ if self.may_be_locked => proc.fdinfo(fd)?,
+            More::Nothing => info(Extra::None),
+            More::Eventfd(counter) => info(counter.extra()),
+            More::Unknown => proc.fdinfo(fd)?,
         };
         Ok(Sighting { link, stat, info })
     }

@@ -2,6 +2,9 @@
 
 use epoll_interest::kernel_memory::{Btf, BtfError, OpenFiles, Struct, Tasks};
 
+use super::anonymous::NameMembers;
+use super::eventfd::EventfdMembers;
+
 /// Offsets in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
@@ -14,6 +17,8 @@ pub(super) struct Layout {
     pub(super) mount_id: usize,
     pub(super) locks: usize,
     pub(super) socket: SocketMembers,
+    pub(super) names: NameMembers,
+    pub(super) eventfd: EventfdMembers,
 }
 
 /// Of a `struct file`, which is read as far as `span` in one go.
@@ -24,6 +29,7 @@ pub(super) struct FileMembers {
     pub(super) flags: usize,
     pub(super) position: usize,
     pub(super) mount: usize,
+    pub(super) dentry: usize,
     pub(super) inode: usize,
     pub(super) private: usize,
     pub(super) owner: usize,
@@ -88,13 +94,15 @@ impl FileMembers {
             return Err(BtfError::NoMember("file", "f_owner"));
         }
         let mut file = Read { structure, span: 0 };
-        let mount = structure.offset("f_path")? + btf.structure("path")?.offset("mnt")?;
-        file.up_to(mount + 8, "f_path")?;
+        let (place, path) = (structure.offset("f_path")?, btf.structure("path")?);
+        let (mount, dentry) = (place + path.offset("mnt")?, place + path.offset("dentry")?);
+        file.up_to(mount.max(dentry) + 8, "f_path")?;
         Ok(Self {
             operations: file.member("f_op", 8)?,
             flags: file.member("f_flags", 4)?,
             position: file.member("f_pos", 8)?,
             mount,
+            dentry,
             inode: file.member("f_inode", 8)?,
             private: file.member("private_data", 8)?,
             owner: file.member("f_owner", 8)?,
@@ -141,6 +149,8 @@ impl Layout {
                 peer: [sock.offset("sk_peer_pid")?, sock.offset("sk_peer_cred")?],
                 urgent: unix.and_then(|unix| unix.offset("oob_skb")).ok(),
             },
+            names: NameMembers::new(btf)?,
+            eventfd: EventfdMembers::new(btf)?,
         })
     }
 }

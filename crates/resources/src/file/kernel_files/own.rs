@@ -5,12 +5,13 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use dormouse_kernel::file_owner::{self, Owner, OwnerKind};
 use dormouse_kernel::proc::{FdInfo, ProcDir};
 use dormouse_kernel::{FdNum, HostPid};
+use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::fs::{FlockOperation, MemfdFlags, SeekFrom, Stat, flock, memfd_create, seek};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::found::Nameless;
-use super::{KernelFiles, KernelTable};
+use super::found::{More, Nameless};
+use super::{KernelFile, KernelFiles, KernelTable};
 use crate::file::Sighting;
 
 /// Files of this process, to try it with.
@@ -20,6 +21,10 @@ pub(super) struct Own {
     /// Left open by `execve(2)`, at an offset, and with somebody to signal.
     file: OwnedFd,
     locked: OwnedFd,
+    pub(super) counter: OwnedFd,
+    semaphore: OwnedFd,
+    /// One more without an inode of its own, of another name.
+    epoll: OwnedFd,
 }
 
 impl Own {
@@ -34,12 +39,17 @@ impl Own {
         file_owner::set_owner(file.as_fd(), owner)?;
         let locked = memfd_create("locked", MemfdFlags::CLOEXEC)?;
         flock(&locked, FlockOperation::LockShared)?;
-        Ok(Self { socket, pipe, file, locked })
+        let counter = eventfd(u32::MAX, EventfdFlags::CLOEXEC)?;
+        rustix::io::write(&counter, &1234_u64.to_ne_bytes())?;
+        let semaphore = eventfd(4321, EventfdFlags::CLOEXEC | EventfdFlags::SEMAPHORE)?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        Ok(Self { socket, pipe, file, locked, counter, semaphore, epoll })
     }
 
     /// Whether memory and `/proc` tell the same of them.
     pub(super) fn agrees(&self, files: &mut KernelFiles, table: &KernelTable) -> bool {
-        let all = [&self.socket, &self.pipe, &self.file, &self.locked];
+        let Self { socket, pipe, file, locked, counter, semaphore, epoll } = self;
+        let all = [socket, pipe, file, locked, counter, semaphore, epoll];
         let found = all.map(|file| {
             let fd = FdNum::from_raw(file.as_raw_fd().cast_unsigned());
             let (seen, proc) = (files.files(table, &[fd]).ok()?, ProcDir::of_self().ok()?);
@@ -48,19 +58,33 @@ impl Own {
             let read = seen.sighting(files, &proc, fd).ok()?;
             let identity = |stat: &Stat| (stat.st_dev, stat.st_ino, stat.st_mode);
             let owner = |stat: &Stat| (stat.st_uid, stat.st_gid);
+            let link_by_name = seen.name.map_or_else(|| told.link.clone(), |name| name.link());
+            let extra = match seen.more {
+                More::Eventfd(counter) => counter.extra(),
+                More::Nothing | More::Unknown => told.info.extra.clone(),
+            };
             let same = told.link == read.link
+                && told.link == link_by_name
                 && identity(&told.stat) == identity(&read.stat)
                 && owner(&told.stat) == owner(&read.stat)
-                && told.info == FdInfo { extra: told.info.extra.clone(), ..read.info };
+                && told.info == FdInfo { extra, ..read.info };
             same.then_some(seen)
         });
-        let [Some(socket), Some(pipe), Some(file), Some(locked)] = found else { return false };
+        let [Some(socket), Some(pipe), Some(file), Some(locked), anonymous @ ..] = found else {
+            return false;
+        };
+        let [Some(counter), Some(semaphore), Some(epoll)] = anonymous else { return false };
+        let named = [socket, pipe, file, locked];
+        let is_eventfd = |file: KernelFile| matches!(file.more, More::Eventfd(_));
         socket.socket.is_some_and(|socket| socket.family == libc::AF_UNIX)
             && [socket.inode.of, pipe.inode.of] == [Nameless::Socket, Nameless::Pipe]
-            && [file.inode.of, locked.inode.of] == [Nameless::No; 2]
-            && [socket, pipe, file, locked].map(|file| file.has_owner)
-                == [false, false, true, false]
-            && [socket, pipe, file, locked].map(|file| file.tells_more)
-                == [false, false, false, true]
+            && [file, locked, counter, semaphore, epoll]
+                .iter()
+                .all(|file| file.inode.of == Nameless::No)
+            && named.map(|file| file.has_owner) == [false, false, true, false]
+            && named.map(|file| file.may_be_locked) == [false, false, false, true]
+            && named.iter().all(|file| file.more == More::Nothing && file.name.is_none())
+            && [counter, semaphore, epoll].iter().all(|file| file.name.is_some())
+            && [counter, semaphore, epoll].map(is_eventfd) == [true, true, false]
     }
 }

@@ -9,7 +9,9 @@ use dormouse_kernel::{FdNum, HostPid};
 use epoll_interest::kernel_memory::{Address, Btf, KernelMemory, OpenError, ReadError, Table};
 use rustix::fs::{OFlags, Stat, fstat};
 
-use super::found::{Inode, KernelFile, KernelFileId, Nameless};
+use super::anonymous::ShortName;
+use super::eventfd::Counter;
+use super::found::{Inode, KernelFile, KernelFileId, More, Nameless};
 use super::layout::{FileMembers, Layout};
 use super::own::Own;
 use crate::file::FsMagic;
@@ -24,6 +26,10 @@ pub struct KernelFiles {
     /// The file systems that sockets and pipes are in, and what one there is like.
     pub(super) sockets: (Address, Stat),
     pub(super) pipes: (Address, Stat),
+    /// The file system of files that have no inode of their own.
+    anonymous: Address,
+    /// What makes a file an eventfd.
+    eventfds: Address,
     shows: BTreeMap<Address, bool>,
     mounts: BTreeMap<Address, i32>,
     /// File systems, by where they are.
@@ -92,6 +98,8 @@ impl KernelFiles {
             places: Rc::new(places),
             sockets,
             pipes,
+            anonymous: 0,
+            eventfds: 0,
             shows: BTreeMap::new(),
             mounts: BTreeMap::new(),
             file_systems: BTreeMap::new(),
@@ -102,15 +110,20 @@ impl KernelFiles {
         own.agrees(&mut files, &table).then_some(files)
     }
 
-    /// Finds the file systems of sockets and pipes.
+    /// Finds the file systems of sockets, of pipes, and of files that have no inode,
+    /// and what makes eventfds.
     fn learn(&mut self, own: &Own) -> Result<(), ReadError> {
         let Layout { files, file, inode, .. } = self.layout;
-        let found = files.of(&mut self.memory, &[own.socket.as_fd(), own.pipe.as_fd()])?;
+        let own = [&own.socket, &own.pipe, &own.counter].map(AsFd::as_fd);
+        let found = files.of(&mut self.memory, &own)?;
         let inodes = self.memory.words_behind(&found, file.inode)?;
         let devices = self.memory.words_behind(&inodes, inode.device)?;
         (self.sockets.0, self.pipes.0) = (devices[0], devices[1]);
         self.file_systems.insert(devices[0], FsMagic::SOCKET);
         self.file_systems.insert(devices[1], FsMagic::PIPE);
+        self.anonymous = devices[2];
+        self.file_systems.insert(devices[2], FsMagic::ANON_INODE);
+        self.eventfds = self.memory.word(found[2] + file.operations as u64)?;
         Ok(())
     }
 
@@ -154,6 +167,8 @@ impl KernelFiles {
         self.learn_kinds(&files)?;
         let of: Vec<_> = inodes.iter().map(|inode| self.nameless(inode)).collect();
         let mut sockets = self.sockets_of(&files, &of)?.into_iter();
+        let mut names = self.names_of(&files, &inodes)?.into_iter();
+        let mut counters = self.counters_of(&files)?.into_iter();
         let found = numbers.iter().enumerate().map(|(index, fd)| {
             let (file, inode, of) = (files[index], inodes[index], of[index]);
             let mut flags = OFlags::from_bits_retain(half(file, of_file.flags)) - OFlags::CLOEXEC;
@@ -162,14 +177,22 @@ impl KernelFiles {
             }
             let is_path = flags.contains(OFlags::PATH);
             let socket = if of == Nameless::Socket { sockets.next() } else { None };
+            let name = if self.is_anonymous(inode) { names.next().flatten() } else { None };
+            let counter = if self.is_eventfd(file) { counters.next() } else { None };
             // What a socket's kind has to add, nobody asks for.
             let shows = of != Nameless::Socket && self.shows[&word(file, of_file.operations)];
+            let more = match counter {
+                Some(counter) => More::Eventfd(counter),
+                None if shows => More::Unknown,
+                None => More::Nothing,
+            };
             KernelFile {
                 id: KernelFileId(all[index]),
                 flags,
                 position: word(file, of_file.position).cast_signed(),
                 mount_id: self.mounts[&word(file, of_file.mount)],
-                tells_more: shows || locks[index] != 0,
+                more,
+                may_be_locked: locks[index] != 0,
                 has_owner: word(file, of_file.owner) != 0,
                 inode: Inode {
                     at: (at_inodes[index], word(inode, of_inode.device)),
@@ -179,6 +202,7 @@ impl KernelFiles {
                     group: half(inode, of_inode.group),
                     number: word(inode, of_inode.number),
                 },
+                name,
                 socket: socket.filter(|_| !is_path),
             }
         });
@@ -217,6 +241,32 @@ impl KernelFiles {
             device if device == self.pipes.0 => Nameless::Pipe,
             _ => Nameless::No,
         }
+    }
+
+    fn is_anonymous(&self, inode: &[u8]) -> bool {
+        word(inode, self.layout.inode.device) == self.anonymous
+    }
+
+    fn is_eventfd(&self, file: &[u8]) -> bool {
+        word(file, self.layout.file.operations) == self.eventfds
+    }
+
+    /// Of those files that have no inode of their own.
+    fn names_of(
+        &mut self,
+        files: &[&[u8]],
+        inodes: &[&[u8]],
+    ) -> Result<Vec<Option<ShortName>>, ReadError> {
+        let all = files.iter().zip(inodes).filter(|(_, inode)| self.is_anonymous(inode));
+        let dentries = all.map(|(file, _)| word(file, self.layout.file.dentry));
+        self.names(&dentries.collect::<Vec<_>>())
+    }
+
+    /// Of those files that are eventfds.
+    fn counters_of(&mut self, files: &[&[u8]]) -> Result<Vec<Counter>, ReadError> {
+        let all = files.iter().filter(|file| self.is_eventfd(file));
+        let contexts = all.map(|file| word(file, self.layout.file.private));
+        self.counters(&contexts.collect::<Vec<_>>())
     }
 
     /// The numbers of mounts.

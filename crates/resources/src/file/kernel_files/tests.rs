@@ -10,11 +10,13 @@ use dormouse_kernel::socket::SocketOption;
 use dormouse_kernel::{FdNum, HostPid};
 use epoll_interest::kernel_memory::{KernelMemory, TypeInformation};
 use rustix::event::{EventfdFlags, epoll, eventfd};
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::{FlockOperation, OFlags, flock, inotify};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::pipe;
+use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
 
 use super::KernelFiles;
+use super::found::More;
 use super::layout::Layout;
 use super::socket::socks;
 use crate::file::Sighting;
@@ -23,6 +25,11 @@ use crate::file::socket_options::Options;
 
 fn number(file: &OwnedFd) -> FdNum {
     FdNum::from_raw(file.as_raw_fd().cast_unsigned())
+}
+
+/// Its link is `anon_inode:` and a name.
+fn is_anonymous(told: &Sighting) -> bool {
+    told.link.to_str().is_some_and(|link| link.starts_with("anon_inode:"))
 }
 
 fn open_null() -> OwnedFd {
@@ -42,6 +49,8 @@ fn zoo() -> Vec<OwnedFd> {
         eventfd(7, EventfdFlags::NONBLOCK).unwrap(),
         eventfd(8, EventfdFlags::SEMAPHORE).unwrap(),
         epoll::create(epoll::CreateFlags::CLOEXEC).unwrap(),
+        inotify::init(inotify::CreateFlags::CLOEXEC).unwrap(),
+        timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC).unwrap(),
         File::open("/proc/self/exe").unwrap().into(),
     ];
     for (family, kind) in [
@@ -58,6 +67,10 @@ fn zoo() -> Vec<OwnedFd> {
         file_owner::set_signal(&other, Some(Signal::USR1)).unwrap();
         all.extend([one, other]);
     }
+    let full = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+    rustix::io::write(&full, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+    all.push(open(&format!("/proc/self/fd/{}", full.as_raw_fd()), OFlags::PATH));
+    all.push(full);
     let (reader, writer) = pipe().unwrap();
     let again = rustix::io::dup(&writer).unwrap();
     all.extend([reader, writer, again]);
@@ -92,6 +105,10 @@ fn what_memory_tells_is_what_proc_tells() {
             let magic = rustix::fs::fstatfs(file).unwrap().f_type as u32;
             files.note(&seen, crate::file::FsMagic::from_raw(magic));
         }
+        let told = Sighting::of_fd(&proc, number(file)).unwrap();
+        let is_eventfd = matches!(told.info.extra, Extra::Eventfd { .. });
+        assert_eq!(matches!(seen.more, More::Eventfd(_)), is_eventfd, "{:?}", told.link);
+        assert_eq!(seen.name.is_some(), is_anonymous(&told), "{:?}", told.link);
         let signal = file_owner::signal(file).ok().flatten();
         assert_eq!(seen.has_owner, signal.is_some(), "{:?}", number(file));
     }
