@@ -242,6 +242,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::refusals::timerfd_cancelled::SCENARIO,
     &crate::refusals::tun::SCENARIO,
     &crate::refusals::unix_elsewhere::SCENARIO,
+    &crate::refusals::unix_unaccepted::SCENARIO,
     &crate::refusals::userfaultfd::SCENARIO,
     &crate::refusals::vfork::SCENARIO,
     &crate::refusals::vsock::SCENARIO,
@@ -406,6 +407,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::unix::rights_nested::SCENARIO,
     &crate::unix::rights_table::SCENARIO,
     &crate::unix::senders::SCENARIO,
+    &crate::unix::unaccepted::SCENARIO,
     &crate::unix::urgent::SCENARIO,
     &crate::unix::waiting::SCENARIO,
 ];

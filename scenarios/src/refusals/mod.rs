@@ -27,6 +27,7 @@ pub(crate) mod syscall_dispatch;
 pub(crate) mod timerfd_cancelled;
 pub(crate) mod tun;
 pub(crate) mod unix_elsewhere;
+pub(crate) mod unix_unaccepted;
 pub(crate) mod userfaultfd;
 pub(crate) mod vfork;
 pub(crate) mod vsock;

@@ -24,5 +24,6 @@ pub(crate) mod rights_nested;
 pub(crate) mod rights_table;
 pub(crate) mod senders;
 pub(crate) mod talk;
+pub(crate) mod unaccepted;
 pub(crate) mod urgent;
 pub(crate) mod waiting;

@@ -41,6 +41,7 @@ mod inotify;
 mod interfaces;
 mod io_uring;
 mod kernel_files;
+mod kernel_packets;
 mod kind;
 mod likeness;
 mod listed;

@@ -372,8 +372,19 @@ impl SocketOptions {
         if !self.filter.is_empty() {
             option(libc::SO_ATTACH_FILTER).set_filter(socket, &self.filter).map_err(failed())?;
         }
+        self.apply_more(socket)
+    }
+
+    /// Sets what connections have from the unix socket that listens (`unix_stream_connect`).
+    pub(crate) fn apply_inherited(&self, socket: BorrowedFd<'_>, now: Now<'_>) -> Result<()> {
+        self.apply_numbers(socket, now, true)?;
+        self.apply_more(socket)
+    }
+
+    fn apply_more(&self, socket: BorrowedFd<'_>) -> Result<()> {
         for &(place, value) in &self.more {
-            option(MORE[place].0).set(socket, value).map_err(failed())?;
+            let failed = Error::kernel("setsockopt", "a socket");
+            option(MORE[place].0).set(socket, value).map_err(failed)?;
         }
         Ok(())
     }

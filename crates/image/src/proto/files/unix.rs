@@ -74,6 +74,7 @@ pub struct UnixStateEntry {
     #[prost(bytes = "vec", optional, tag = "4")]
     pub closed_peer: Option<Vec<u8>>,
     /// Inodes of those who wait to be accepted, first to be accepted first.
+    /// Zero: it has closed.
     #[prost(uint32, repeated, packed = "false", tag = "5")]
     pub waiting: Vec<u32>,
     /// `SO_PEERCRED`.
@@ -88,6 +89,32 @@ pub struct UnixStateEntry {
     /// `ECONNRESET` is yet to be told.
     #[prost(bool, optional, tag = "9")]
     pub reset: Option<bool>,
+    /// What is known of each of those who wait, if it was read.
+    #[prost(message, repeated, tag = "10")]
+    pub unaccepted: Vec<UnixWaitingEntry>,
+}
+
+/// Dormouse: who waits to be accepted.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct UnixWaitingEntry {
+    /// Its address, if it has closed.
+    #[prost(bytes = "vec", optional, tag = "1")]
+    pub closed: Option<Vec<u8>>,
+    /// Who has connected it.
+    #[prost(message, optional, tag = "2")]
+    pub cred: Option<UnixCredEntry>,
+    /// What it has sent, first to be read first.
+    #[prost(message, repeated, tag = "3")]
+    pub sent: Vec<UnixSentEntry>,
+}
+
+/// Dormouse: what was sent before anybody could read it.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct UnixSentEntry {
+    #[prost(message, required, tag = "1")]
+    pub packet: super::socket::SkPacketEntry,
+    #[prost(bytes = "vec", required, tag = "2")]
+    pub bytes: Vec<u8>,
 }
 
 /// Dormouse: a process as its peers see it.

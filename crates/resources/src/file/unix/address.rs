@@ -147,14 +147,9 @@ impl Address {
         if name.is_empty() {
             return Ok(None);
         }
-        if UnixAddress::new(&name).is_none() {
-            return Err("its name is too long");
-        }
+        judge_name(&name)?;
         if name[0] == 0 {
             return Ok(Some(Self { name, file: None }));
-        }
-        if path_of(&name).contains(&0) || Scratch::walk(&name).is_none() {
-            return Err("its name is no path");
         }
         let FilePermsEntry { mode, uid, gid } =
             entry.file_perms.clone().unwrap_or(FilePermsEntry { mode: 0o755, uid: 0, gid: 0 });
@@ -175,6 +170,19 @@ impl Address {
         let identity = state.file_device.zip(state.file_inode);
         let file = BoundFile { identity, place, mode, uid, gid };
         Ok(Some(Self { name, file: Some(file) }))
+    }
+}
+
+/// Whether a socket could be bound to a name, if it is not empty.
+pub(super) fn judge_name(name: &[u8]) -> Result<(), &'static str> {
+    match name.first() {
+        None => Ok(()),
+        Some(_) if UnixAddress::new(name).is_none() => Err("a name is too long"),
+        Some(0) => Ok(()),
+        Some(_) if path_of(name).contains(&0) || Scratch::walk(name).is_none() => {
+            Err("a name is no path")
+        }
+        Some(_) => Ok(()),
     }
 }
 

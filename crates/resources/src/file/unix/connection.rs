@@ -12,6 +12,7 @@ use dormouse_kernel::socket::{UnixAddress, peer_name};
 use super::Unix;
 use super::spec::{Kind, LISTEN, NET_NS};
 use super::survey::UnixSurvey;
+use super::waiting::{self, Waiting};
 use crate::file::probe::Duplicate;
 use crate::file::{CollectCx, FileId, FileKind, Probe, UnixPeers};
 use crate::{Error, Result};
@@ -28,8 +29,8 @@ pub(super) enum Connection {
     Waiting(u32),
     /// One that is not part of the checkpoint.
     Outside(Outside),
-    /// It listens; these wait to be accepted, by their inodes.
-    Listening(Vec<u32>),
+    /// It listens; these wait to be accepted, first to be accepted first.
+    Listening(Vec<Waiting>),
 }
 
 /// A socket that is not part of the checkpoint.
@@ -84,22 +85,16 @@ impl Connection {
         let mut survey = cx.part::<UnixSurvey>();
         survey.count_ours(cx.probes.values());
         if u32::from(listed.state) == LISTEN {
-            if listed.waiting.contains(&0) {
-                return Err(unsupported(
-                    probe,
-                    "a connection was closed again before it was accepted, and what came by it \
-                     cannot be read",
-                    "checkpoint the program when it has accepted it",
-                ));
-            }
-            if !listed.waiting.iter().all(|&inode| survey.is_ours(inode)) {
+            // Zero stands for one who has closed.
+            if !listed.waiting.iter().all(|&inode| inode == 0 || survey.is_ours(inode)) {
                 return Err(unsupported(
                     probe,
                     "a process that is not part of the checkpoint waits to be accepted there",
                     "checkpoint the program when it has accepted the connection",
                 ));
             }
-            return Ok(Self::Listening(listed.waiting.clone()));
+            let waiting = waiting::collect(cx, probe, (socket, listed), &mut survey)?;
+            return Ok(Self::Listening(waiting));
         }
         match listed.peer {
             UnixPeer::None => Ok(Self::None),
@@ -112,11 +107,6 @@ impl Connection {
                 Some(listener) if !survey.is_ours(listener) => {
                     Self::elsewhere(cx, probe, (socket, listed), survey.other(listener))
                 }
-                Some(_) if listed.sent > 0 => Err(unsupported(
-                    probe,
-                    "it has sent something before it was accepted, which cannot be read",
-                    "checkpoint the program when the connection is accepted",
-                )),
                 Some(listener) => Ok(Self::Waiting(listener)),
             },
         }

@@ -32,6 +32,9 @@ pub(super) struct Made {
     pub(super) files: BTreeMap<FileId, OwnedFd>,
     /// Peers that have closed, by whom they were connected to.
     pub(super) ghosts: BTreeMap<FileId, OwnedFd>,
+    /// Those that have closed before they were accepted, by who listens, and
+    /// their places among those who wait there.
+    pub(super) gone: BTreeMap<(FileId, usize), OwnedFd>,
     /// The inodes that sockets are bound to.
     pub(super) inodes: BTreeMap<FileId, OwnedFd>,
     /// Datagram sockets that are connected to each other as they are.
@@ -92,11 +95,11 @@ struct Pair<'a> {
 const AT_ONCE: usize = 100;
 
 /// The longest queue there can be.
-const LONGEST: i32 = i32::MAX;
+pub(super) const LONGEST: i32 = i32::MAX;
 
-struct Maker<'a> {
-    family: &'a Family,
-    made: Made,
+pub(super) struct Maker<'a> {
+    pub(super) family: &'a Family,
+    pub(super) made: Made,
     acceptances: Vec<Acceptance<'a>>,
     pairs: Vec<Pair<'a>>,
     substitutes: Vec<(Kind, Address, Option<OwnedFd>, Bound)>,
@@ -458,49 +461,6 @@ impl<'a> Maker<'a> {
         self.bind(&named)
     }
 
-    /// Has all that listen do so, and those connect that wait to be accepted.
-    fn listen_all(&mut self) -> Result<()> {
-        let family = self.family;
-        let mut listening: Vec<_> = family
-            .of_kind(false)
-            .filter_map(|(id, member)| match &member.link {
-                Link::Listening(waiting) => Some((member.spec.peer.as_ref(), id, waiting)),
-                _ => None,
-            })
-            .collect();
-        listening.sort();
-        for same in listening.chunk_by(|one, other| one.0 == other.0) {
-            let mut stand_in = StandIn::new(same[0].0)?;
-            let listen = |of: &dyn Fn(FileId) -> i32| {
-                let mut batch = Batch::new();
-                for &(_, id, _) in same {
-                    let fd = self.made.files[&id].as_raw_fd();
-                    batch.call(libc::SYS_listen, [fd.into(), of(id).into()]);
-                }
-                batch
-            };
-            if same.iter().any(|(_, _, waiting)| !waiting.is_empty()) {
-                stand_in.run(listen(&|_| LONGEST))?;
-                for (_, id, waiting) in same {
-                    self.wait(*id, waiting)?;
-                }
-            }
-            stand_in.run(listen(&|id| family.get(id).spec.backlog.cast_signed()))?;
-            let idle = same.iter().filter(|(_, _, waiting)| waiting.is_empty());
-            idle.copied().try_for_each(|(_, id, _)| self.call_on(id))?;
-        }
-        Ok(())
-    }
-
-    /// Has somebody wait, who is sent away when queues are filled. A listener
-    /// on whom nobody calls reports nothing, and an epoll that has reported it
-    /// can only be made as long as it does.
-    fn call_on(&self, listener: FileId) -> Result<()> {
-        let caller = socket(self.family.get(listener).spec.kind)?;
-        dormouse_kernel::socket::connect(caller.as_fd(), &reach_of(self, listener))
-            .map_err(Error::kernel("connect", "a unix socket"))
-    }
-
     /// Connects streams to others that are not of the checkpoint, without
     /// waiting for those.
     fn reconnect(&self) -> Result<()> {
@@ -517,30 +477,16 @@ impl<'a> Maker<'a> {
         }
         Ok(())
     }
-
-    /// Connects those who wait, in their order.
-    fn wait(&self, listener: FileId, waiting: &[FileId]) -> Result<()> {
-        let to = reach_of(self, listener);
-        let by = |id: &FileId| self.family.get(*id).spec.connector.as_ref();
-        for same in waiting.chunk_by(|one, other| by(one) == by(other)) {
-            let mut batch = Batch::new();
-            for id in same {
-                connect(&mut batch, self.made.files[id].as_fd(), &to);
-            }
-            StandIn::new(by(&same[0]))?.run(batch)?;
-        }
-        Ok(())
-    }
 }
 
 /// How a socket of the checkpoint is called.
-fn reach_of(maker: &Maker<'_>, id: FileId) -> UnixAddress {
+pub(super) fn reach_of(maker: &Maker<'_>, id: FileId) -> UnixAddress {
     let address = maker.family.get(id).spec.address.as_ref();
     reach(address.expect("who listens has an address"), maker.made.inodes.get(&id))
 }
 
 /// Adds a call that connects a socket.
-fn connect(batch: &mut Batch, socket: BorrowedFd<'_>, to: &UnixAddress) {
+pub(super) fn connect(batch: &mut Batch, socket: BorrowedFd<'_>, to: &UnixAddress) {
     let len = to.as_bytes().len() as u64;
     let to = batch.data(to.as_bytes());
     batch.call(libc::SYS_connect, [socket.as_raw_fd().into(), to.into(), len.into()]);

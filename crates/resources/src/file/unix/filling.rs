@@ -14,7 +14,7 @@ use rustix::net::{RecvFlags, accept, recv, shutdown};
 use super::address::{Address, Binding, Publish, bind_all, reach};
 use super::creation::{Made, socket, widen};
 use super::queue::Packet;
-use super::set::{Family, Link, Member};
+use super::set::{Caller, Family, Link, Member};
 use super::spec::Kind;
 use crate::file::socket_options::Now;
 use crate::file::stand_in::{Identity, StandIn};
@@ -68,6 +68,7 @@ pub(super) fn fill_all(
     filler.reset()?;
     drop(filler);
     made.ghosts.clear();
+    made.gone.clear();
     made.inodes.clear();
     for (id, &file) in sockets {
         let Member { spec, link } = family.get(*id);
@@ -147,7 +148,20 @@ impl<'a> Filler<'a> {
         }
     }
 
+    /// Has those send who wait to be accepted by a socket.
+    fn fill_unaccepted(&self, id: FileId) -> Result<()> {
+        for (place, (caller, waiting)) in self.family.get(id).callers().enumerate() {
+            let sender = match caller {
+                Caller::Socket(id) => self.sockets[&id],
+                Caller::Gone => self.made.gone[&(id, place)].as_fd(),
+            };
+            waiting.sent.iter().try_for_each(|packet| self.send(sender, packet, None))?;
+        }
+        Ok(())
+    }
+
     fn fill(&mut self, id: FileId) -> Result<()> {
+        self.fill_unaccepted(id)?;
         let mutual = self.family.get(id).spec.kind.is_mutual();
         for packet in self.packets(id) {
             let nobody = || Error::kernel("sendmsg", "a unix socket")(Errno::NOTCONN);

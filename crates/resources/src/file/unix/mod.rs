@@ -7,7 +7,8 @@
 //! Image: `unix_sk_entry` in `files.img`, `sk-queues.img`. What CRIU does not tell
 //! has fields of our own: who is on the other side (`SO_PEERCRED`), what a peer
 //! was called that has closed, senders of datagrams and their credentials, who
-//! waits to be accepted in which order.
+//! waits to be accepted in which order, and what they have sent (`embryos`): some
+//! have closed again.
 //! Create: all at once, as they were made: pairs by `socketpair(2)`, accepted ones
 //! by connecting to whoever listened and accepting, each call by a stand-in for
 //! whoever made it. A peer that has closed is made too, until queues are full.
@@ -25,13 +26,16 @@ mod address;
 mod buffers;
 mod connection;
 mod creation;
+mod embryos;
 mod filling;
+mod listening;
 mod model;
 mod queue;
 mod set;
 mod socket;
 mod spec;
 mod survey;
+mod waiting;
 
 pub(super) use socket::Unix;
 pub use survey::UnixSurvey;

@@ -23,6 +23,7 @@ use dormouse_kernel::socket::{
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::Shutdown;
 
+use super::address::judge_name;
 use super::buffers::Buffer;
 use crate::file::FileId;
 use crate::{Error, Result};
@@ -134,29 +135,30 @@ impl Queue {
 
     /// As images have it: entries for the socket `id`, with their bytes.
     pub(super) fn encode(&self, id: FileId) -> impl Iterator<Item = (SkPacketEntry, Vec<u8>)> {
-        self.packets.iter().map(move |packet| {
-            let Packet { bytes, rights, from, credentials, urgent, read } = packet;
-            let rights: Vec<u32> = rights.iter().map(|file| file.as_raw()).collect();
-            let scm = ScmEntry { kind: libc::SCM_RIGHTS.cast_unsigned(), rights };
-            let cred =
-                credentials.map(|Credentials { pid, uid, gid }| SkCredEntry { pid, uid, gid });
-            let entry = SkPacketEntry {
-                id_for: id.as_raw(),
-                // The kernel takes no more than 2 GiB at a time.
-                length: bytes.len() as u32,
-                scm: if scm.rights.is_empty() { Vec::new() } else { vec![scm] },
-                from: Some(from.clone()).filter(|from| !from.is_empty()),
-                cred,
-                urgent: urgent.then_some(true),
-                datagram: None,
-                read: Some(*read).filter(|&read| read > 0),
-            };
-            (entry, bytes.clone())
-        })
+        self.packets.iter().map(move |packet| (packet.encode(id.as_raw()), packet.bytes.clone()))
     }
 }
 
 impl Packet {
+    /// As images have it, but for its bytes; `id` is that of the socket it waits in.
+    pub(super) fn encode(&self, id: u32) -> SkPacketEntry {
+        let Self { bytes, rights, from, credentials, urgent, read } = self;
+        let rights: Vec<u32> = rights.iter().map(|file| file.as_raw()).collect();
+        let scm = ScmEntry { kind: libc::SCM_RIGHTS.cast_unsigned(), rights };
+        let cred = credentials.map(|Credentials { pid, uid, gid }| SkCredEntry { pid, uid, gid });
+        SkPacketEntry {
+            id_for: id,
+            // The kernel takes no more than 2 GiB at a time.
+            length: bytes.len() as u32,
+            scm: if scm.rights.is_empty() { Vec::new() } else { vec![scm] },
+            from: Some(from.clone()).filter(|from| !from.is_empty()),
+            cred,
+            urgent: urgent.then_some(true),
+            datagram: None,
+            read: Some(*read).filter(|&read| read > 0),
+        }
+    }
+
     /// Judges what an image has.
     pub(super) fn decode(entry: &SkPacketEntry, bytes: Vec<u8>) -> Result<Self, &'static str> {
         let SkPacketEntry { id_for: _, length: _, scm, from, cred, urgent, datagram: _, read } =
@@ -174,6 +176,9 @@ impl Packet {
         let urgent = urgent.unwrap_or(false);
         if urgent && bytes.len() != 1 {
             return Err("more than one byte is out of band");
+        }
+        if let Some(name) = from {
+            judge_name(name)?;
         }
         let read = read.unwrap_or(0);
         if read > LONGEST || urgent && read > 0 {

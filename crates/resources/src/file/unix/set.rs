@@ -9,6 +9,7 @@ use super::connection::{Connection, Outside};
 use super::creation::{self, Made};
 use super::filling;
 use super::spec::{Kind, Spec};
+use super::waiting::{Client, Waiting};
 use crate::Result;
 use crate::file::{FileId, FillCx};
 
@@ -33,6 +34,17 @@ pub(super) struct Member {
     pub(super) link: Link,
 }
 
+impl Member {
+    /// Those who wait to be accepted and of whom more is known.
+    pub(super) fn callers(&self) -> impl Iterator<Item = (Caller, &Waiting)> {
+        let callers = match &self.link {
+            Link::Listening(callers) => &callers[..],
+            _ => &[],
+        };
+        callers.iter().copied().zip(self.spec.waiting())
+    }
+}
+
 /// Whom a socket is connected to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Link {
@@ -46,8 +58,17 @@ pub(super) enum Link {
     Waiting(FileId),
     /// To one that is not of the checkpoint, at this address.
     Outside(Vec<u8>),
-    /// It listens, and these wait to be accepted.
-    Listening(Vec<FileId>),
+    /// It listens, and these wait to be accepted: the first are those that its
+    /// [`Spec::waiting`] tells of.
+    Listening(Vec<Caller>),
+}
+
+/// Who waits to be accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Caller {
+    Socket(FileId),
+    /// One that has closed.
+    Gone,
 }
 
 /// What is wrong with which socket.
@@ -132,7 +153,11 @@ impl Family {
                     if listens(&peer) { Link::Waiting(peer) } else { Link::Peer(peer) }
                 }
                 Connection::Listening(waiting) => {
-                    Link::Listening(waiting.iter().map(find).collect::<Result<_, _>>()?)
+                    let caller = |waiting: &Waiting| match &waiting.client {
+                        Client::Socket(inode) => find(inode).map(Caller::Socket),
+                        Client::Closed(_) => Ok(Caller::Gone),
+                    };
+                    Link::Listening(waiting.iter().map(caller).collect::<Result<_, _>>()?)
                 }
             };
             links.insert(id, link);
@@ -181,7 +206,16 @@ impl Family {
                 _ => None,
             }
         };
-        self.sockets.iter().filter_map(sends).collect()
+        let unaccepted = |member: &Member| {
+            let sent = member.callers().filter(|(_, waiting)| !waiting.sent.is_empty());
+            let socket = |(caller, _)| match caller {
+                Caller::Socket(id) => Some(id),
+                Caller::Gone => None,
+            };
+            sent.filter_map(socket).collect::<Vec<_>>()
+        };
+        let unaccepted = self.sockets.values().flat_map(unaccepted);
+        self.sockets.iter().filter_map(sends).chain(unaccepted).collect()
     }
 
     /// Those of one kind.
@@ -200,7 +234,8 @@ fn queue_up(links: &mut BTreeMap<FileId, Link>) -> Result<(), Wrong> {
     let mut seen = BTreeSet::new();
     for (&listener, link) in &*links {
         let Link::Listening(waiting) = link else { continue };
-        for &client in waiting {
+        for caller in waiting {
+            let Caller::Socket(client) = *caller else { continue };
             if links[&client] != Link::Waiting(listener) || !seen.insert(client) {
                 return Err((listener, "who waits there does not wait for it, once"));
             }
@@ -215,7 +250,7 @@ fn queue_up(links: &mut BTreeMap<FileId, Link>) -> Result<(), Wrong> {
         .collect();
     for (client, listener) in late {
         if let Some(Link::Listening(waiting)) = links.get_mut(&listener) {
-            waiting.push(client);
+            waiting.push(Caller::Socket(client));
         }
     }
     Ok(())

@@ -128,11 +128,11 @@ impl FileKind for Unix {
             Packet::decode(&entry, bytes).map_err(|reason| sk_queues::wrong(&entry, reason))
         });
         let queue = Queue { packets: packets.collect::<Result<_>>()? };
-        for &file in queue.packets.iter().flat_map(|packet| &packet.rights) {
+        let spec = Rc::new(Spec::decode(entry, queue).map_err(wrong)?);
+        for file in spec.in_flight() {
             let place = (ImageName::SkQueues, "packet for socket", u64::from(id.as_raw()));
             images.file_ref(file.as_raw(), Use::Description, place);
         }
-        let spec = Rc::new(Spec::decode(entry, queue).map_err(wrong)?);
         let source = images.part::<Source>()?;
         source.sockets.borrow_mut().insert(id, Rc::clone(&spec));
         Ok(Self { status, spec, peer_in_flight: None, set: Some(Rc::clone(&source.set)) })

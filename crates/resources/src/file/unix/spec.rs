@@ -11,13 +11,14 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::Shutdown;
 
 use super::Unix;
-use super::address::Address;
+use super::address::{Address, judge_name};
 use super::connection::{Connection, unsupported};
 use super::queue::Queue;
 use super::survey::UnixSurvey;
+use super::waiting::Waiting;
 use crate::file::socket_options::{Options, SocketOptions};
 use crate::file::stand_in::Identity;
-use crate::file::{CollectCx, FileKind, Holder, Probe};
+use crate::file::{CollectCx, FileId, FileKind, Holder, Probe};
 use crate::{Error, Result};
 
 /// A socket.
@@ -148,7 +149,7 @@ impl Spec {
                 (ESTABLISHED, 0)
             }
             Connection::Listening(waiting) => {
-                state.waiting.clone_from(waiting);
+                Waiting::encode_all(waiting, &mut state);
                 (LISTEN, 0)
             }
         };
@@ -176,6 +177,21 @@ impl Spec {
         entry
     }
 
+    /// Who waits to be accepted, if it listens.
+    pub(super) fn waiting(&self) -> &[Waiting] {
+        match &self.connection {
+            Connection::Listening(waiting) => waiting,
+            _ => &[],
+        }
+    }
+
+    /// Descriptors in flight to it, and to those who wait to be accepted by it.
+    pub(super) fn in_flight(&self) -> impl Iterator<Item = FileId> {
+        let sent = self.waiting().iter().flat_map(|waiting| &waiting.sent);
+        let packets = self.queue.packets.iter().chain(sent);
+        packets.flat_map(|packet| &packet.rights).copied()
+    }
+
     pub(super) fn decode(entry: &UnixSkEntry, queue: Queue) -> Result<Self, &'static str> {
         let kind = i32::try_from(entry.kind).ok().and_then(Kind::from_raw);
         let kind = kind.ok_or("its type is none")?;
@@ -185,8 +201,13 @@ impl Spec {
         queue.check(kind == Kind::Stream)?;
         let state = entry.dormouse.clone().unwrap_or_default();
         let connection = match (entry.state, entry.peer, state.closed_peer.clone()) {
-            (LISTEN, 0, None) if kind.is_mutual() => Connection::Listening(state.waiting.clone()),
-            (ESTABLISHED | CLOSE, 0, Some(name)) => Connection::Closed(name),
+            (LISTEN, 0, None) if kind.is_mutual() => {
+                Connection::Listening(Waiting::decode_all(&state, kind)?)
+            }
+            (ESTABLISHED | CLOSE, 0, Some(name)) => {
+                judge_name(&name)?;
+                Connection::Closed(name)
+            }
             // CRIU's word for it.
             (ESTABLISHED, 0, None) if kind.is_mutual() => Connection::Closed(Vec::new()),
             (ESTABLISHED | CLOSE, 0, None) => Connection::None,
@@ -224,12 +245,12 @@ impl Spec {
     }
 }
 
-fn encode_identity(identity: &Identity) -> UnixCredEntry {
+pub(super) fn encode_identity(identity: &Identity) -> UnixCredEntry {
     let Identity { pid, uid, gid, groups } = identity.clone();
     UnixCredEntry { pid: pid.as_raw(), uid, gid, groups }
 }
 
-fn decode_identity(entry: &UnixCredEntry) -> Result<Identity, &'static str> {
+pub(super) fn decode_identity(entry: &UnixCredEntry) -> Result<Identity, &'static str> {
     let UnixCredEntry { pid, uid, gid, groups } = entry.clone();
     let pid = NsPid::from_raw(pid).ok_or("the pid of its peer is none")?;
     if groups.len() > MAX_GROUPS {

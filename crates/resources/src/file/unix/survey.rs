@@ -10,6 +10,7 @@ use dormouse_kernel::socket::SocketOption;
 
 use super::buffers::Buffers;
 use super::creation::socket;
+use super::embryos::{Embryo, Embryos};
 use super::model::Models;
 use super::queue::Queue;
 use super::spec::Kind;
@@ -40,6 +41,21 @@ pub struct UnixSurvey {
     peers: BTreeMap<[u64; 2], Option<Identity>>,
     /// What tells how streams are divided.
     buffers: Buffers,
+    /// What reads connections that nobody has accepted, or that this cannot be done, once that was tried.
+    embryos: Option<Option<Reader>>,
+}
+
+/// What reads connections that nobody has accepted.
+struct Reader {
+    embryos: Embryos,
+    /// Files of the tree, by where the kernel has them, once they were asked for.
+    files: Option<BTreeMap<u64, FileId>>,
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader").finish_non_exhaustive()
+    }
 }
 
 /// What the kernel's memory has of a socket.
@@ -210,6 +226,40 @@ impl UnixSurvey {
     /// Another socket, by its inode.
     pub(super) fn other(&self, inode: u32) -> Option<&UnixDiag> {
         self.listed.as_ref()?.by_inode.get(&inode)
+    }
+
+    /// The names of all sockets.
+    pub(super) fn names(&self) -> impl Iterator<Item = &[u8]> {
+        let all = self.listed.iter().flat_map(|listed| listed.by_inode.values());
+        all.map(|socket| &socket.name[..])
+    }
+
+    /// The connections that wait for a listener to accept them, or why they cannot be read.
+    pub(super) fn embryos(
+        &mut self,
+        listener: BorrowedFd<'_>,
+    ) -> Result<Vec<Embryo>, &'static str> {
+        let open = || Some(Reader { embryos: Embryos::open().ok()?, files: None });
+        let reader = self.embryos.get_or_insert_with(open).as_mut();
+        let reader = reader.ok_or(
+            "connections wait to be accepted by which something was sent, or that were closed again, and \
+             the kernel's memory cannot be read",
+        )?;
+        reader.embryos.of(listener)
+    }
+
+    /// The file of the tree that the kernel has there, if it is one.
+    pub(super) fn file_at<'a>(
+        &mut self,
+        at: u64,
+        probes: impl Iterator<Item = &'a Probe>,
+    ) -> Result<Option<FileId>> {
+        let Some(Some(Reader { embryos, files })) = &mut self.embryos else { return Ok(None) };
+        let files = match files {
+            Some(files) => files,
+            none => none.insert(embryos.files_of(probes)?),
+        };
+        Ok(files.get(&at).copied())
     }
 
     /// Who listens where this socket waits to be accepted.

@@ -11,13 +11,14 @@ use dormouse_kernel::admission::{Terms, Voucher};
 use dormouse_kernel::socket::SocketOption;
 use dormouse_kernel::tcp;
 use epoll_interest::kernel_memory::{
-    Address, Bits, Btf, BtfError, DirectMap, FindError, OpenError, ReadError, TypeInformation,
+    Address, Bits, Btf, BtfError, OpenError, ReadError, TypeInformation,
 };
 
 use super::{Inside, InsideError, MOST, requests};
 use crate::file::inet::listing::make;
 use crate::file::inet::options::{Kind, TCP};
 use crate::file::inet::unaccepted::{Child, Ending};
+use crate::file::kernel_packets::{KernelPackets, Unread};
 
 /// Offsets in bytes, of a `struct tcp_sock` if nothing else is said.
 struct Layout {
@@ -43,18 +44,8 @@ struct Layout {
     own_scale: Bits,
     peer_clock: usize,
     segment_size: usize,
-    /// `struct sk_buff`, and its members.
-    packet: usize,
-    len: usize,
-    len_elsewhere: usize,
-    data: usize,
-    head: usize,
-    end: usize,
+    /// Of a `struct sk_buff`.
     control: usize,
-    /// `struct skb_shared_info`: how many pieces, the first, and packets behind.
-    pieces: usize,
-    first_piece: usize,
-    list: usize,
 }
 
 impl Layout {
@@ -62,8 +53,6 @@ impl Layout {
         let tcp = btf.structure("tcp_sock")?;
         let (sock, common) = (btf.structure("sock")?, btf.structure("sock_common")?);
         let (agreed, options) = tcp.member("rx_opt")?;
-        let packet = btf.structure("sk_buff")?;
-        let shared = btf.structure("skb_shared_info")?;
         let common_at = sock.offset("__sk_common")?;
         Ok(Self {
             state: common_at + common.offset("skc_state")?,
@@ -87,39 +76,26 @@ impl Layout {
             own_scale: options.bits("rcv_wscale")?,
             peer_clock: options.offset("ts_recent")?,
             segment_size: options.offset("mss_clamp")?,
-            packet: packet.size(),
-            len: packet.offset("len")?,
-            len_elsewhere: packet.offset("data_len")?,
-            data: packet.offset("data")?,
-            head: packet.offset("head")?,
-            end: packet.offset("end")?,
-            control: packet.offset("cb")?,
-            pieces: shared.offset("nr_frags")?,
-            first_piece: shared.offset("frags")?,
-            list: shared.offset("frag_list")?,
+            control: btf.structure("sk_buff")?.offset("cb")?,
         })
     }
 }
 
 /// What it takes to read them.
 pub(super) struct Queues {
-    types: TypeInformation,
+    packets: KernelPackets,
     layout: Layout,
     /// What has the kernel vouch for a connection.
     voucher: Voucher,
     pub(super) requests: requests::Layout,
-    /// Looked for when it is needed.
-    pages: Option<DirectMap>,
 }
 
 impl Queues {
     fn open() -> Result<Self, OpenError> {
-        let types = TypeInformation::open().map_err(OpenError::TypeInformation)?;
-        let btf = types.parse()?;
-        let voucher = voucher_of(&btf)?;
-        let (layout, requests) = (Layout::new(&btf)?, requests::Layout::new(&btf)?);
-        drop(btf);
-        Ok(Self { types, layout, voucher, requests, pages: None })
+        let (packets, (layout, voucher, requests)) = KernelPackets::open(|btf| {
+            Ok((Layout::new(btf)?, voucher_of(btf)?, requests::Layout::new(btf)?))
+        })?;
+        Ok(Self { packets, layout, voucher, requests })
     }
 }
 
@@ -152,6 +128,20 @@ pub(super) enum Why {
 impl From<ReadError> for Why {
     fn from(error: ReadError) -> Self {
         Self::Read(error)
+    }
+}
+
+impl From<Unread> for Why {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Read(error) => Self::Read(error),
+            Unread::Device => Self::Unkept(
+                "what was received by a TCP connection that waits to be accepted is in the memory of a device",
+            ),
+            Unread::Nowhere => Self::Unkept(
+                "what was received by a TCP connection that waits to be accepted is where this kernel's memory cannot be read",
+            ),
+        }
     }
 }
 
@@ -320,8 +310,8 @@ impl Inside {
         let mut received = Vec::new();
         // Without packets, the queue leads back to itself.
         for packet in self.memory.links(queue, MOST)? {
-            let bytes = self.packet(packet, true)?;
-            let Queues { layout, .. } = self.queues.as_ref().expect("they were opened");
+            let Queues { packets, layout, .. } = self.queues.as_mut().expect("they were opened");
+            let bytes = packets.contents(&mut self.memory, packet)?;
             // struct tcp_skb_cb begins with it.
             let number = self.memory.word(packet + layout.control as u64)? as u32;
             let next = from.wrapping_add(received.len() as u32);
@@ -330,65 +320,5 @@ impl Inside {
         }
         // Something came in meanwhile.
         if received.len() == len { Ok(received) } else { Err(ReadError::Fault.into()) }
-    }
-
-    /// What is in a packet, and in those behind it.
-    fn packet(&mut self, packet: Address, is_first: bool) -> Result<Vec<u8>, Why> {
-        let Queues { layout: at, .. } = self.queues.as_ref().expect("they were opened");
-        let header = self.memory.bytes(packet, at.packet)?;
-        let elsewhere = word(&header, at.len_elsewhere) as usize;
-        let len = word(&header, at.len) as usize;
-        let near = len.checked_sub(elsewhere).ok_or(ReadError::Fault)?;
-        let shared = address(&header, at.head) + u64::from(word(&header, at.end));
-        let (pieces, first_piece, list) = (at.pieces, at.first_piece, at.list);
-        let mut bytes = self.memory.bytes(address(&header, at.data), near)?;
-        if elsewhere == 0 {
-            return Ok(bytes);
-        }
-        // MAX_SKB_FRAGS is at most 45.
-        const PIECES: u8 = 45;
-        // skb_frag_t: the page, then length and offset.
-        const PIECE: usize = 16;
-        let pieces = self.memory.word(shared + pieces as u64)? as u8;
-        if pieces > PIECES {
-            return Err(ReadError::Fault.into());
-        }
-        let at = shared + first_piece as u64;
-        let pieces = self.memory.bytes(at, usize::from(pieces) * PIECE)?;
-        for piece in pieces.chunks_exact(PIECE) {
-            let (page, len, offset) = (address(piece, 0), word(piece, 8), word(piece, 12));
-            if page & 1 != 0 {
-                return Err(Why::Unkept(
-                    "what was received by a TCP connection that waits to be accepted is in the memory of a device",
-                ));
-            }
-            let Some(pages) = self.pages()? else {
-                return Err(Why::Unkept(
-                    "what was received by a TCP connection that waits to be accepted is where this kernel's memory cannot be read",
-                ));
-            };
-            let at = pages.contents(page) + u64::from(offset);
-            bytes.extend(self.memory.bytes(at, len as usize)?);
-        }
-        let mut next = if is_first { self.memory.word(shared + list as u64)? } else { 0 };
-        while next != 0 && bytes.len() < len {
-            bytes.extend(self.packet(next, false)?);
-            next = self.memory.word(next)?;
-        }
-        if bytes.len() == len { Ok(bytes) } else { Err(ReadError::Fault.into()) }
-    }
-
-    fn pages(&mut self) -> Result<Option<DirectMap>, ReadError> {
-        let queues = self.queues.as_mut().expect("they were opened");
-        if queues.pages.is_none() {
-            let found = queues.types.parse().map_err(FindError::from);
-            let found = found.and_then(|btf| DirectMap::find(&btf, &mut self.memory));
-            queues.pages = match found {
-                Ok(found) => found,
-                Err(FindError::Read(error)) => return Err(error),
-                Err(_) => None,
-            };
-        }
-        Ok(queues.pages)
     }
 }
