@@ -11,6 +11,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -288,12 +289,20 @@ impl Scratch {
     /// Makes it, on the file system that the socket's file belongs to.
     fn new(address: &Address, file: &BoundFile) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let temporary = std::env::temp_dir();
         let beside = file.place.as_deref().and_then(Path::parent).unwrap_or(&temporary);
-        let directory = beside.join(format!(".dormouse-{}-{number}", std::process::id()));
-        let failed = |call| Error::kernel_io(call, &directory);
-        fs::create_dir(&directory).map_err(failed("mkdir"))?;
+        let directory = loop {
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let directory = beside.join(format!(".dormouse-{}-{number}", std::process::id()));
+            match fs::create_dir(&directory) {
+                // Another pid namespace has such pids, too.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => {
+                    made.map_err(Error::kernel_io("mkdir", &directory))?;
+                    break directory;
+                }
+            }
+        };
         let (start, directories, file) =
             Self::walk(&address.name).expect("checked when it was decoded");
         let open = rustix::fs::open(&directory, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
