@@ -3,8 +3,6 @@
 //! Truth from: `ep_show_fdinfo`, `fs/eventpoll.c`. One line an item, in the
 //! order of the kernel's tree: by address of the open file, then by number.
 
-use std::io::{self, BufRead};
-
 use thiserror::Error;
 
 use crate::event::{Events, FdNumber};
@@ -46,30 +44,6 @@ pub struct ParseError {
 pub fn parse(text: &[u8]) -> Result<Vec<Entry>, ParseError> {
     let lines = text.split(|&byte| byte == b'\n').enumerate();
     lines.filter_map(|(index, line)| of_line(index, line)).collect()
-}
-
-/// Hands every item in a fdinfo file to `each`, without having more than a line
-/// of it in memory.
-///
-/// # Errors
-/// It cannot be read.
-pub(crate) fn read(
-    mut text: impl BufRead,
-    mut each: impl FnMut(Entry),
-) -> io::Result<Result<(), ParseError>> {
-    let mut line = Vec::new();
-    for index in 0.. {
-        line.clear();
-        if text.read_until(b'\n', &mut line)? == 0 {
-            break;
-        }
-        match of_line(index, &line) {
-            Some(Ok(entry)) => each(entry),
-            Some(Err(error)) => return Ok(Err(error)),
-            None => {}
-        }
-    }
-    Ok(Ok(()))
 }
 
 /// The item in the line with this index, if it is about one.

@@ -13,7 +13,7 @@
 //! - **get**: [`Inspector::get_events`] reads every item of an epoll, with the
 //!   file it really watches and its state, and changes nothing. It reads the
 //!   kernel's own structures through a small BPF program, by the kernel's own
-//!   type information, and holds the result against `/proc/self/fdinfo`. It
+//!   type information, which is first tried with an epoll of this process. It
 //!   takes root (`CAP_BPF` and `CAP_PERFMON`) and a kernel with BTF, 5.14 or
 //!   later.
 //! - **insert**: [`insert()`] adds items under any number, free in the caller

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use epoll_interest::{
     BusyPoll, EndedInsertion, Events, FdNumber, InsertError, Insertion, InspectError, Inspector,
-    insert, insert_by_ended,
+    Listed, fdinfo, insert, insert_by_ended,
 };
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{EventData, EventFlags};
@@ -180,12 +180,66 @@ fn thousands_of_items_are_read_in_the_order_of_fdinfo() {
         })
         .collect();
     insert(epoll.as_fd(), &items).unwrap();
-    let found = inspector.get_events(epoll.as_fd()).unwrap().interest;
+    let found = inspector.get_events(epoll.as_fd()).unwrap();
+    let listed = listed(&epoll);
+    assert!(found.files.values().eq([&Listed::from(&listed[0])]));
+    let found = found.interest;
+    let mut items: Vec<_> = found.items.iter().collect();
+    items.sort_by_key(|item| (item.file, item.fd));
+    let items = items.into_iter().map(|item| (item.fd, item.events, item.data));
+    assert!(items.eq(listed.iter().map(|entry| (entry.fd, entry.events, entry.data))));
     let seniority: HashMap<u64, u32> =
         found.items.iter().map(|item| (item.data, item.seniority)).collect();
     assert!((0..7000).all(|at| seniority[&u64::from(at)] == at));
     let pending: Vec<_> = found.pending.iter().map(|&item| found.items[item].data).collect();
     assert!(pending.into_iter().eq((0..7000).step_by(2)));
+}
+
+/// As fdinfo has them.
+fn listed(epoll: &OwnedFd) -> Vec<fdinfo::Entry> {
+    let text = std::fs::read(format!("/proc/thread-self/fdinfo/{}", epoll.as_raw_fd())).unwrap();
+    fdinfo::parse(&text).unwrap()
+}
+
+/// Items come and go one by one, the last that came first.
+#[test]
+fn a_changing_epoll_is_read_as_it_was_at_some_moment() {
+    let mut inspector = Inspector::new().unwrap();
+    let (epoll, files) = (new_epoll(), (0..64).map(|_| event(0)).collect::<Vec<_>>());
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let pause = || std::thread::sleep(std::time::Duration::from_micros(100));
+            while !done.load(Ordering::Relaxed) {
+                for (data, file) in (0..).zip(&files) {
+                    epoll::add(&epoll, file, EventData::new_u64(data), EventFlags::IN).unwrap();
+                    if data % 8 == 0 {
+                        pause();
+                    }
+                }
+                pause();
+                files.iter().rev().for_each(|file| epoll::delete(&epoll, file).unwrap());
+            }
+        });
+        let (mut sizes, mut torn, mut failed) = (BTreeSet::new(), Vec::new(), Vec::new());
+        for _ in 0..1000 {
+            match inspector.get_events(epoll.as_fd()) {
+                Ok(found) => {
+                    let mut data: Vec<_> =
+                        found.interest.items.iter().map(|item| item.data).collect();
+                    data.sort_unstable();
+                    sizes.insert(data.len());
+                    torn.extend((!data.iter().copied().eq(0..data.len() as u64)).then_some(data));
+                }
+                Err(InspectError::Restless(_)) => {}
+                Err(error) => failed.push(error),
+            }
+        }
+        // Before anything is judged: nobody ends the other thread otherwise.
+        done.store(true, Ordering::Relaxed);
+        assert!(torn.is_empty() && failed.is_empty(), "{torn:?}, {failed:?}");
+        assert!(sizes.len() > 1, "{sizes:?}");
+    });
 }
 
 /// Readings of an epoll that others keep using are either right or not given.

@@ -1,9 +1,10 @@
 //! The few members of kernel structures that matter, by offset.
 //!
 //! Truth from: `fs/eventpoll.c` (`struct eventpoll`, `struct epitem`, `struct
-//! epoll_filefd`), `include/linux/{fs,rbtree,list}.h`.
+//! epoll_filefd`), `include/linux/{fs,rbtree,list,mutex}.h`.
 
 use super::btf::{Btf, BtfError};
+use super::listed::Files;
 use super::open_files::OpenFiles;
 use super::signals::Signals;
 
@@ -12,7 +13,9 @@ use super::signals::Signals;
 pub(super) struct Layout {
     pub(super) files: OpenFiles,
     pub(super) signals: Signals,
+    pub(super) listed: Files,
     pub(super) file_operations: usize,
+    pub(super) epoll_owner: usize,
     pub(super) epoll_root: usize,
     pub(super) epoll_ready: usize,
     pub(super) epoll_overflow: usize,
@@ -25,6 +28,7 @@ pub(super) struct Layout {
     pub(super) item_of_file: usize,
     pub(super) item_event: usize,
     pub(super) item_hook: usize,
+    pub(super) node_parent: usize,
     pub(super) node_left: usize,
     pub(super) node_right: usize,
 }
@@ -38,7 +42,9 @@ impl Layout {
         Ok(Self {
             files: OpenFiles::new(btf)?,
             signals: Signals::new(btf)?,
+            listed: Files::new(btf)?,
             file_operations: btf.structure("file")?.offset("f_op")?,
+            epoll_owner: epoll.offset("mtx")? + owner(btf)?,
             epoll_root: epoll.offset("rbr")?,
             epoll_ready: epoll.offset("rdllist")?,
             epoll_overflow: epoll.offset("ovflist")?,
@@ -51,8 +57,18 @@ impl Layout {
             item_of_file: item.offset("fllink")?,
             item_event: item.offset("event")?,
             item_hook: item.offset("pwqlist")?,
+            node_parent: node.offset("__rb_parent_color")?,
             node_left: node.offset("rb_left")?,
             node_right: node.offset("rb_right")?,
         })
     }
+}
+
+/// Where a mutex says who holds it.
+fn owner(btf: &Btf<'_>) -> Result<usize, BtfError> {
+    let mutex = btf.structure("mutex")?;
+    // The other is that of a kernel for real time.
+    mutex.offset("owner").or_else(|_| {
+        Ok(mutex.offset("rtmutex")? + btf.structure("rt_mutex_base")?.offset("owner")?)
+    })
 }

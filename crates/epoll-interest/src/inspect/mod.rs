@@ -4,17 +4,19 @@
 //! No system call tells which items of an epoll are pending or which file an
 //! item of an anonymous inode watches, except by consuming events or by adding
 //! items. So this reads the kernel's own structures, where they say exactly
-//! that, and holds the result against `/proc/self/fdinfo`, which must list the
-//! same items in the same order: what was read while something changed, or
-//! with a structure misunderstood, is never handed out.
+//! that: twice, and nobody may be at it in between, so that what was read while
+//! something changed is never handed out. That no structure is misunderstood is
+//! seen by an epoll of our own, which is held against `/proc/self/fdinfo`.
 
 mod bpf;
 mod btf;
 mod direct_map;
 mod layout;
+mod listed;
 mod memory;
 mod numbers;
 mod open_files;
+mod own;
 mod processors;
 mod signals;
 mod tasks;
@@ -23,15 +25,14 @@ mod walk;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, BufReader};
+use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 
-use rustix::event::epoll;
 use thiserror::Error;
 
 pub use btf::{Bits, Btf, BtfError, Struct};
 pub use direct_map::{DirectMap, FindError};
+pub use listed::Listed;
 pub use memory::{Address, KernelMemory, OpenError, ReadError};
 pub use numbers::Numbers;
 pub use open_files::OpenFiles;
@@ -40,9 +41,10 @@ pub use tasks::{Table, Tasks};
 pub use type_information::TypeInformation;
 
 use crate::event::FdNumber;
-use crate::fdinfo::{self, Entry};
+use crate::fdinfo;
 use crate::interest::Interest;
 use layout::Layout;
+use own::Own;
 
 /// How often a reading that something else disturbed is tried before giving
 /// up. An epoll whose tasks are stopped is disturbed by wake-ups only.
@@ -74,27 +76,10 @@ impl fmt::Debug for FileKey {
 pub struct Inspection {
     /// The items and their state.
     pub interest: Interest<FileKey>,
-    /// What their fdinfo says of each file.
+    /// What fdinfo would say of each file.
     pub files: BTreeMap<FileKey, Listed>,
     /// Where each item is.
     addresses: Vec<Address>,
-}
-
-/// A watched file as fdinfo tells of it: see [`Entry`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Listed {
-    /// Its offset, in bytes.
-    pub pos: i64,
-    /// The number of its inode.
-    pub ino: u64,
-    /// The device of that inode.
-    pub dev: u32,
-}
-
-impl From<&Entry> for Listed {
-    fn from(&Entry { fd: _, events: _, data: _, pos, ino, dev }: &Entry) -> Self {
-        Self { pos, ino, dev }
-    }
 }
 
 /// Why an [`Inspector`] cannot work on this system.
@@ -103,10 +88,10 @@ pub enum SetUpError {
     /// Kernel memory cannot be read.
     #[error(transparent)]
     Memory(#[from] OpenError),
-    /// No epoll of our own, to learn from what makes a file an epoll.
-    #[error("cannot create an epoll")]
+    /// No epoll of our own, to learn from and to hold against its fdinfo.
+    #[error("cannot try it with an epoll of our own")]
     Epoll(#[source] io::Error),
-    /// What was read of an epoll of our own makes no sense.
+    /// What was read of an epoll of our own is not what its fdinfo says.
     #[error("the kernel's structures are not where its type information puts them")]
     Layout,
 }
@@ -117,26 +102,22 @@ pub enum InspectError {
     /// The descriptor is something else.
     #[error("descriptor {0} is no epoll")]
     NotEpoll(FdNumber),
-    /// The fdinfo file of the descriptor cannot be read.
-    #[error("cannot read the fdinfo of descriptor {0}")]
-    Fdinfo(FdNumber, #[source] io::Error),
-    /// It is not in the form the kernel is known to write.
+    /// Its fdinfo is not in the form the kernel is known to write.
     #[error("cannot parse the fdinfo of descriptor {0}")]
     Parse(FdNumber, #[source] fdinfo::ParseError),
     /// The reading program cannot be run any more.
     #[error("cannot read kernel memory")]
     Read(#[source] io::Error),
-    /// The epoll never stood still long enough for two equal readings, or the
-    /// structures of this kernel are not understood.
-    #[error("the items of the epoll at descriptor {0} never agreed with its fdinfo")]
+    /// The epoll never stood still long enough for two equal readings.
+    #[error("the epoll at descriptor {0} never stood still")]
     Restless(FdNumber),
 }
 
 /// Reads interest lists. Setting one up costs some tens of milliseconds; after
 /// that, reading costs some hundreds of nanoseconds an item.
 ///
-/// It changes nothing: no event is consumed, no item touched, no waiter woken.
-/// (One thing follows from reading `fdinfo`: the epoll is locked meanwhile.)
+/// It changes nothing: no event is consumed, no item touched, no waiter woken, no
+/// lock taken.
 pub struct Inspector {
     memory: KernelMemory,
     layout: Layout,
@@ -152,22 +133,24 @@ impl Inspector {
     pub fn new() -> Result<Self, SetUpError> {
         let (memory, layout) = KernelMemory::open(Layout::new)?;
         let mut inspector = Self { memory, layout, epoll_operations: 0 };
-        let own = epoll::create(epoll::CreateFlags::CLOEXEC)
-            .map_err(|errno| SetUpError::Epoll(errno.into()))?;
-        inspector.learn(own.as_fd()).map_err(|error| match error {
+        let own = Own::new().map_err(SetUpError::Epoll)?;
+        let found = inspector.learn(own.epoll.as_fd()).map_err(|error| match error {
             InspectError::Read(source) => OpenError::Program(source).into(),
             _ => SetUpError::Layout,
         })?;
-        Ok(inspector)
+        match own.agrees(&found).map_err(SetUpError::Epoll)? {
+            true => Ok(inspector),
+            false => Err(SetUpError::Layout),
+        }
     }
 
-    fn learn(&mut self, epoll: BorrowedFd<'_>) -> Result<(), InspectError> {
+    fn learn(&mut self, epoll: BorrowedFd<'_>) -> Result<Inspection, InspectError> {
         let [FileKey(file)] = self.file_keys(&[epoll])?[..] else {
             return Err(InspectError::Restless(number(epoll)));
         };
         self.epoll_operations =
             self.retry(epoll, |this| this.memory.word(file + this.layout.file_operations as u64))?;
-        self.get_events(epoll).map(drop)
+        self.get_events(epoll)
     }
 
     /// Which open file descriptions the descriptors stand for, one key each.
@@ -182,7 +165,7 @@ impl Inspector {
     }
 
     /// Every item of an epoll, with the open file description it watches and
-    /// its state, and what its fdinfo said. [`Interest::try_map`] puts the caller's identities in the
+    /// its state, and what its fdinfo would say. [`Interest::try_map`] puts the caller's identities in the
     /// place of the keys; a key that none of the caller's descriptors has, by
     /// [`file_keys`](Self::file_keys), is a file that only others hold.
     ///
@@ -200,13 +183,7 @@ impl Inspector {
         }
         for _ in 0..ATTEMPTS {
             match walk::read(&mut self.memory, &layout, file) {
-                Ok(Some(reading)) => {
-                    if let Some(files) = listed(epoll, &reading)? {
-                        let addresses = reading.addresses();
-                        let interest = reading.into_interest();
-                        return Ok(Inspection { interest, files, addresses });
-                    }
-                }
+                Ok(Some(reading)) => return Ok(reading.into_inspection()),
                 Ok(None) | Err(ReadError::Fault) => {}
                 Err(ReadError::Run(source)) => return Err(InspectError::Read(source)),
             }
@@ -269,27 +246,4 @@ impl fmt::Debug for Inspector {
 
 fn number(fd: BorrowedFd<'_>) -> FdNumber {
     FdNumber::from_raw(fd.as_raw_fd().unsigned_abs())
-}
-
-/// The files of an epoll's items as its fdinfo lists them, if it lists the same
-/// items in the same order.
-fn listed(
-    epoll: BorrowedFd<'_>,
-    reading: &walk::Reading,
-) -> Result<Option<BTreeMap<FileKey, Listed>>, InspectError> {
-    let fd = number(epoll);
-    let (mut files, mut count, mut agrees) = (BTreeMap::new(), 0, true);
-    File::open(format!("/proc/thread-self/fdinfo/{fd}"))
-        .and_then(|text| {
-            fdinfo::read(BufReader::with_capacity(1 << 16, text), |entry| {
-                match reading.agrees(count, &entry) {
-                    Some(file) => drop(files.insert(file, Listed::from(&entry))),
-                    None => agrees = false,
-                }
-                count += 1;
-            })
-        })
-        .map_err(|source| InspectError::Fdinfo(fd, source))?
-        .map_err(|source| InspectError::Parse(fd, source))?;
-    Ok((agrees && count == reading.len()).then_some(files))
 }

@@ -1,21 +1,30 @@
 //! Walking one epoll: its tree of items, its ready list, and for each item how
 //! many of its file's were there before it.
 //!
+//! Who changes the tree or an item holds the epoll's lock meanwhile. So the tree
+//! is walked twice: it was as both times at the moment in between when nobody held
+//! the lock.
+//!
 //! An epoll can have a million items, so what is kept of each while it is
 //! walked is little, and where one is by its address is looked up in a sorted
 //! list.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use super::FileKey;
 use super::layout::Layout;
 use super::memory::{Address, KernelMemory, ReadError, u64_at};
+use super::{FileKey, Inspection, Listed};
 use crate::event::{Events, FdNumber};
-use crate::fdinfo::Entry;
 use crate::interest::{Interest, Item};
 
 /// `EP_UNACTIVE_PTR`: nobody is taking events out at this moment.
 const INACTIVE: u64 = u64::MAX;
+/// Bits of a mutex's owner that are flags, and no address (`MUTEX_FLAGS`,
+/// `kernel/locking/mutex.h`).
+const OWNER_FLAGS: u64 = 7;
+/// The bit of a node's parent that is its colour, and one that is none
+/// (`__rb_parent`, `include/linux/rbtree_augmented.h`).
+const PARENT_FLAGS: u64 = 3;
 /// More items than memory can hold: a reading that goes on past this is torn.
 const MOST_ITEMS: usize = 1 << 28;
 /// A red-black tree of so many is not deeper than this.
@@ -24,6 +33,7 @@ const MOST_LEVELS: usize = 64;
 const AT_ONCE: usize = 1 << 12;
 
 /// One `struct epitem`.
+#[derive(PartialEq, Eq)]
 struct Node {
     address: Address,
     /// `fllink.next`: the item of the same file that was added before.
@@ -36,11 +46,12 @@ struct Node {
 
 /// One reading of an epoll.
 pub(super) struct Reading {
-    /// In the order of the tree.
+    /// As they were come by.
     nodes: Vec<Node>,
     /// Indices into `nodes`.
     pending: Vec<usize>,
     seniority: Vec<u32>,
+    files: BTreeMap<FileKey, Listed>,
 }
 
 /// Reads the epoll behind `file`; `None` if it changed meanwhile.
@@ -51,31 +62,33 @@ pub(super) fn read(
 ) -> Result<Option<Reading>, ReadError> {
     let epoll = memory.word(layout.files.private_data_at(file))?;
     let overflow = memory.word(epoll + layout.epoll_overflow as u64)?;
-    let Some((nodes, linked)) = tree(memory, layout, epoll)? else { return Ok(None) };
-    let index = Index::new(&nodes);
+    let (mut nodes, mut linked) = (Vec::new(), Linked::new());
+    let collect = |node: Node, next| {
+        // Itself while it is not in the list.
+        if next != node.address + layout.item_ready as u64 {
+            linked.insert(node.address, next);
+        }
+        nodes.push(node);
+        nodes.len() <= MOST_ITEMS
+    };
+    if !tree(memory, layout, epoll, collect)? {
+        return Ok(None);
+    }
+    let Some(index) = Index::new(&nodes) else { return Ok(None) };
     let Some(pending) = ready(memory, layout, epoll, (linked, &index))? else { return Ok(None) };
     let Some(seniority) = seniority(memory, layout, &nodes, &index)? else { return Ok(None) };
-    Ok((overflow == INACTIVE).then_some(Reading { nodes, pending, seniority }))
+    drop(index);
+    let files = layout.listed.list(memory, nodes.iter().map(|node| node.file))?;
+    let owner = memory.word(epoll + layout.epoll_owner as u64)? & !OWNER_FLAGS;
+    let mut before = nodes.iter();
+    let is_same = tree(memory, layout, epoll, |node, _| before.next() == Some(&node))?;
+    let is_whole = is_same && before.next().is_none() && owner == 0 && overflow == INACTIVE;
+    Ok(is_whole.then_some(Reading { nodes, pending, seniority, files }))
 }
 
 impl Reading {
-    pub(super) fn len(&self) -> usize {
-        self.nodes.len()
-    }
-
-    /// The file of the item with this index, if fdinfo lists the item so.
-    pub(super) fn agrees(&self, index: usize, entry: &Entry) -> Option<FileKey> {
-        let node = self.nodes.get(index)?;
-        let same = (node.fd, node.events, node.data) == (entry.fd, entry.events, entry.data);
-        same.then_some(node.file)
-    }
-
-    /// Where each item is.
-    pub(super) fn addresses(&self) -> Vec<Address> {
-        self.nodes.iter().map(|node| node.address).collect()
-    }
-
-    pub(super) fn into_interest(self) -> Interest<FileKey> {
+    pub(super) fn into_inspection(self) -> Inspection {
+        let addresses = self.nodes.iter().map(|node| node.address).collect();
         // Each is collected in the place of its node.
         let items = self.nodes.into_iter().map(|node| Item {
             file: node.file,
@@ -88,7 +101,8 @@ impl Reading {
         for (item, seniority) in items.iter_mut().zip(self.seniority) {
             item.seniority = seniority;
         }
-        Interest { items, pending: self.pending }
+        let interest = Interest { items, pending: self.pending };
+        Inspection { interest, files: self.files, addresses }
     }
 }
 
@@ -96,10 +110,11 @@ impl Reading {
 struct Index(Vec<(Address, u32)>);
 
 impl Index {
-    fn new(nodes: &[Node]) -> Self {
+    /// `None` if one was come by twice.
+    fn new(nodes: &[Node]) -> Option<Self> {
         let mut index: Vec<_> = nodes.iter().map(|node| node.address).zip(0..).collect();
         index.sort_unstable();
-        Self(index)
+        index.is_sorted_by(|(one, _), (next, _)| one < next).then_some(Self(index))
     }
 
     fn find(&self, address: Address) -> Option<usize> {
@@ -111,53 +126,44 @@ impl Index {
 /// By the address of an item in the ready list, `rdllink.next`.
 type Linked = HashMap<Address, Address>;
 
-/// All items, read level by level from the root, in the tree's order, which is
-/// by file and number (`ep_cmp_ffd`).
+/// Gives all items to `each`, with `rdllink.next`, level by level from the root, and
+/// says whether they were a tree and it agreed to every one.
 fn tree(
     memory: &mut KernelMemory,
     layout: &Layout,
     epoll: Address,
-) -> Result<Option<(Vec<Node>, Linked)>, ReadError> {
+    mut each: impl FnMut(Node, Address) -> bool,
+) -> Result<bool, ReadError> {
     // A cached root starts with the plain root, which is one pointer.
     let root = memory.word(epoll + layout.epoll_root as u64)?;
-    let (mut nodes, mut linked) = (Vec::new(), Linked::new());
-    let mut level = vec![root];
-    level.retain(|&node| node != 0);
+    // Nodes and their parents.
+    let mut level = vec![(root, 0)];
+    level.retain(|&(node, _)| node != 0);
     for _ in 0..MOST_LEVELS {
         let mut below = Vec::new();
         for some in level.chunks(AT_ONCE) {
-            let addresses: Vec<_> =
-                some.iter().map(|node| node.wrapping_sub(layout.item_node as u64)).collect();
+            let address = |&(node, _): &(Address, _)| node.wrapping_sub(layout.item_node as u64);
+            let addresses: Vec<_> = some.iter().map(address).collect();
             let bytes = memory.read(&addresses, layout.item_size)?;
             let items = bytes.chunks_exact(layout.item_size);
-            for (address, bytes) in addresses.into_iter().zip(items) {
-                if u64_at(bytes, layout.item_epoll) != epoll || nodes.len() >= MOST_ITEMS {
-                    return Ok(None);
-                }
-                let children = [layout.node_left, layout.node_right];
-                let children = children.map(|child| u64_at(bytes, layout.item_node + child));
-                below.extend(children.into_iter().filter(|&child| child != 0));
+            for ((&(node, parent), address), bytes) in some.iter().zip(addresses).zip(items) {
+                let member = |member: usize| u64_at(bytes, layout.item_node + member);
+                let fits = u64_at(bytes, layout.item_epoll) == epoll
+                    && member(layout.node_parent) & !PARENT_FLAGS == parent;
                 let next = u64_at(bytes, layout.item_ready);
-                // Itself while it is not in the list.
-                if next != address + layout.item_ready as u64 {
-                    linked.insert(address, next);
+                if !fits || !each(Node::parse(layout, address, bytes), next) {
+                    return Ok(false);
                 }
-                nodes.push(Node::parse(layout, address, bytes));
+                let children = [layout.node_left, layout.node_right].map(member);
+                below.extend(children.into_iter().filter(|&child| child != 0).map(|it| (it, node)));
             }
         }
         level = below;
         if level.is_empty() {
-            break;
+            return Ok(true);
         }
     }
-    Ok((level.is_empty() && in_order(&mut nodes)).then_some((nodes, linked)))
-}
-
-/// Sorts the items as the tree has them, in which each is once.
-fn in_order(nodes: &mut [Node]) -> bool {
-    let key = |node: &Node| (node.file, node.fd);
-    nodes.sort_unstable_by_key(key);
-    nodes.is_sorted_by(|one, next| key(one) < key(next))
+    Ok(false)
 }
 
 /// The ready list as indices.
@@ -291,23 +297,23 @@ const EVENT_DATA: usize = std::mem::offset_of!(libc::epoll_event, u64);
 
 #[cfg(test)]
 mod tests {
-    use super::{Events, FdNumber, FileKey, Node, in_order};
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    fn node(file: u64, fd: u32) -> Node {
-        let (fd, events) = (FdNumber::from_raw(fd), Events::empty());
-        Node { address: 0, older: 0, file: FileKey(file), data: 0, fd, events }
+    use super::{Events, FdNumber, FileKey, Index, Node};
+
+    fn node(address: u64) -> Node {
+        let (fd, events) = (FdNumber::from_raw(0), Events::empty());
+        Node { address, older: 0, file: FileKey(0), data: 0, fd, events }
     }
 
     #[test]
-    fn items_come_in_the_order_of_the_tree() {
-        let mut nodes = [node(20, 1), node(10, 7), node(20, 0), node(10, 9)];
-        assert!(in_order(&mut nodes));
-        let keys = nodes.each_ref().map(|node| (node.file.0, node.fd.as_raw()));
-        assert_eq!(keys, [(10, 7), (10, 9), (20, 0), (20, 1)]);
+    fn items_are_found_by_their_addresses() {
+        let index = Index::new(&[node(30), node(10), node(20)]).unwrap();
+        assert_eq!([10, 20, 30, 40].map(|at| index.find(at)), [Some(1), Some(2), Some(0), None]);
     }
 
     #[test]
     fn what_was_met_twice_is_refused() {
-        assert!(!in_order(&mut [node(1, 2), node(2, 1), node(1, 2)]));
+        assert!(Index::new(&[node(30), node(10), node(30)]).is_none());
     }
 }
