@@ -365,6 +365,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::tree::sessions_crossed::SCENARIO,
     &crate::tree::shared_memory::SCENARIO,
     &crate::tree::shared_memory_siblings::SCENARIO,
+    &crate::tree::sibling_order::SCENARIO,
     &crate::tree::sleeper::SCENARIO,
     &crate::tree::thread_child::SCENARIO,
     &crate::tree::thread_child_owner::SCENARIO,

@@ -52,6 +52,7 @@ pub struct Ended {
 /// What CRIU's restores change in every tree, by its own design.
 const CRIU_DIFFERS: &[(&str, &str)] = &[
     ("*/ns/time", "CRIU puts a restored tree into a new time namespace"),
+    ("*/children", "CRIU makes siblings in the opposite order"),
     MEMFD,
     ("*/timens_offsets", "CRIU makes the monotonic clocks go on from the dump"),
 ];

@@ -17,6 +17,7 @@ pub(crate) mod sessions;
 pub(crate) mod sessions_crossed;
 pub(crate) mod shared_memory;
 pub(crate) mod shared_memory_siblings;
+pub(crate) mod sibling_order;
 pub(crate) mod sleeper;
 pub(crate) mod thread_child;
 pub(crate) mod thread_child_owner;

@@ -189,8 +189,8 @@ fn thread(snapshot: &mut Snapshot, pid: i32, tid: i32) -> Result<(), Failure> {
     for link in ["cwd", "root"] {
         snapshot.put(pid, format!("task/{tid}/{link}"), target(format!("{dir}/{link}"))?);
     }
-    let mut children = children(pid, tid)?;
-    children.sort_unstable();
+    // In the kernel's order, in which they are waited for.
+    let children = children(pid, tid)?;
     snapshot.put(pid, format!("task/{tid}/children"), format!("{children:?}"));
     Ok(())
 }

@@ -51,6 +51,8 @@ pub(super) struct Freezer {
     pub(super) workers: BTreeSet<HostPid>,
     /// The process and the thread that each process is a child of.
     parents: BTreeMap<HostPid, (HostPid, HostPid)>,
+    /// At which place each child was when those of its thread were listed last.
+    places: BTreeMap<HostPid, usize>,
     pub(super) members: BTreeMap<HostPid, Vec<HostPid>>,
     pub(super) dirs: BTreeMap<HostPid, ProcDir>,
     pub(super) waits: BTreeMap<HostPid, Wait>,
@@ -72,6 +74,7 @@ impl Freezer {
             zombies: BTreeSet::new(),
             workers: BTreeSet::new(),
             parents: BTreeMap::new(),
+            places: BTreeMap::new(),
             members: BTreeMap::new(),
             dirs: BTreeMap::new(),
             waits: BTreeMap::new(),
@@ -107,7 +110,9 @@ impl Freezer {
                         if let Some(reaper) = &self.reaper {
                             reaper.step();
                         }
-                        for child in children(&self.dirs[&pid], tid)? {
+                        let listed = children(&self.dirs[&pid], tid)?;
+                        for (place, child) in listed.into_iter().enumerate() {
+                            self.places.insert(child, place);
                             if self.parents.insert(child, (pid, tid)).is_none() {
                                 processes.push(child);
                                 news = true;
@@ -131,7 +136,8 @@ impl Freezer {
         Instant::now() > self.deadline
     }
 
-    /// Parents first, in the order of pids among siblings.
+    /// Parents first, and the children of each thread in the kernel's order, in which they are
+    /// waited for.
     fn arrange(
         mut self,
         root: HostPid,
@@ -153,7 +159,12 @@ impl Freezer {
             let mut members = self.members.remove(&pid).unwrap_or_default();
             members.sort_by_key(|&tid| (tid != pid, tid));
             let threads: Vec<_> = members.iter().filter_map(|tid| tasks.remove(tid)).collect();
-            queue.extend(children.remove(&pid).unwrap_or_default());
+            let mut below = children.remove(&pid).unwrap_or_default();
+            below.sort_by_key(|child| {
+                let thread = self.parents.get(child).map(|&(_, thread)| (thread != pid, thread));
+                (thread, self.places.get(child).copied())
+            });
+            queue.extend(below);
             let Some(proc) = self.dirs.remove(&pid) else { continue };
             let first = threads.first().map_or(pid, Stopped::tid);
             let (proc, stat) = match look(proc, first) {

@@ -114,17 +114,17 @@ impl Tree {
     }
 }
 
-/// Finds, for each session, who is born into it, in order. `shares` tells who
-/// is best forked late.
+/// Finds, for each session, who is born into it, in order: siblings in theirs, wherever that can
+/// be. `shares` tells who is best forked late.
 pub(super) fn find(
     tree: &Tree,
     shares: &impl Fn(i32) -> bool,
 ) -> Result<Vec<Vec<Element>>, Impossible> {
     let count = tree.pids.len();
-    let late = |element: &Element| !tree.is_dead(*element) && shares(tree.pids[*element]);
+    let late = late(tree, shares);
     let mut all: Vec<Element> = (0..count).collect();
     // Whoever could be forked at once, the dead as late as possible.
-    all.sort_by_key(|element| (*element != 0, tree.is_dead(*element), late(element)));
+    all.sort_by_key(|element| (*element != 0, tree.is_dead(*element), late[*element]));
     let mut ranks = vec![0; count];
     for (rank, &element) in all.iter().enumerate() {
         ranks[element] = rank;
@@ -148,6 +148,19 @@ pub(super) fn find(
         sid: tree.sids[tree.sessions[element]],
     })?;
     Ok(finder.lines)
+}
+
+/// Who is best forked late, and their younger siblings, so that these stay behind them.
+fn late(tree: &Tree, shares: &impl Fn(i32) -> bool) -> Vec<bool> {
+    let mut late = vec![false; tree.pids.len()];
+    for children in &tree.children {
+        let mut behind = false;
+        for &child in children {
+            behind |= shares(tree.pids[child]);
+            late[child] = behind;
+        }
+    }
+    late
 }
 
 struct Finder<'t> {

@@ -43,9 +43,17 @@ pub(super) fn add(
         }
         next.extend(lines[session].iter().rev().filter_map(|&element| tree.led_by(element)));
     }
-    let Makers { adoptions, stand_ins, .. } = makers;
+    let Makers { mut adoptions, stand_ins, .. } = makers;
     // Who is to adopt is still above all that was forked later.
-    steps.extend(adoptions.into_iter().rev());
+    adoptions.reverse();
+    let adopter = |step: &Step| match *step {
+        Step::Adopt { adopter, .. } => Some(adopter),
+        _ => None,
+    };
+    // One adopter can have them in the order in which they were forked.
+    for of_one in adoptions.chunk_by(|one, next| adopter(one) == adopter(next)) {
+        steps.extend(of_one.iter().rev());
+    }
     Ok(stand_ins)
 }
 

@@ -136,8 +136,9 @@ pub(crate) struct Outside {
 }
 
 /// The steps after the fork of the root, in order. `nodes` has the root
-/// first and every parent before its children. `shares` tells whether a child
-/// inherits memory of its parent; those that do not come first among those
+/// first and every parent before its children; siblings are forked in the order that they have there,
+/// but for those that were born into different sessions or adopted. `shares` tells whether a child
+/// inherits memory of its parent; those that do not, nor have an elder sibling that does, come first among those
 /// that could be forked at the same time. `spare` gives numbers that nobody has, for
 /// helpers.
 pub(crate) fn plan(

@@ -18,6 +18,8 @@ struct Process {
     /// `signal_struct.has_child_subreaper`
     has_subreaper: bool,
     ended: bool,
+    /// Its place among the children of its parent (`task_struct.sibling`).
+    place: usize,
 }
 
 /// All processes.
@@ -25,6 +27,7 @@ struct Process {
 pub(super) struct Kernel {
     root: i32,
     processes: BTreeMap<i32, Process>,
+    places: usize,
 }
 
 impl Kernel {
@@ -38,9 +41,16 @@ impl Kernel {
             is_subreaper: false,
             has_subreaper: false,
             ended: false,
+            place: 0,
         };
         let child = Process { parent: INIT, space: root, ..init };
-        Self { root, processes: BTreeMap::from([(INIT, init), (root, child)]) }
+        Self { root, processes: BTreeMap::from([(INIT, init), (root, child)]), places: 0 }
+    }
+
+    /// Behind all children that anybody has.
+    fn last_place(&mut self) -> usize {
+        self.places += 1;
+        self.places
     }
 
     /// Everything below the root, parents first.
@@ -84,20 +94,24 @@ impl Kernel {
         self.processes[&pid].space
     }
 
+    /// In the kernel's order.
     pub(super) fn children(&self, pid: i32) -> Vec<i32> {
         let all = self.processes.iter().filter(|(_, process)| process.parent == pid);
-        all.map(|(&child, _)| child).collect()
+        let mut all: Vec<i32> = all.map(|(&child, _)| child).collect();
+        all.sort_by_key(|child| self.processes[child].place);
+        all
     }
 
     /// `clone(2)`, perhaps with `CLONE_PARENT` and `CLONE_VM`.
     pub(super) fn fork(&mut self, maker: i32, child: i32, sibling: bool, shared: bool) {
-        let by = self.processes[&maker];
+        let (by, place) = (self.processes[&maker], self.last_place());
         assert!(!by.ended, "{maker} has ended");
         let new = Process {
             parent: if sibling { by.parent } else { maker },
             space: if shared { by.space } else { child },
             is_subreaper: false,
             has_subreaper: by.has_subreaper || by.is_subreaper,
+            place,
             ..by
         };
         let in_use = |process: &Process| process.sid == child || process.pgid == child;
@@ -143,9 +157,11 @@ impl Kernel {
     /// `exit(2)`: a zombie is left, and others have its children.
     pub(super) fn exit(&mut self, pid: i32) {
         let reaper = self.reaper(pid);
+        // `forget_original_parent`
         for child in self.children(pid) {
+            let place = self.last_place();
             let child = self.processes.get_mut(&child).expect("it is there");
-            child.parent = reaper;
+            (child.parent, child.place) = (reaper, place);
         }
         self.processes.get_mut(&pid).expect("it is there").ended = true;
     }

@@ -13,8 +13,8 @@ fn node(pid: i32, parent: i32, pgid: i32, sid: i32) -> Node {
     Node { pid, parent: (parent != 0).then_some(parent), pgid, sid, space: pid }
 }
 
-/// Carries the steps out and gives what came of them.
-fn run(nodes: &[Node], steps: &[Step]) -> BTreeMap<i32, Node> {
+/// Carries the steps out and gives what came of them, parents first and siblings in their order.
+fn run(nodes: &[Node], steps: &[Step]) -> Vec<Node> {
     let mut kernel = Kernel::new(nodes[0].pid);
     let spaces: BTreeMap<i32, i32> = nodes.iter().map(|node| (node.pid, node.space)).collect();
     let helpers: BTreeSet<i32> = steps
@@ -56,7 +56,25 @@ fn run(nodes: &[Node], steps: &[Step]) -> BTreeMap<i32, Node> {
             }
         }
     }
-    kernel.tree().into_iter().map(|node| (node.pid, node)).collect()
+    kernel.tree()
+}
+
+/// Whether the children of each are in order, but for those it had before it made a session, which come
+/// before the others. That is asked of trees in which all are forked by their parents.
+fn are_in_order(nodes: &[Node], found: &[Node], steps: &[Step]) -> bool {
+    let at = |wanted: Step| steps.iter().position(|step| *step == wanted);
+    let place = |node: &Node| found.iter().position(|found| found.pid == node.pid);
+    let siblings = |one: &Node, next: &Node| {
+        let Some(parent) = one.parent.filter(|_| one.parent == next.parent) else { return true };
+        let fork = |child| at(Step::Fork { maker: parent, child, sibling: false });
+        let apart = at(Step::SetSid(parent))
+            .is_some_and(|session| fork(next.pid) < Some(session) && Some(session) < fork(one.pid));
+        place(one) < place(next) || apart
+    };
+    nodes
+        .iter()
+        .enumerate()
+        .all(|(at, one)| nodes[at..].iter().skip(1).all(|next| siblings(one, next)))
 }
 
 fn plan_of(nodes: &[Node]) -> Result<Vec<Step>, Impossible> {
@@ -65,8 +83,13 @@ fn plan_of(nodes: &[Node]) -> Result<Vec<Step>, Impossible> {
 
 fn check(nodes: &[Node]) -> Vec<Step> {
     let steps = plan_of(nodes).unwrap_or_else(|error| panic!("{error} of {nodes:?}"));
-    let expected = nodes.iter().map(|node| (node.pid, *node)).collect();
-    assert_eq!(run(nodes, &steps), expected, "{steps:?}");
+    let found = run(nodes, &steps);
+    let by_pid = |nodes: &[Node]| -> BTreeMap<i32, Node> {
+        nodes.iter().map(|node| (node.pid, *node)).collect()
+    };
+    assert_eq!(by_pid(&found), by_pid(nodes), "{steps:?}");
+    let is_ordered = !is_direct(nodes) || are_in_order(nodes, &found, &steps);
+    assert!(is_ordered, "{found:?} of {nodes:?}: {steps:?}");
     steps
 }
 
@@ -267,6 +290,33 @@ fn parents_fork_their_children_where_that_can_be() {
     // That of a leader which may be dead, or of one that is elsewhere.
     assert!(!is_direct(&[chain.as_slice(), &[node(13, 12, 20, 20)]].concat()));
     assert!(!is_direct(&[chain.as_slice(), &[node(13, 10, 12, 12)]].concat()));
+}
+
+#[test]
+fn siblings_keep_their_order() {
+    let pids = |nodes: &[Node]| nodes.iter().map(|node| node.pid).collect::<Vec<_>>();
+    // Not that of their pids, nor that of who inherits memory.
+    let nodes = [
+        node(10, 0, 10, 10),
+        node(14, 10, 10, 10),
+        node(12, 10, 12, 12),
+        node(13, 10, 10, 10),
+        node(11, 14, 10, 10),
+    ];
+    for late in [10, 11, 12, 13, 14] {
+        let steps = plan(&nodes, OUTSIDE, |pid| pid == late, 1000..).unwrap();
+        assert_eq!(pids(&run(&nodes, &steps)), pids(&nodes), "{late} is late");
+    }
+    // Orphans of one session, adopted one after the other, behind a child.
+    let nodes = [
+        node(10, 0, 10, 10),
+        node(14, 10, 10, 10),
+        node(13, 10, 20, 20),
+        node(12, 10, 20, 20),
+        node(11, 10, 20, 20),
+    ];
+    let steps = plan_of(&nodes).unwrap();
+    assert_eq!(pids(&run(&nodes, &steps)), pids(&nodes));
 }
 
 /// A search for each leader would look at hundreds of millions.
