@@ -39,6 +39,7 @@ mod memory;
 mod mqueue;
 mod netlink;
 pub mod odd_caller;
+pub mod odd_root;
 mod packet;
 mod pipes;
 pub mod product;
@@ -62,5 +63,11 @@ pub use facts::{Scenario, User, Users};
 /// Makes this process what a scenario's root is: leader of its own session,
 /// and the given user. Call it first, and once.
 pub fn begin(user: User) {
-    sys::begin(user);
+    sys::begin(user, true);
+}
+
+/// The same, but for all that an [odd root](odd_root) is; `dir` is the scenario's.
+pub fn begin_oddly(user: User, dir: &std::path::Path) {
+    sys::begin(user, false);
+    odd_root::begin(dir);
 }

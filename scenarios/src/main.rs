@@ -1,4 +1,4 @@
-//! `dormouse-scenario NAME STATE_DIR [ordinary]`, `--list`, `--probe PID...`, `--exec PROGRAM ARG...`,
+//! `dormouse-scenario NAME STATE_DIR [ordinary|oddly]`, `--list`, `--probe PID...`, `--exec PROGRAM ARG...`,
 //! `--oddly PROGRAM ARG...`, `--exec-storm`, `--worlds DIR`, `--fd-worlds DIR`, `--product DIR`, `--workload NAME SIZE STATE_DIR`,
 //! `--limit NAME SIZE STATE_DIR`.
 
@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use dormouse_scenarios::workloads::{self, Limit, Workload};
-use dormouse_scenarios::{Context, User, exec_storm, odd_caller, probe, registry};
+use dormouse_scenarios::{Context, User, exec_storm, odd_caller, odd_root, probe, registry};
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -65,24 +65,28 @@ fn main() -> ExitCode {
             }
             ExitCode::SUCCESS
         }),
-        [name, dir] => play(name, Path::new(dir), User::Root),
-        [name, dir, "ordinary"] => play(name, Path::new(dir), User::Ordinary),
+        [name, dir] => play(name, Path::new(dir), (User::Root, false)),
+        [name, dir, "ordinary"] => play(name, Path::new(dir), (User::Ordinary, false)),
+        [name, dir, odd_root::WORD] => play(name, Path::new(dir), (User::Root, true)),
         _ => {
             eprintln!(
-                "usage: dormouse-scenario NAME STATE_DIR [ordinary] | --list | --probe PID... | --exec PROGRAM ARG... | --oddly PROGRAM ARG... | --exec-storm | --workload NAME SIZE STATE_DIR | --limit NAME SIZE STATE_DIR"
+                "usage: dormouse-scenario NAME STATE_DIR [ordinary|oddly] | --list | --probe PID... | --exec PROGRAM ARG... | --oddly PROGRAM ARG... | --exec-storm | --workload NAME SIZE STATE_DIR | --limit NAME SIZE STATE_DIR"
             );
             ExitCode::FAILURE
         }
     }
 }
 
-fn play(name: &str, dir: &Path, user: User) -> ExitCode {
+fn play(name: &str, dir: &Path, (user, oddly): (User, bool)) -> ExitCode {
     let Some(scenario) = registry::ALL.iter().find(|s| s.name() == name) else {
         eprintln!("dormouse-scenario: no scenario {name}");
         return ExitCode::FAILURE;
     };
     let mut cx = Context::new(dir, user);
-    dormouse_scenarios::begin(user);
+    match oddly {
+        true => dormouse_scenarios::begin_oddly(user, dir),
+        false => dormouse_scenarios::begin(user),
+    }
     scenario.run(&mut cx);
     judge(&cx)
 }

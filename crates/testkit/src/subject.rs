@@ -38,6 +38,8 @@ pub enum User {
     Root,
     /// No privileges at all.
     Ordinary,
+    /// uid 0, in all other ways unlike other roots of trees.
+    Odd,
 }
 
 impl fmt::Display for User {
@@ -45,6 +47,7 @@ impl fmt::Display for User {
         f.write_str(match self {
             Self::Root => "root",
             Self::Ordinary => "user",
+            Self::Odd => "odd",
         })
     }
 }

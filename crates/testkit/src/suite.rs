@@ -38,6 +38,30 @@ fn actions(facts: &Facts, user: User) -> Vec<Action> {
     list
 }
 
+/// Scenarios for which a root must not be odd: they look at a session of their own, have names in
+/// the working directory, standard input, or signals that an odd root blocks.
+const EVEN: [&str; 5] = [
+    "signals::handler_running",
+    "tree::sessions",
+    "tree::shared_memory",
+    "tree::sleeper",
+    "unix::names",
+];
+
+/// Those with a root that is odd, in the session of whoever has started it: a part of the
+/// scenarios, as what the root is has little to do with most of them.
+fn of_odd_root(facts: &Facts) -> Vec<Combination> {
+    let is_even = EVEN.contains(&facts.name.as_str()) || !facts.users.contains(&User::Root);
+    if !facts.restore_faults || is_even || facts.refused.is_some() {
+        return Vec::new();
+    }
+    let mut facts = facts.clone();
+    facts.options.push("--shell-job".into());
+    let subject = Subject { facts, user: User::Odd };
+    let combine = |action| Combination { subject: subject.clone(), action };
+    [Action::None, Action::DumpRestore, Action::Twice].map(combine).into()
+}
+
 /// All combinations.
 #[must_use]
 pub fn combinations(scenarios: &[Facts]) -> Vec<Combination> {
@@ -48,6 +72,7 @@ pub fn combinations(scenarios: &[Facts]) -> Vec<Combination> {
                 list.push(Combination { subject: Subject { facts: facts.clone(), user }, action });
             }
         }
+        list.extend(of_odd_root(facts));
     }
     list
 }

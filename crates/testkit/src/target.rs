@@ -70,6 +70,9 @@ impl Target {
                     .map_err(io_failure("give away", path))?;
             }
         }
+        if subject.user == User::Odd {
+            command.arg("oddly");
+        }
         let child = command.spawn().map_err(io_failure("run", scenario))?;
         // From here on it is known by its pid alone, like all that a restore brings back.
         let target = Self { root: child.id() as i32, dir: state, scenario: scenario.to_owned() };

@@ -10,13 +10,17 @@ use super::done;
 use super::signal::{default, no_altstack};
 use crate::User;
 
-/// Starts a scenario: a session of its own, no descriptor but the first three, and the user it
+/// Starts a scenario: a session of its own if it `leads`, else a group; no descriptor but the first three, and the user it
 /// runs as. What Rust's runtime has set up for itself and other programs do not have, an
 /// alternate stack and an ignored SIGPIPE, is taken back.
-pub(crate) fn begin(user: User) {
+pub(crate) fn begin(user: User, leads: bool) {
     // SAFETY: nothing has been opened yet, so what is closed came from outside.
     done(unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) }).expect("close_range");
-    rustix::process::setsid().expect("the harness started us with fork, so we lead no group");
+    let own = match leads {
+        true => rustix::process::setsid().map(drop),
+        false => rustix::process::setpgid(None, None),
+    };
+    own.expect("the harness started us with fork, so we lead no group");
     default(libc::SIGPIPE);
     no_altstack();
     if user == User::Root {
