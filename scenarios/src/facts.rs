@@ -142,6 +142,12 @@ impl Scenario {
         self.module.split_once("::").map_or(self.module, |(_, name)| name)
     }
 
+    /// Whether it is dumped, and not refused.
+    #[must_use]
+    pub fn can_be_dumped(&self) -> bool {
+        self.refused.is_none()
+    }
+
     /// Sets up, waits and verifies in this process.
     pub fn run(&self, cx: &mut Context) {
         (self.run)(cx);

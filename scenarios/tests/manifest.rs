@@ -52,3 +52,13 @@ fn every_scenario_says_what_it_is_about() {
         }
     }
 }
+
+#[test]
+fn every_scenario_that_can_be_dumped_is_in_the_table_of_the_square() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/interop.md");
+    let text = fs::read_to_string(path).unwrap();
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
+    let rows: BTreeSet<&str> = rows.map(|row| row.0).filter(|name| *name != "scenario").collect();
+    let dumped = registry::ALL.iter().filter(|s| s.can_be_dumped()).map(|s| s.name());
+    assert_eq!(rows, dumped.collect(), "run `cargo run -p xtask -- interop --criu PATH NAME`");
+}

@@ -1,16 +1,17 @@
 //! Runs the square, or one of its sides.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::Mutex;
 use std::{fs, io, thread};
 
-use super::table::{self, Corner, Row};
+use super::table::{self, Corner, Row, Table};
 
 use crate::action::Action;
 use crate::binaries::Binaries;
 use crate::cases::{Case, in_pen, limit};
+use crate::checkpointer::Checkpointer;
 use crate::failure::{Failure, io_failure};
 use crate::pen;
 use crate::subject::{Facts, Subject};
@@ -44,14 +45,15 @@ pub fn main(scenario: &Path, out: &Path, filter: &str) -> Result<ExitCode, Inter
         ));
     }
     binaries.dormouse?;
-    binaries.criu?;
-    let mut rows = Vec::new();
+    let versions = versions(&binaries.criu?)?;
+    let Table { versions: mut all_versions, mut rows } = match fs::read_to_string(out) {
+        Ok(text) if !filter.is_empty() => table::read(&text),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(io_failure("read", out)(error).into());
+        }
+        _ => Table { versions: BTreeSet::new(), rows: Vec::new() },
+    };
     if !filter.is_empty() {
-        rows = match fs::read_to_string(out) {
-            Ok(text) => table::read(&text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(io_failure("read", out)(error).into()),
-        };
         let of = |row: &Row<4>, square: &[Combination; 4]| row.name == square[0].subject.facts.name;
         rows.retain(|row| {
             !row.name.contains(filter) && squares.iter().any(|square| of(row, square))
@@ -60,8 +62,23 @@ pub fn main(scenario: &Path, out: &Path, filter: &str) -> Result<ExitCode, Inter
     }
     rows.extend(run(squares));
     rows.sort_by(|a, b| a.name.cmp(&b.name));
-    fs::write(out, table::write(&rows)).map_err(io_failure("write", out))?;
+    all_versions.insert(versions);
+    let table = Table { versions: all_versions, rows };
+    fs::write(out, table::write(&table)).map_err(io_failure("write", out))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a row is of beside dormouse: `CRIU 4.2 on Linux 6.18`.
+fn versions(criu: &Checkpointer) -> Result<String, Failure> {
+    let said = Command::new(&criu.program).arg("--version").output();
+    let said = said.map_err(io_failure("run", &criu.program))?.stdout;
+    let said = String::from_utf8_lossy(&said);
+    let version = said.lines().next().unwrap_or_default().trim_start_matches("Version: ").trim();
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy();
+    // Not what a builder has added of their own.
+    let release = release.split('-').next().unwrap_or_default();
+    Ok(format!("CRIU {version} on Linux {release}"))
 }
 
 /// A scenario that each checkpointer dumped and restored by itself.

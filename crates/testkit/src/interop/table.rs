@@ -1,6 +1,6 @@
 //! The table: who restores whose images, scenario by scenario.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fmt::Write;
 
@@ -10,6 +10,17 @@ const YES: &str = "yes";
 const OF_CRIU: &str = "CRIU";
 const NO: &str = "**no**";
 const MISSING: &str = "-";
+/// What the heading of those that were not tried begins with.
+const NOT_TRIED: &str = "Not tried";
+/// What a line of the head begins with that names versions.
+const BY: &str = "* by ";
+
+/// The whole page.
+pub(super) struct Table {
+    /// The versions that rows are of, each as one text.
+    pub(super) versions: BTreeSet<String>,
+    pub(super) rows: Vec<Row<4>>,
+}
 
 /// One square, or some corners of it: what came of each.
 pub(super) struct Row<const N: usize> {
@@ -47,7 +58,7 @@ pub(super) fn line<const N: usize>(row: &Row<N>) -> String {
     format!("| {} | {} |\n", row.name, cells.join(" | "))
 }
 
-pub(super) fn write(rows: &[Row<4>]) -> String {
+pub(super) fn write(Table { versions, rows }: &Table) -> String {
     let titles = Action::SQUARE.map(|action| match action {
         Action::Interop(dump, restore) => format!("{dump} → {restore}"),
         other => other.to_string(),
@@ -57,11 +68,19 @@ pub(super) fn write(rows: &[Row<4>]) -> String {
          Written by `cargo run -p xtask -- interop`. Each scenario is dumped by the first and restored by the \
          second. \"yes\" means that the scenario found every detail of its state as it was, and that all that \
          `/proc` and `kcmp` tell of the tree was the same. \"CRIU\" means that it was not so, and that CRIU \
-         alone loses that state too; \"**no**\" is dormouse's failure.\n\n",
+         alone loses that state too; \"**no**\" is dormouse's failure. \"-\" means that it was not tried: the \
+         scenario found that this machine or kernel has not got what it takes; why stands below the table. \
+         Scenarios of what dormouse refuses have no row.\n\nRows were written\n\n",
     );
+    versions.iter().for_each(|versions| text.push_str(&format!("{BY}{versions}\n")));
     // Writing to a string does not fail.
-    let _ = writeln!(text, "| scenario | {} |\n|---|---|---|---|---|", titles.join(" | "));
+    let _ = writeln!(text, "\n| scenario | {} |\n|---|---|---|---|---|", titles.join(" | "));
     rows.iter().for_each(|row| text.push_str(&line(row)));
+    let missing = || rows.iter().filter_map(|row| Some((row, row.missing.as_deref()?)));
+    let _ = writeln!(text, "\n## {NOT_TRIED}: {} of {}\n", missing().count(), rows.len());
+    for (row, reason) in missing() {
+        let _ = writeln!(text, "- {}: {reason}", row.name);
+    }
     for (index, title) in titles.iter().enumerate() {
         let failed: Vec<(&Row<4>, &str)> =
             rows.iter().filter_map(|row| Some((row, row.corners[index].said()?))).collect();
@@ -73,14 +92,18 @@ pub(super) fn write(rows: &[Row<4>]) -> String {
     text
 }
 
-/// The rows of a table that [`write`] has made. What is no row of its is passed over.
-pub(super) fn read(text: &str) -> Vec<Row<4>> {
+/// What stands beside each name in a list.
+fn list(part: &str) -> BTreeMap<&str, &str> {
+    part.lines().filter_map(|line| line.strip_prefix("- ")?.split_once(": ")).collect()
+}
+
+/// The table that [`write`] has made. What is no row of its is passed over.
+pub(super) fn read(text: &str) -> Table {
     let mut parts = text.split("\n## ");
-    let table = parts.next().unwrap_or_default();
-    let said: Vec<BTreeMap<&str, &str>> = parts
-        .map(|part| part.lines().filter_map(|line| line.strip_prefix("- ")?.split_once(": ")))
-        .map(Iterator::collect)
-        .collect();
+    let head = parts.next().unwrap_or_default();
+    let (reasons, said): (Vec<&str>, Vec<&str>) = parts.partition(|it| it.starts_with(NOT_TRIED));
+    let reasons: BTreeMap<_, _> = reasons.into_iter().flat_map(list).collect();
+    let said: Vec<_> = said.into_iter().map(list).collect();
     let row = |line: &str| {
         let mut cells = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ");
         let name = cells.next()?;
@@ -95,10 +118,12 @@ pub(super) fn read(text: &str) -> Vec<Row<4>> {
                 _ => return None,
             };
         }
-        let missing = (cells == [MISSING; 4]).then(String::new);
+        let reason = || reasons.get(name).copied().unwrap_or_default().to_owned();
+        let missing = (cells == [MISSING; 4]).then(reason);
         Some(Row { name: name.to_owned(), missing, corners })
     };
-    table.lines().filter_map(row).collect()
+    let versions = head.lines().filter_map(|line| line.strip_prefix(BY)).map(str::to_owned);
+    Table { versions: versions.collect(), rows: head.lines().filter_map(row).collect() }
 }
 
 /// The first lines of a failure, without what differs from run to run.
@@ -121,9 +146,11 @@ mod tests {
     #[test]
     fn what_is_read_is_written_again() {
         let text = include_str!("../../../../docs/interop.md");
-        let rows = read(text);
-        assert!(rows.iter().any(|row| row.missing.is_none()));
-        let written = write(&rows);
+        let table = read(text);
+        assert!(table.rows.iter().any(|row| row.missing.is_none()));
+        assert!(!table.versions.is_empty());
+        assert!(table.rows.iter().all(|row| row.missing.as_deref() != Some("")));
+        let written = write(&table);
         for (line, written) in text.lines().zip(written.lines()) {
             assert_eq!(line, written);
         }
