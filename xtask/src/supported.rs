@@ -1,4 +1,5 @@
-//! `supported`: writes `docs/supported.md` from the registry of file kinds.
+//! `supported`: writes `docs/supported.md` from the registry of file kinds and the lists of what is
+//! refused.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -6,16 +7,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use dormouse_resources::file::{Refusal, SUPPORTED};
+use dormouse_resources::file::{self, SUPPORTED};
+use dormouse_resources::memory::Obstacle;
+use dormouse_resources::task;
 
 const INTRODUCTION: &str = "\
-# What can be open in a program that is dumped
+# What a program that is dumped may have
 
-Made by `cargo run -p xtask -- supported` from the registry of file kinds (`crates/resources/src/file/registry.rs`). What
-of each kind is kept and what is not stands in the header of its room, `crates/resources/src/file/KIND.rs`. A kind that is
-refused is an error before anything is changed.
+Made by `cargo run -p xtask -- supported` from the registry of file kinds (`crates/resources/src/file/registry.rs`) and the
+lists that the code refuses by. What of each kind of file is kept and what is not stands in the header of its room,
+`crates/resources/src/file/KIND.rs`. What is refused is an error before anything is changed.
 
-## Supported
+## Files that are supported
 
 ";
 
@@ -29,12 +32,24 @@ fn text() -> String {
     for kind in SUPPORTED {
         let _ = writeln!(text, "* {}", kind.name);
     }
-    text.push_str("\n## Refused\n\n| kind | why | what to do |\n|---|---|---|\n");
-    for refusal in Refusal::ALL {
-        let (object, reason, hint) = (refusal.object(), refusal.reason(), refusal.hint());
-        let _ = writeln!(text, "| {object} | {reason} | {hint} |");
-    }
+    let kinds = file::Refusal::ALL.iter().map(|it| [it.object(), it.reason(), it.hint()]);
+    table(&mut text, "Files that are refused", ["kind", "why", "what to do"], kinds);
+    let mappings = Obstacle::ALL.iter().map(|it| [it.reason(), it.hint().unwrap_or("")]);
+    table(&mut text, "Mappings of memory that are refused", ["why", "what to do"], mappings);
+    let states = task::Refusal::ALL.iter().map(|it| [it.object(), it.reason(), it.hint()]);
+    let heading = "What is refused of tasks, of trees and of what they share";
+    table(&mut text, heading, ["state", "why", "what to do"], states);
     text
+}
+
+fn table<const N: usize>(
+    text: &mut String,
+    heading: &str,
+    titles: [&str; N],
+    rows: impl Iterator<Item = [&'static str; N]>,
+) {
+    let _ = writeln!(text, "\n## {heading}\n\n| {} |\n|{}", titles.join(" | "), "---|".repeat(N));
+    rows.for_each(|cells| text.push_str(&format!("| {} |\n", cells.join(" | "))));
 }
 
 /// Writes the page.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use dormouse_image::ImageError;
 use dormouse_kernel::{Errno, FdNum, HostPid, clone, kcmp, pidfd, proc, ptrace};
+use dormouse_resources::task::Refusal;
 use dormouse_resources::{self as resources, memory};
 
 use crate::dump::freeze;
@@ -70,15 +71,8 @@ pub(crate) enum Cause {
         source: Errno,
     },
     /// State that is not carried over.
-    #[error("{what} is not supported: {reason}")]
-    Unsupported {
-        /// The state, as users call it.
-        what: &'static str,
-        /// Why not.
-        reason: &'static str,
-        /// What the user can do.
-        hint: &'static str,
-    },
+    #[error("{} is not supported: {}", .0.object(), .0.reason())]
+    Unsupported(Refusal),
     /// A pid that the tree needs.
     #[error("pid {pid} is taken by {holder}")]
     PidTaken {
@@ -235,7 +229,7 @@ impl Cause {
             Self::Ptrace(error) => of_ptrace(error),
             Self::Pidfd(error) => of_errno(error.source),
             Self::Clone(error) => of_clone(error),
-            Self::Plan(_) | Self::Unsupported { .. } => ErrorKind::Unsupported,
+            Self::Plan(_) | Self::Unsupported(_) => ErrorKind::Unsupported,
             Self::Own { source, .. } => of_errno(*source),
             Self::Output { source, .. } => match of_errno(*source) {
                 ErrorKind::Denied => ErrorKind::Denied,
@@ -251,8 +245,13 @@ impl Cause {
     fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Resource(resources::Error::Unsupported { hint, .. })
-            | Self::Unsupported { hint, .. }
             | Self::Output { hint, .. } => Some(hint),
+            Self::Unsupported(refusal) => Some(refusal.hint()),
+            Self::Plan(_) => Some(Refusal::NoOrder.hint()),
+            Self::Ptrace(ptrace::Error::Ia32 { .. })
+            | Self::Freeze(freeze::Error::Ptrace(ptrace::Error::Ia32 { .. })) => {
+                Some(Refusal::Ia32.hint())
+            }
             Self::Resource(resources::Error::EpollItem { problem, .. }) => Some(problem.hint()),
             Self::Resource(resources::Error::Nameless { .. }) => Some(
                 "files that have lost their names are opened by them once more: \
@@ -269,9 +268,8 @@ impl Cause {
                 Some("detach the debugger or tracer first")
             }
             Self::Freeze(freeze::Error::IsThread { .. }) => Some("give the pid of the process"),
-            Self::Freeze(freeze::Error::Vfork(_)) => {
-                Some("dump again when the child has run its program")
-            }
+            Self::Freeze(freeze::Error::Vfork(_)) => Some(Refusal::Vfork.hint()),
+            Self::Freeze(freeze::Error::KernelThread(_)) => Some(Refusal::KernelThread.hint()),
             Self::Freeze(freeze::Error::Timeout(_) | freeze::Error::Immovable { .. }) => {
                 Some("dump again when it is less busy, or give it more time with --timeout")
             }

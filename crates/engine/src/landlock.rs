@@ -12,6 +12,7 @@ use std::thread;
 
 use dormouse_kernel::kcmp::{self, Shared};
 use dormouse_kernel::{HostPid, landlock};
+use dormouse_resources::task::Refusal;
 use epoll_interest::kernel_memory::{Address, Btf, BtfError, KernelMemory, OpenError, ReadError};
 
 use crate::cause::Cause;
@@ -42,11 +43,7 @@ impl From<Unknown> for Cause {
     fn from(error: Unknown) -> Self {
         let source = std::error::Error::source(&error).map(ToString::to_string);
         tracing::warn!(%error, source, "nobody can tell who is in a Landlock domain");
-        Self::Unsupported {
-            what: "a thread that may be in a Landlock domain",
-            reason: "it cannot look into dormouse, and neither can dormouse into the kernel's memory",
-            hint: "give dormouse CAP_BPF and CAP_PERFMON, and a kernel with BTF",
-        }
+        Self::Unsupported(Refusal::HiddenLandlock)
     }
 }
 

@@ -5,6 +5,7 @@ mod corrupt;
 pub mod error;
 pub mod file;
 pub mod memory;
+mod refusal;
 mod steady;
 pub mod task;
 

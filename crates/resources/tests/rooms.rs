@@ -1,9 +1,12 @@
-//! What holds between rooms, and in each, by their own text: rooms do not know each other, and what
-//! one saves is named field by field.
+//! What holds between rooms, and in each, by their own text: rooms do not know each other, what one
+//! saves is named field by field, and what is refused is listed.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use dormouse_resources::memory::Obstacle;
+use dormouse_resources::task::Refusal;
 
 /// The sources of each room below `src`, by its name, as a registry there has it.
 fn rooms(subject: &str, registry: &str) -> BTreeMap<String, Vec<(PathBuf, String)>> {
@@ -109,4 +112,40 @@ fn what_is_saved_is_named_field_by_field() {
         }
     }
     assert!(seen > 40, "only {seen}");
+}
+
+/// Whoever refuses state of a task or of a tree takes the words from the list, so the list is whole;
+/// and nothing is in it that nobody refuses.
+#[test]
+fn what_is_refused_is_listed() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let sources = |dirs: &[PathBuf]| {
+        let mut sources = Vec::new();
+        dirs.iter().for_each(|dir| read(dir, &mut sources));
+        let lists_and_tests = ["refusal.rs", "obstacle.rs", "tests.rs"];
+        sources.retain(|(path, _)| !lists_and_tests.iter().any(|name| path.ends_with(name)));
+        for (_, text) in &mut sources {
+            text.truncate(text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len()));
+        }
+        sources
+    };
+    let engine = src.join("../../engine/src");
+    let tasks = sources(&[src.join("task"), engine.clone()]);
+    for (path, text) in &tasks {
+        for rest in text.split("Unsupported {").skip(1) {
+            let fields = rest.split('}').next().unwrap();
+            assert!(!fields.contains("reason"), "{path:?} refuses what is not listed: {fields}");
+        }
+    }
+    let memory = sources(&[src.join("memory"), engine]);
+    let is_used = |sources: &[(PathBuf, String)], name: &str| {
+        let ends = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric());
+        sources.iter().any(|(_, text)| text.split(name).skip(1).any(ends))
+    };
+    for refusal in Refusal::ALL {
+        assert!(is_used(&tasks, &format!("Refusal::{refusal:?}")), "nobody refuses {refusal:?}");
+    }
+    for obstacle in Obstacle::ALL {
+        assert!(is_used(&memory, &format!("Obstacle::{obstacle:?}")), "nothing is {obstacle:?}");
+    }
 }

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use dormouse_kernel::HostPid;
 use dormouse_kernel::proc::ProcDir;
 
+use dormouse_resources::task::Refusal;
+
 use super::enumerate::Census;
 use super::frozen::{Frozen, Process};
 use crate::cause::{At, Cause};
@@ -30,12 +32,7 @@ pub(super) fn check_tree(
                 && (process.pid == options.pid || ProcDir::open(session).is_ok())
         };
         if process.stat.session.is_none_or(outside) && !options.shell_job {
-            return Err(Cause::Unsupported {
-                what: "a session whose leader is outside of the tree",
-                reason: "the process would be restored into another session",
-                hint: "start the program with setsid(1), or dump it with --shell-job",
-            })
-            .of(Phase::Freeze, process.pid);
+            return Err(Cause::Unsupported(Refusal::ForeignSession)).of(Phase::Freeze, process.pid);
         }
     }
     if options.shell_job {

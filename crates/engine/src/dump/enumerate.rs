@@ -17,7 +17,7 @@ use dormouse_resources::file::{
 use dormouse_resources::memory::{
     Enumerated, MappedFile, Mappings, SharedObjects, Uprobes, Walked,
 };
-use dormouse_resources::task::{FsState, MemoryPolicy, SyscallDispatch};
+use dormouse_resources::task::{FsState, MemoryPolicy, Refusal, SyscallDispatch};
 use dormouse_resources::{self as resources, memory};
 use rustix::fs::OFlags;
 
@@ -101,12 +101,7 @@ pub(crate) fn enumerate(frozen: &Frozen, external: &[String]) -> Result<Census, 
     let mut read = crew::each(&tasks, look).into_iter();
     for process in living() {
         if process.leader_status.is_some_and(|status| status & 0xff != 0) {
-            return Err(Cause::Unsupported {
-                what: "a first thread that was killed while others go on",
-                reason: "only a seccomp filter of its own can end it in this way",
-                hint: "end the process",
-            })
-            .of(PHASE, process.pid);
+            return Err(Cause::Unsupported(Refusal::KilledLeader)).of(PHASE, process.pid);
         }
         for task in &process.threads {
             let tid = task.tid();
@@ -211,20 +206,11 @@ fn either_way<T>(mut list: impl FnMut(bool) -> Result<T, Error>) -> Result<T, Er
 fn check_task(status: &Status, flags: u32) -> Result<(), Cause> {
     /// `PR_IO_FLUSHER` in `kernel/sys.c`: `PF_MEMALLOC_NOIO` and `PF_LOCAL_THROTTLE`.
     const IO_FLUSHER: u32 = 0x0008_0000 | 0x0010_0000;
-    let refuse = |what, reason, hint| Err(Cause::Unsupported { what, reason, hint });
     if status.ns_pid.len() > 1 {
-        return refuse(
-            "a pid namespace",
-            "namespaces of a tree's own are not saved yet",
-            "run dormouse inside of the namespace",
-        );
+        return Err(Cause::Unsupported(Refusal::PidNamespace));
     }
     if flags & IO_FLUSHER == IO_FLUSHER {
-        return refuse(
-            "a thread that has said to be behind a disk (PR_SET_IO_FLUSHER)",
-            "it would come back without, and might wait for itself when memory is short",
-            "end the program",
-        );
+        return Err(Cause::Unsupported(Refusal::IoFlusher));
     }
     Ok(())
 }
@@ -269,11 +255,7 @@ impl Table {
         let is_leader = homes.is_leader(owner);
         let pidfd = if is_leader { PidFd::open(owner) } else { PidFd::open_thread(owner) };
         let pidfd = pidfd.map_err(|error| match error.source {
-            Errno::INVAL if !is_leader => Cause::Unsupported {
-                what: "a thread with an fd table of its own",
-                reason: "this kernel gives no access to it",
-                hint: "Linux 6.9 and later do",
-            },
+            Errno::INVAL if !is_leader => Cause::Unsupported(Refusal::ThreadTable),
             _ => error.into(),
         });
         let pidfd = Rc::new(pidfd.of(PHASE, owner)?);
@@ -445,11 +427,7 @@ impl Lister {
             let rings = self.probes.values().filter(|it| it.anonymous_inode() == Some("io_uring"));
             rings.map(|ring| (ring.stat.st_ino, ring.id)).collect()
         });
-        rings.get(&inode).copied().ok_or(Cause::Unsupported {
-            what: "an io_uring that is mapped, and not open",
-            reason: "nobody in the tree has a descriptor that its state could be read by",
-            hint: "have the program keep the descriptor open",
-        })
+        rings.get(&inode).copied().ok_or(Cause::Unsupported(Refusal::ClosedRing))
     }
 
     fn behind(
@@ -479,6 +457,7 @@ mod tests {
     use std::io;
 
     use dormouse_resources as resources;
+    use dormouse_resources::task::Refusal;
     use epoll_interest::kernel_memory::ReadError;
 
     use super::either_way;
@@ -503,12 +482,7 @@ mod tests {
 
     #[test]
     fn other_errors_are_told_at_once() {
-        let unsupported = || resources::Error::Unsupported {
-            object: "a file",
-            detail: "42".into(),
-            reason: "none",
-            hint: "none",
-        };
+        let unsupported = || Refusal::ClosedRing.error("42");
         let listed = either_way(|inside| -> Result<(), _> {
             assert!(inside, "asked again");
             Err(failed(unsupported()))

@@ -12,6 +12,7 @@ use dormouse_resources::file::{
     RingSurvey, SaveShared, UndoLog,
 };
 use dormouse_resources::memory::SharedObjects;
+use dormouse_resources::task::Refusal;
 use tracing::debug;
 
 use super::encode::table_id;
@@ -85,12 +86,9 @@ pub(super) fn collect(
 fn check_locks(options: &DumpOptions, locks: &Locks) -> Result<(), Error> {
     match locks.first().filter(|_| !options.file_locks) {
         None => Ok(()),
-        Some((task, fd)) => Err(Cause::Unsupported {
-            what: "a locked file",
-            reason: "saving locks and leases was not asked for",
-            hint: "use --file-locks to have them saved",
-        })
-        .of_fd(Phase::Collect, task, Some(fd)),
+        Some((task, fd)) => {
+            Err(Cause::Unsupported(Refusal::Lock)).of_fd(Phase::Collect, task, Some(fd))
+        }
     }
 }
 

@@ -12,8 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use dormouse_kernel::key::{self, Serial};
 use dormouse_kernel::{Errno, HostPid, PAGE_SIZE};
 use dormouse_puppet::{Batch, Replies, Slot};
-use dormouse_resources as resources;
-use dormouse_resources::task::{Contents, Key, Keyrings, Keys};
+use dormouse_resources::task::{Contents, Key, Keyrings, Keys, Refusal};
 use epoll_interest::kernel_memory::{Address, Btf, BtfError, KernelMemory, ReadError};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -134,11 +133,7 @@ impl Layout {
 }
 
 fn hidden() -> Cause {
-    Cause::Unsupported {
-        what: "a thread that possesses keys",
-        reason: "which they are is in the kernel's memory, and that cannot be read here",
-        hint: "give dormouse CAP_BPF and CAP_PERFMON, and a kernel with BTF",
-    }
+    Cause::Unsupported(Refusal::HiddenKeys)
 }
 
 fn unreadable(error: impl Into<Unreadable>) -> Cause {
@@ -194,12 +189,7 @@ impl Possessions {
             };
             known.insert(at, keyrings);
             if keyrings.process.is_some_and(|keyring| !processes.insert(keyring)) {
-                return Err(Cause::Unsupported {
-                    what: "a process keyring that several threads have",
-                    reason: "threads only come to share one when they are made",
-                    hint: "have the program put the keys into its session keyring",
-                })
-                .of(PHASE, tid);
+                return Err(Cause::Unsupported(Refusal::SharedProcessKeyring)).of(PHASE, tid);
             }
             found.of.insert(tid, keyrings);
         }
@@ -243,11 +233,7 @@ impl Possessions {
         let places = [*session, *process, *thread, *authority].map(|offset| at + offset as u64);
         let pointers = memory.words(&places).map_err(unreadable)?;
         if pointers[3] != 0 {
-            return Err(Cause::Unsupported {
-                what: "a thread that makes a key for another (request-key)",
-                reason: "the kernel lets nobody else take over what it was told to do",
-                hint: "dump again when the key has been made",
-            });
+            return Err(Cause::Unsupported(Refusal::KeyMaker));
         }
         let mut keyring = |at: Address| match at {
             0 => Ok(None),
@@ -261,11 +247,7 @@ impl Possessions {
         if (requested == TO_THREAD && thread.is_none())
             || (requested == TO_PROCESS && process.is_none())
         {
-            return Err(Cause::Unsupported {
-                what: "requested keys that go to a keyring which is not there (KEYCTL_SET_REQKEY_KEYRING)",
-                reason: "the thread has this from its parent; who says it is given the keyring too",
-                hint: "have the process choose the place itself, or none",
-            });
+            return Err(Cause::Unsupported(Refusal::RequestedKeys));
         }
         Ok(Keyrings { session, process, thread, requested })
     }
@@ -310,12 +292,7 @@ impl KeyLayout {
         let expired = self.expiry(&bytes).is_some_and(|expiry| expiry <= now());
         match word(&bytes, self.state) as i16 {
             _ if flags & (DEAD | INVALIDATED) != 0 => Ok(false),
-            UNFINISHED => Err(self.unsupported(
-                memory,
-                at,
-                "whoever is to make it has not done so yet",
-                "dump again when the key has been made",
-            )),
+            UNFINISHED => Err(self.unsupported(memory, at, Refusal::UnfinishedKey)),
             POSITIVE => Ok(!expired),
             _ => Ok(false),
         }
@@ -339,18 +316,16 @@ impl KeyLayout {
         let kind = word(&bytes, self.kind) + self.kind_name as u64;
         let kind = memory.word(kind).and_then(|name| text(memory, name)).map_err(unreadable)?;
         let description = text(memory, word(&bytes, self.description)).map_err(unreadable)?;
-        let refuse = |memory: &mut KernelMemory, reason| {
-            let hint = "have the program unlink it from its keyrings (keyctl unlink)";
-            Err(self.unsupported(memory, at, reason, hint))
-        };
+        let refuse =
+            |memory: &mut KernelMemory, refusal| Err(self.unsupported(memory, at, refusal));
         if word(&bytes, self.restriction) != 0 && kind == b"keyring" {
-            return refuse(memory, "the kernel does not tell what may be linked to it");
+            return refuse(memory, Refusal::RestrictedKeyring);
         }
         let mut inside = Vec::new();
         let contents = match kind.as_slice() {
             b"keyring" if standing => Contents::Standing,
             b"keyring" if description.starts_with(b".") => {
-                return refuse(memory, "only the kernel itself makes such keyrings");
+                return refuse(memory, Refusal::KernelKeyring);
             }
             b"keyring" => {
                 if !revoked {
@@ -366,7 +341,7 @@ impl KeyLayout {
                 };
                 if kind == b"user" { Contents::User(payload) } else { Contents::Logon(payload) }
             }
-            _ => return refuse(memory, "what a key of this type holds cannot be read"),
+            _ => return refuse(memory, Refusal::KeyType),
         };
         let key = Key {
             description,
@@ -380,24 +355,17 @@ impl KeyLayout {
         Ok((key, inside))
     }
 
-    fn unsupported(
-        &self,
-        memory: &mut KernelMemory,
-        at: Address,
-        reason: &'static str,
-        hint: &'static str,
-    ) -> Cause {
+    fn unsupported(&self, memory: &mut KernelMemory, at: Address, refusal: Refusal) -> Cause {
         let mut name = || -> Result<_, ReadError> {
             let kind = memory.word(at + self.kind as u64)? + self.kind_name as u64;
             let kind = memory.word(kind).and_then(|name| text(memory, name))?;
             let description = memory.word(at + self.description as u64)?;
             Ok([kind, text(memory, description)?].join(&b": "[..]))
         };
-        let detail = match name() {
-            Ok(name) => String::from_utf8_lossy(&name).into_owned().into(),
-            Err(error) => return unreadable(error),
-        };
-        resources::Error::Unsupported { object: "a key", detail, reason, hint }.into()
+        match name() {
+            Ok(name) => refusal.error(String::from_utf8_lossy(&name).into_owned()).into(),
+            Err(error) => unreadable(error),
+        }
     }
 
     /// Finds what an array holds, from one of its pointers down.

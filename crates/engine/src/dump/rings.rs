@@ -11,6 +11,7 @@ use dormouse_kernel::io_uring::ENTER_GETEVENTS;
 use dormouse_kernel::{FdNum, HostPid};
 use dormouse_puppet::Batch;
 use dormouse_resources::file::{Completing, FileId, Probe, RingSurvey};
+use dormouse_resources::task::Refusal;
 
 use super::collect;
 use super::enumerate::Census;
@@ -80,12 +81,7 @@ pub(super) fn gone_on(
 
 /// Why a ring that never stands still cannot be saved.
 pub(super) fn restless((task, fd): (HostPid, Option<FdNum>)) -> Result<(), Error> {
-    Err(Cause::Unsupported {
-        what: "an io_uring",
-        reason: "its requests complete without a pause",
-        hint: "dump again when less is going on",
-    })
-    .of_fd(PHASE, task, fd)
+    Err(Cause::Unsupported(Refusal::RestlessRing)).of_fd(PHASE, task, fd)
 }
 
 fn rings(census: &Census) -> impl Iterator<Item = (FileId, &Probe)> {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use dormouse_kernel::HostPid;
 use dormouse_kernel::semaphore::{self, SetId};
-use dormouse_resources::task::SemaphoreUndo;
+use dormouse_resources::task::{Refusal, SemaphoreUndo};
 use epoll_interest::kernel_memory::{Address, Btf, BtfError, KernelMemory, ReadError};
 
 use super::frozen::Frozen;
@@ -63,11 +63,7 @@ impl Undo {
         }
         let undo = Self::try_read(frozen).map_err(|error| {
             error.tell("a dump has to know of semaphores");
-            Cause::Unsupported {
-                what: "a task that may have operated on semaphores with SEM_UNDO",
-                reason: "there are semaphores, and the kernel's memory cannot be read here",
-                hint: "give dormouse CAP_BPF and CAP_PERFMON, or remove the semaphores (ipcs -s)",
-            }
+            Cause::Unsupported(Refusal::HiddenUndo)
         })?;
         SemaphoreUndo::check_undo(undo.lists.values())?;
         Ok(undo)

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use dormouse_kernel::proc::Stat;
 use dormouse_kernel::{HostPid, NsPid};
 use dormouse_resources::file::{Control, Controlled, File, FileId, Terminal};
+use dormouse_resources::task::Refusal;
 
 use super::frozen::Frozen;
 use crate::cause::{At, Cause};
@@ -39,12 +40,8 @@ pub(super) fn check(frozen: &Frozen, files: &BTreeMap<FileId, File>) -> Result<(
         let leads = stat.session == Some(process.pid) && !process.is_zombie();
         let pid = process.pid.as_raw();
         if leads && stat.tty.is_some() && (outer.contains(&pid) || !controlled.contains(&pid)) {
-            return Err(Cause::Unsupported {
-                what: "a session whose controlling terminal is outside of the tree",
-                reason: "the session could not get that terminal back",
-                hint: "dump the process that holds the other end of the terminal as well",
-            })
-            .of(Phase::Collect, process.pid);
+            return Err(Cause::Unsupported(Refusal::ForeignTerminal))
+                .of(Phase::Collect, process.pid);
         }
     }
     Ok(())

@@ -12,6 +12,7 @@ use dormouse_kernel::NsPid;
 use dormouse_kernel::clone::CloneFlags;
 use dormouse_kernel::signal::Signal;
 use dormouse_resources::file::FdTableId;
+use dormouse_resources::task::Refusal;
 
 use super::decode::{Body, DirectoriesId, Process, Thread, host};
 use super::spawn_plan::Step;
@@ -114,11 +115,6 @@ pub(super) fn stand_in(maker: NsPid, pid: NsPid) -> Birth {
     Birth { maker, task: pid, process: pid, flags: CloneFlags::empty(), exit_signal }
 }
 
-fn unsupported(what: &'static str, reason: &'static str) -> Cause {
-    let hint = "end one of the tasks that share, and dump again";
-    Cause::Unsupported { what, reason, hint }
-}
-
 /// What is made with `CLONE_PARENT` has the parent and the exit signal of its
 /// maker; a stand-in's are the common ones.
 fn check_sibling(maker: Option<&&Process>, process: &Process) -> Result<(), Cause> {
@@ -127,10 +123,7 @@ fn check_sibling(maker: Option<&&Process>, process: &Process) -> Result<(), Caus
     if (signal, thread) == (process.exit_signal, process.parent_thread) {
         return Ok(());
     }
-    Err(unsupported(
-        "a process whose session comes from a sibling which another thread made, or which ends with another signal",
-        "it can only be made as that sibling was",
-    ))
+    Err(Cause::Unsupported(Refusal::UnlikeSibling))
 }
 
 /// Whoever is adopted is a child of the adopter's first thread, and ends with
@@ -139,10 +132,7 @@ fn check_adopted(process: &Process) -> Result<(), Cause> {
     if (process.exit_signal, process.parent_thread) == (Some(Signal::CHLD), None) {
         return Ok(());
     }
-    Err(unsupported(
-        "an orphan which is another thread's child, or which ends with another signal",
-        "whoever is adopted is a child of the first thread",
-    ))
+    Err(Cause::Unsupported(Refusal::UnlikeOrphan))
 }
 
 impl Born {
@@ -219,12 +209,9 @@ impl Born {
         let pid = process.node.pid;
         let mut flags = match &process.body {
             None => CloneFlags::empty(),
-            Some(body) => self.flags(maker, Self::shares(body, &body.threads[0])).ok_or_else(|| {
-                unsupported(
-                    "memory, signal handlers, an fd table or directories shared with a process that is not the parent",
-                    "they can only be had from who makes the process",
-                )
-            })?,
+            Some(body) => self
+                .flags(maker, Self::shares(body, &body.threads[0]))
+                .ok_or(Cause::Unsupported(Refusal::SharedAside))?,
         };
         self.add_leader(process);
         flags.set(CloneFlags::PARENT, sibling);
@@ -245,12 +232,7 @@ impl Born {
                 let (task, process) = (thread.tid, process.node.pid);
                 Some(Birth { maker, task, process, flags, exit_signal: None })
             });
-            births.push(birth.ok_or_else(|| {
-                unsupported(
-                    "a thread that shares one thing with one task and another with another",
-                    "it can only have them all from who makes it",
-                )
-            })?);
+            births.push(birth.ok_or(Cause::Unsupported(Refusal::SharedApart))?);
             self.add(thread.tid, shares);
             elders.push(thread.tid);
         }

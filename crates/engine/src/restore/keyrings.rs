@@ -11,7 +11,7 @@ use dormouse_kernel::NsPid;
 use dormouse_kernel::key::{Serial, exists};
 use dormouse_puppet::{Arg, Batch, Slot};
 use dormouse_resources as resources;
-use dormouse_resources::task::{Contents, Key, Keyrings, Keys};
+use dormouse_resources::task::{Contents, Key, Keyrings, Keys, Refusal};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::decode::{Checkpoint, host};
@@ -60,18 +60,9 @@ pub(super) fn plan(checkpoint: &Checkpoint, shell_job: bool) -> Result<Plan, Err
     }
     for thread in threads() {
         match thread.keyrings.session {
-            None if own.is_some() => Err(Cause::Unsupported {
-                what: "a thread without a session keyring",
-                reason: "dormouse has one itself, and a process cannot get rid of it",
-                hint: "start dormouse from where there is none (systemd-run -p KeyringMode=inherit)",
-            }),
+            None if own.is_some() => Err(Cause::Unsupported(Refusal::NoSessionKeyring)),
             Some(session) if own != Some(session) && !is_free(keys, session) => {
-                Err(Cause::Unsupported {
-                    what: "a session keyring that others than the tree have, too",
-                    reason: "dormouse does not have it, and none can be joined from elsewhere",
-                    hint: "start dormouse from the session that the program was started from, or \
-                           use --shell-job to give it the keyring of this one",
-                })
+                Err(Cause::Unsupported(Refusal::ForeignSessionKeyring))
             }
             _ => Ok(()),
         }
@@ -350,11 +341,7 @@ fn as_user<const N: usize>(batch: &mut Batch, user: Option<u32>, args: [Arg; N])
 }
 
 fn another() -> Cause {
-    Cause::Unsupported {
-        what: "a session keyring with the name of another one",
-        reason: "the kernel joins whichever it finds first",
-        hint: "restore when nobody has a keyring of that name that others may search (keyctl show)",
-    }
+    Cause::Unsupported(Refusal::NamedSessionKeyring)
 }
 
 /// Seconds since 1970.

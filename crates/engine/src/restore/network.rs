@@ -4,6 +4,7 @@ use dormouse_image::ImageName;
 use dormouse_image::proto::inventory::InventoryEntry;
 use dormouse_kernel::NsPid;
 use dormouse_resources::file::{Connections, unlock_network};
+use dormouse_resources::task::Refusal;
 
 use crate::cause::Cause;
 use crate::{RestoreOptions, TcpConnections};
@@ -51,11 +52,7 @@ pub(super) fn set_free(
             unlock_network(&run)?;
         }
         Lock::Iptables if !connections.is_empty() => {
-            return Err(Cause::Unsupported {
-                what: "a network that was locked by iptables",
-                reason: "the rules for each connection cannot be taken back",
-                hint: "dump with --network-lock nftables, or restore with CRIU",
-            });
+            return Err(Cause::Unsupported(Refusal::IptablesLock));
         }
         _ => {}
     }

@@ -10,41 +10,11 @@ use rustix::fs::FileType;
 use super::{FileId, FsMagic, Probe, SocketFamily};
 use crate::Error;
 use crate::corrupt::corrupt;
-
-macro_rules! refusals {
-    ($( $(#[$doc:meta])* $name:ident: $object:literal, $reason:literal, $hint:literal; )*) => {
-        /// A kind of file that is refused.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum Refusal {
-            $( $(#[$doc])* $name, )*
-        }
-
-        impl Refusal {
-            /// Every kind that is refused.
-            pub const ALL: &'static [Self] = &[$( Self::$name, )*];
-
-            /// What users call it.
-            #[must_use]
-            pub const fn object(self) -> &'static str {
-                match self { $( Self::$name => $object, )* }
-            }
-
-            /// Why it is refused.
-            #[must_use]
-            pub const fn reason(self) -> &'static str {
-                match self { $( Self::$name => $reason, )* }
-            }
-
-            /// What the user can do.
-            #[must_use]
-            pub const fn hint(self) -> &'static str {
-                match self { $( Self::$name => $hint, )* }
-            }
-        }
-    };
-}
+use crate::refusal::refusals;
 
 refusals! {
+    /// A kind of file that is refused.
+    Refusal
     /// A socket of a family that is not named below, or opened by `O_PATH`.
     Socket: "a socket of a rare family", "the kernel does not tell its state",
         "checkpoint the program while it has none open";

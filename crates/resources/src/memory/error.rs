@@ -9,6 +9,8 @@ use dormouse_kernel::shm::{self, SegmentId};
 use dormouse_kernel::{Addr, AddrRange, Errno, HostPid, pagemap, proc, remote_memory};
 use thiserror::Error;
 
+use super::obstacle::Obstacle;
+
 /// The result of a verb of this room.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -111,103 +113,6 @@ pub enum Error {
         /// The answer.
         source: io::Error,
     },
-}
-
-/// Why a mapping cannot be checkpointed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Obstacle {
-    /// `SHM_HUGETLB`.
-    #[error("it is a shared memory segment (System V) of reserved huge pages")]
-    HugeSegment,
-    /// `VM_IO` or `VM_PFNMAP`.
-    #[error("it is memory of a device")]
-    Device,
-    /// `io_submit(2)`, and not yet complete.
-    #[error("requests of its asynchronous I/O context are in flight")]
-    AioInFlight,
-    /// [`AioHeader::is_crowded`](super::AioHeader::is_crowded).
-    #[error("its asynchronous I/O context holds more unread completions than a new one may take")]
-    AioCrowded,
-    /// A ring that the process has from its parent, or a part of one.
-    #[error("it is no whole ring of an asynchronous I/O context of the process")]
-    AioForeign,
-    /// A ring that is not as the kernel writes it.
-    #[error("the program has written over the ring of its asynchronous I/O context")]
-    AioOverwritten,
-    /// A ring, where the kernel's memory cannot be read.
-    #[error("whether requests of its asynchronous I/O context are in flight cannot be seen")]
-    AioUnseen,
-    /// What is left of a mapping of a ring of `io_uring_setup(2)` that was cut.
-    #[error("it is a part of what was mapped of an io_uring")]
-    PartOfRing,
-    /// `PACKET_MMAP` and the like.
-    #[error("it is the buffer of a socket")]
-    Socket,
-    /// `shmat(2)` in another IPC namespace.
-    #[error("it is a System V shared memory segment of another IPC namespace")]
-    ForeignSegment,
-    /// `shmat(2)` of a segment, grown by `mremap(2)`.
-    #[error("it reaches beyond the end of its System V shared memory segment")]
-    BeyondSegment,
-    /// `userfaultfd(2)`.
-    #[error("its page faults are handled by a userfaultfd")]
-    Userfault,
-    /// `memfd_secret(2)`.
-    #[error("it is secret memory, which nobody but the process can read")]
-    Secret,
-    /// `pkey_mprotect(2)`.
-    #[error("it has a protection key")]
-    ProtectionKey,
-    /// `MAP_SYNC`.
-    #[error("it is mapped with MAP_SYNC")]
-    Sync,
-    /// A user shadow stack.
-    #[error("it is a shadow stack")]
-    ShadowStack,
-    /// A probe is set in the program.
-    #[error("a uprobe is set in the program")]
-    Uprobes,
-    /// A private mapping of shared anonymous memory, made through `map_files`.
-    #[error("it is a private mapping of shared anonymous memory that is not open any more")]
-    PrivateShared,
-    /// Shared anonymous memory with a name (`PR_SET_VMA_ANON_NAME`) that is
-    /// open through `map_files`.
-    #[error("it is shared anonymous memory with a name, and open as a file, which has none")]
-    NamedOpen,
-    /// `mseal(2)` for vDSO and vvar, a kernel option.
-    #[error("the kernel has sealed it, so it cannot be moved where it was")]
-    SealedSpecial,
-    /// Something else that is not a file of a file system.
-    #[error("it is not a kind of memory that dormouse knows")]
-    Unknown,
-    /// The kernel prints a flag that is newer than this program.
-    #[error("it has a flag that dormouse does not know")]
-    UnknownFlag,
-}
-
-impl Obstacle {
-    /// What the user can do, where there is something.
-    #[must_use]
-    pub const fn hint(self) -> Option<&'static str> {
-        match self {
-            Self::HugeSegment => Some("have the program use shared memory without SHM_HUGETLB"),
-            Self::AioInFlight => Some("dump again when its requests are done"),
-            Self::AioCrowded => Some("dump again when the program has read some (io_getevents)"),
-            Self::AioForeign => Some("let the program make its AIO contexts after it has forked"),
-            Self::AioUnseen => Some("run dormouse with CAP_BPF and CAP_PERFMON, or as root"),
-            Self::AioOverwritten => None,
-            Self::PartOfRing => Some("run the program with its io_uring support switched off"),
-            Self::Uprobes => Some("remove the probe (perf, bpftrace)"),
-            Self::ForeignSegment => Some("run dormouse inside of the namespace"),
-            Self::BeyondSegment | Self::Userfault | Self::Secret | Self::ProtectionKey => None,
-            Self::Device | Self::Socket | Self::Sync | Self::ShadowStack => None,
-            Self::PrivateShared
-            | Self::NamedOpen
-            | Self::SealedSpecial
-            | Self::Unknown
-            | Self::UnknownFlag => None,
-        }
-    }
 }
 
 /// What is wrong with a mapping in an image.

@@ -12,7 +12,8 @@ use dormouse_kernel::shm::SegmentId;
 use dormouse_kernel::{AddrRange, DeviceId, HostPid, PAGE_SIZE};
 
 use super::aio;
-use super::error::{Error, Obstacle, Result};
+use super::error::{Error, Result};
+use super::obstacle::Obstacle;
 use super::ring;
 use super::shared::SharedObjects;
 use super::survey::{Population, StoredPages, sort_out, survey};

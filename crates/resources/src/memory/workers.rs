@@ -200,7 +200,7 @@ mod tests {
 
     use super::*;
     use crate::memory::Error;
-    use crate::memory::error::Obstacle;
+    use crate::memory::Obstacle;
     use dormouse_kernel::{Addr, AddrRange, HostPid};
 
     fn failure(job: usize) -> Error {

@@ -8,8 +8,9 @@
 use dormouse_image::proto::core::CoreEntry;
 use dormouse_puppet::{Batch, OutSlot, Replies, Slot};
 
+use super::refusal::Refusal;
 use super::{Property, TaskProbe};
-use crate::{Error, Result};
+use crate::Result;
 
 /// A thread that minds nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,12 +35,7 @@ impl Property for CoreScheduling {
         (asked, cookie): Self::Asked,
     ) -> Result<Self> {
         if replies.result(&asked).is_ok() && u64::from_ne_bytes(*replies.array(&cookie)) != 0 {
-            return Err(Error::Unsupported {
-                object: "a core scheduling cookie",
-                detail: format!("of tid {}", task.tid).into(),
-                reason: "the kernel does not tell who else has the same",
-                hint: "run the program without PR_SCHED_CORE",
-            });
+            return Err(Refusal::CoreScheduling.error(format!("of tid {}", task.tid)));
         }
         Ok(Self)
     }

@@ -13,8 +13,9 @@ use dormouse_image::proto::core::CoreEntry;
 use dormouse_kernel::HostPid;
 use dormouse_puppet::{Batch, OutSlot, Replies, Slot};
 
+use super::refusal::Refusal;
 use super::{Property, TaskProbe};
-use crate::{Error, Result};
+use crate::Result;
 
 /// One bit for each component of the state, by its number; what everybody has
 /// without asking is among them.
@@ -36,12 +37,7 @@ impl ExtendedFeatures {
         if in_use.map_or(0, u64::from_le_bytes) & 1 << TILES == 0 {
             return Ok(());
         }
-        Err(Error::Unsupported {
-            object: "a tile of AMX in use",
-            detail: format!("of tid {tid}").into(),
-            reason: "the kernel gives a thread room for tiles when it uses one, and not before",
-            hint: "dump again when the thread has released its tiles",
-        })
+        Err(Refusal::Tiles.error(format!("of tid {tid}")))
     }
 }
 

@@ -17,6 +17,7 @@ use dormouse_puppet::Batch;
 
 use super::ThreadState;
 use super::actions::{SIGSET_SIZE, with_action};
+use super::refusal::Refusal;
 use super::speculation::{self, PR_SET_SPECULATION_CTRL, Speculation};
 use crate::{Error, Result};
 
@@ -76,12 +77,7 @@ impl Inheritance {
             (speculation.forbids_more_than(&state.speculation), "speculation that is off for good"),
         ];
         if let Some((_, detail)) = found.iter().find(|(found, _)| *found) {
-            return Err(Error::Unsupported {
-                object: "a thread without a restriction that dormouse itself runs under",
-                detail: detail.into(),
-                reason: "the kernel passes it on to every process made, for good",
-                hint: "start dormouse from where it is not set",
-            });
+            return Err(Refusal::Restriction.error(detail));
         }
         Ok(())
     }

@@ -12,9 +12,10 @@ use dormouse_image::proto::core::{CoreEntry, RlimitEntry, TaskRlimitsEntry};
 use dormouse_kernel::rlimit::{Resource, Rlimit};
 use dormouse_puppet::{Batch, Replies};
 
+use super::refusal::Refusal;
 use super::{Property, TaskProbe};
+use crate::Result;
 use crate::corrupt::corrupt_core;
-use crate::{Error, Result};
 
 /// Soft and hard limit of every resource, in the order of `RLIMIT_*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,12 +27,8 @@ impl Limits {
     pub fn check(&self, own: &dormouse_kernel::proc::Limits, raise: bool) -> Result<()> {
         for (limit, (resource, own)) in self.0.iter().zip(own.iter()) {
             if limit.hard > own.hard && !raise {
-                return Err(Error::Unsupported {
-                    object: "a hard resource limit above that of dormouse",
-                    detail: format!("{resource:?}: {} above {}", limit.hard, own.hard).into(),
-                    reason: "raising one takes CAP_SYS_RESOURCE",
-                    hint: "give dormouse that capability, or start it with higher limits",
-                });
+                return Err(Refusal::HardLimit
+                    .error(format!("{resource:?}: {} above {}", limit.hard, own.hard)));
             }
         }
         Ok(())

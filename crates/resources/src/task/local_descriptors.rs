@@ -8,8 +8,9 @@
 use dormouse_image::proto::core::CoreEntry;
 use dormouse_puppet::{Batch, OutSlot, Replies, Slot};
 
+use super::refusal::Refusal;
 use super::{Property, TaskProbe};
-use crate::{Error, Result};
+use crate::Result;
 
 /// A process without any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,12 +33,7 @@ impl Property for LocalDescriptors {
     fn collect(task: &TaskProbe<'_>, replies: &Replies, (asked, _): Self::Asked) -> Result<Self> {
         // The answer has 32 bits, of which an error takes up the sign.
         match replies.result(&asked).map(|answer| answer as i32) {
-            Ok(1..) => Err(Error::Unsupported {
-                object: "a local descriptor table",
-                detail: format!("of pid {}", task.process).into(),
-                reason: "segments made by modify_ldt(2) are not saved yet",
-                hint: "run the program without modify_ldt(2)",
-            }),
+            Ok(1..) => Err(Refusal::LocalDescriptors.error(format!("of pid {}", task.process))),
             _ => Ok(Self),
         }
     }

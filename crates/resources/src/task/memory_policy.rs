@@ -13,9 +13,10 @@ use dormouse_kernel::Errno;
 use dormouse_kernel::proc::{self, Entry, ProcDir};
 use dormouse_puppet::{Batch, OutSlot, Replies, Slot};
 
+use super::refusal::Refusal;
 use super::{Property, TaskProbe};
+use crate::Result;
 use crate::corrupt::corrupt_core;
-use crate::{Error, Result};
 
 /// A mode with its flags, and nodes, 64 a word.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,12 +41,7 @@ impl MemoryPolicy {
             text => text?,
         };
         let Some(address) = other_policy(&text) else { return Ok(()) };
-        Err(Error::Unsupported {
-            object: "a mapping with a NUMA policy of its own (mbind)",
-            detail: String::from_utf8_lossy(address).into_owned().into(),
-            reason: "only policies of threads are saved",
-            hint: "run the program without it (numactl sets one for all memory)",
-        })
+        Err(Refusal::MappingPolicy.error(String::from_utf8_lossy(address).into_owned()))
     }
 }
 

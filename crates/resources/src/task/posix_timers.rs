@@ -25,8 +25,9 @@ use dormouse_kernel::{HostPid, NsPid};
 use dormouse_puppet::{Batch, OutSlot, Replies, Slot};
 use rustix::time::{ClockId, clock_gettime};
 
+use super::refusal::Refusal;
+use crate::Result;
 use crate::corrupt::corrupt_core;
-use crate::{Error, Result};
 
 /// All timers, in the order of their numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -198,12 +199,7 @@ impl PosixTimers {
     pub fn check(&self, numbering: Numbering) -> Result<()> {
         match self.0.last() {
             Some(last) if numbering == Numbering::Counted && last.id > HIGHEST_COUNTED => {
-                Err(Error::Unsupported {
-                    object: "a POSIX timer with a high number",
-                    detail: last.id.to_string().into(),
-                    reason: "this kernel gives numbers only one after the other",
-                    hint: "restore on Linux 6.15 or later",
-                })
+                Err(Refusal::HighTimer.error(last.id.to_string()))
             }
             _ => Ok(()),
         }
@@ -416,11 +412,8 @@ impl ThreadClocks {
         if timer.clock != OWN_THREAD_CLOCK || self.single {
             return Ok(timer.clock);
         }
-        let owner = self.owners.get(&timer.id).ok_or_else(|| Error::Unsupported {
-            object: "a POSIX timer on a thread's processor time",
-            detail: format!("timer {} of pid {process}", timer.id).into(),
-            reason: "it does not run, and so does not show which thread it belongs to",
-            hint: "let the program start or delete it (timer_settime, timer_delete) before the dump",
+        let owner = self.owners.get(&timer.id).ok_or_else(|| {
+            Refusal::ThreadTimer.error(format!("timer {} of pid {process}", timer.id))
         })?;
         Ok(if *owner == process { timer.clock } else { !owner.as_raw() << 3 | 6 })
     }

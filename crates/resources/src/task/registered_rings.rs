@@ -10,7 +10,8 @@ use dormouse_kernel::io_uring::{ENTER_REGISTERED_RING, REGISTERED_RINGS};
 use dormouse_kernel::{Errno, HostPid};
 use dormouse_puppet::{Batch, Replies, Slot};
 
-use crate::{Error, Result};
+use super::refusal::Refusal;
+use crate::Result;
 
 /// What a thread says of one such name.
 #[derive(Debug)]
@@ -48,11 +49,6 @@ impl RegisteredRing {
         if matches!(replies.result(&self.0), Err(Errno::INVAL | Errno::BADF | Errno::NOSYS)) {
             return Ok(());
         }
-        Err(Error::Unsupported {
-            object: "an io_uring",
-            detail: format!("of thread {tid}").into(),
-            reason: "the thread has registered its descriptor (IORING_REGISTER_RING_FDS)",
-            hint: "have the program do without, many have a setting for it",
-        })
+        Err(Refusal::RegisteredRing.error(format!("of thread {tid}")))
     }
 }

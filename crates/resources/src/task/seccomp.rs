@@ -29,8 +29,9 @@ use dormouse_kernel::proc::SeccompMode;
 use dormouse_kernel::ptrace::Stopped;
 use dormouse_puppet::Batch;
 
+use super::refusal::Refusal;
+use crate::Result;
 use crate::corrupt::{corrupt, corrupt_core};
-use crate::{Error, Result};
 
 /// What a thread has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,12 +245,7 @@ fn check_listener(tid: HostPid, program: &[u8]) -> Result<()> {
         code == RETURN && value & ACTION == USER_NOTIFICATION
     };
     if instructions.iter().any(asks) {
-        return Err(Error::Unsupported {
-            object: "a seccomp filter with user notification",
-            detail: format!("of tid {tid}").into(),
-            reason: "whoever is asked for permission by it would be lost",
-            hint: "run the program without a supervisor for its system calls",
-        });
+        return Err(Refusal::SeccompNotification.error(format!("of tid {tid}")));
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ use dormouse_image::proto::core::{CoreEntry, SemaphoreUndoEntry};
 use dormouse_kernel::semaphore::{self, MOST, Set, SetId};
 use dormouse_puppet::Batch;
 
+use super::refusal::Refusal;
 use crate::corrupt::corrupt_core;
 use crate::{Error, Result};
 
@@ -117,11 +118,8 @@ impl SemaphoreUndo {
     ///
     /// Which semaphore it is.
     pub fn check_undo<'a>(all: impl IntoIterator<Item = &'a Self>) -> Result<()> {
-        check(all, 1, |set, semaphore| Error::Unsupported {
-            object: "a semaphore adjustment (SEM_UNDO)",
-            detail: format!("of semaphore {semaphore} in set {set}").into(),
-            reason: "the value has become such that the kernel cannot take back the whole of it",
-            hint: "dump again when the semaphore has another value",
+        check(all, 1, |set, semaphore| {
+            Refusal::UndoneValue.error(format!("of semaphore {semaphore} in set {set}"))
         })
     }
 
@@ -131,11 +129,8 @@ impl SemaphoreUndo {
     ///
     /// A set is not there or another, or a semaphore has been taken meanwhile.
     pub fn check<'a>(all: impl IntoIterator<Item = &'a Self>) -> Result<()> {
-        check(all, -1, |set, semaphore| Error::Unsupported {
-            object: "a semaphore operation to be undone (SEM_UNDO)",
-            detail: format!("on semaphore {semaphore} in set {set}").into(),
-            reason: "another process has operated on it since the dump",
-            hint: "restore when the semaphore has its former value",
+        check(all, -1, |set, semaphore| {
+            Refusal::TakenUndo.error(format!("on semaphore {semaphore} in set {set}"))
         })
     }
 }
@@ -150,12 +145,7 @@ fn check<'a>(
     let mut sums: BTreeMap<(SetId, u16), (i64, i64)> = BTreeMap::new();
     for adjustment in all.into_iter().flat_map(|undo| &undo.0) {
         let Adjustment { set: id, key, len, semaphore, by } = *adjustment;
-        let missing = || Error::Unsupported {
-            object: "a semaphore adjustment (SEM_UNDO)",
-            detail: format!("in set {id}").into(),
-            reason: "this set of semaphores is not on this machine",
-            hint: "dump and restore on the same machine, or end the program before",
-        };
+        let missing = || Refusal::MissingSemaphores.error(format!("in set {id}"));
         let set = match sets.entry(id) {
             std::collections::btree_map::Entry::Occupied(set) => set.into_mut(),
             std::collections::btree_map::Entry::Vacant(place) => {

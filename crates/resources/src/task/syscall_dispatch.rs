@@ -14,8 +14,9 @@ use dormouse_image::proto::core::{CoreEntry, SyscallDispatchEntry};
 use dormouse_kernel::ptrace::{self, Stopped, SyscallUserDispatch};
 use dormouse_kernel::{Addr, Errno, remote_memory};
 
+use super::refusal::Refusal;
+use crate::Result;
 use crate::corrupt::corrupt_core;
-use crate::{Error, Result};
 
 /// `None` if it is off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,12 +38,7 @@ impl SyscallDispatch {
             && remote_memory::read_exact(task.tid(), dispatch.selector, &mut selector).is_ok()
             && selector == [ALLOW];
         if !allows {
-            return Err(Error::Unsupported {
-                object: "syscall user dispatch",
-                detail: format!("of tid {}", task.tid()).into(),
-                reason: "the thread was stopped while its calls are blocked",
-                hint: "dump again when the program's own code runs, not what it emulates",
-            });
+            return Err(Refusal::SyscallDispatch.error(format!("of tid {}", task.tid())));
         }
         Ok(Self(Some(dispatch)))
     }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use dormouse_kernel::HostPid;
 
+use dormouse_resources::task::Refusal;
+
 use super::Living;
 use crate::cause::{At, Cause};
 use crate::dump::traced::Traced;
@@ -32,12 +34,7 @@ pub(super) fn check(read: &BTreeMap<HostPid, Living>) -> Result<(), Error> {
     let inside: BTreeMap<_, _> = tids.into_iter().zip(inside).collect();
     for (pid, tid, _) in std::iter::once(first).chain(doubtful) {
         if inside.get(&tid) != Some(&false) {
-            let refused = dormouse_resources::Error::Unsupported {
-                object: "a Landlock domain",
-                detail: format!("of tid {tid}").into(),
-                reason: "the kernel does not tell its rules, and the thread would come back without",
-                hint: "have the program run without Landlock, or end it",
-            };
+            let refused = Refusal::LandlockDomain.error(format!("of tid {tid}"));
             return Err(refused).of(PHASE, pid);
         }
     }

@@ -9,7 +9,7 @@ use dormouse_kernel::signal::SigInfo;
 use dormouse_puppet::{Batch, Borrowed, Host, OutSlot, Replies, Slot, run_all};
 use dormouse_resources::memory::{Outlook, OutlookAsked, TransparentHugePages};
 use dormouse_resources::task::{
-    Cpu, ExtendedFeatures, ProcessState, RegisteredRing, Seccomp, TaskProbe, ThreadAsked,
+    Cpu, ExtendedFeatures, ProcessState, Refusal, RegisteredRing, Seccomp, TaskProbe, ThreadAsked,
     ThreadClocks, ThreadState,
 };
 
@@ -133,11 +133,8 @@ impl Reader<'_> {
         let probe = self.probe(puppet);
         let state = ProcessState::collect(&probe, &replies, whole)?;
         let huge_pages = replies.value(&mm.thp);
-        let huge_pages = TransparentHugePages::from_raw(huge_pages).ok_or(Cause::Unsupported {
-            what: "a rule for transparent huge pages that is not known",
-            reason: "the kernel has a newer PR_SET_THP_DISABLE(2const)",
-            hint: "use a newer dormouse, if there is one",
-        })?;
+        let huge_pages = TransparentHugePages::from_raw(huge_pages)
+            .ok_or(Cause::Unsupported(Refusal::HugePageRule))?;
         let some = continued.is_some_and(|asked| is_child(&replies, &asked));
         let continued = if some { self.continued(puppet)? } else { BTreeSet::new() };
         let mm = Answers {
