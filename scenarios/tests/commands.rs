@@ -21,6 +21,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process};
 
 mod lacks;
 mod outputs;
+mod same_bytes;
 
 type Test = fn(&Target, &Snapshot, &Checkpointer, &Path) -> Result<(), Failure>;
 
@@ -51,6 +52,12 @@ const TESTS: &[(&str, &str, Test)] = &[
     ("outputs_full", "tree::sleeper", outputs::full),
     ("outputs_led_elsewhere", "tree::sleeper", outputs::led_elsewhere),
     ("outputs_read_only", "tree::sleeper", outputs::read_only),
+    ("same_bytes_of_epolls", "epoll::many_epolls", same_bytes::same_bytes),
+    ("same_bytes_of_files", "files::table_shared", same_bytes::same_bytes),
+    ("same_bytes_of_keys", "keys::families", same_bytes::same_bytes),
+    ("same_bytes_of_memory", "memory::cow_children", same_bytes::same_bytes),
+    ("same_bytes_of_sockets", "unix::rights_cycle", same_bytes::same_bytes),
+    ("same_bytes_of_trees", "tree::sessions_crossed", same_bytes::same_bytes),
     ("sibling", "tree::sleeper", sibling),
     ("signalled_meanwhile", "threads::two", signalled_meanwhile),
 ];

@@ -1,5 +1,5 @@
 //! What holds between rooms, and in each, by their own text: rooms do not know each other, what one
-//! saves is named field by field, and what is refused is listed.
+//! saves is named field by field, nothing has a default, and what is refused is listed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -112,6 +112,43 @@ fn what_is_saved_is_named_field_by_field() {
         }
     }
     assert!(seen > 40, "only {seen}");
+}
+
+/// A source below `src`, without its comments.
+fn source(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(path);
+    let text = fs::read_to_string(path).expect("a source");
+    text.lines()
+        .map(|line| line.split("//").next().unwrap_or_default())
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn no_verb_has_a_default() {
+    for (path, name, verbs) in
+        [("file/kind.rs", "FileKind", 8), ("task/property.rs", "Property", 5)]
+    {
+        let text = source(path);
+        let (_, rest) = text.split_once(&format!("pub trait {name}:")).expect("the trait");
+        let (_, items) = rest.split_once('{').expect("what it asks for");
+        let (items, _) = items.split_once("\n}").expect("its end");
+        assert!(items.matches("fn ").count() >= verbs, "{items}");
+        assert!(!items.contains('{') && !items.contains(" = "), "{name} has a default: {items}");
+    }
+}
+
+/// A tag that the images have, and no room or refusal is for, does not compile.
+#[test]
+fn the_registry_has_no_wildcard() {
+    let text = source("file/registry.rs");
+    let (_, rest) = text.split_once("macro_rules! registry").expect("the macro");
+    let (all_kinds, rest) = rest.split_once("\nregistry! {").expect("its use");
+    let (lists, _) = rest.split_once("\n}").expect("its end");
+    assert!(all_kinds.contains("match tag {") && lists.contains("refused {"));
+    for arms in [all_kinds, lists] {
+        assert!(!arms.contains("_ =>") && !arms.contains("_ if"), "{arms}");
+    }
 }
 
 /// Whoever refuses state of a task or of a tree takes the words from the list, so the list is whole;

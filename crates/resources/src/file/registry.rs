@@ -117,9 +117,9 @@ macro_rules! registry {
                 let tags: Vec<FdType> = files.iter().map(|(_, file, _)| file.tag()).collect();
                 $( if <$room>::RANKS.contains(&rank) {
                     let own = files.iter().zip(&tags).filter(|(_, tag)| **tag == <$room>::TYPE);
-                    let own = own.filter_map(|(&(id, file, fd), _)| match file {
-                        Self::$kind(kind) => Some(Created { id, kind, file: fd }),
-                        _ => None,
+                    let own = own.filter_map(|(&(id, file, fd), _)| {
+                        let Self::$kind(kind) = file else { return None };
+                        Some(Created { id, kind, file: fd })
                     });
                     <$room>::fill(rank, &own.collect::<Vec<_>>(), cx)?;
                 } )*
