@@ -102,12 +102,12 @@ impl CriuOption {
 use Standing::{Concerns, Implemented, Method, Only, Refused};
 
 const MOUNTS: Standing = Concerns("mount namespaces");
-const WATCHES: Standing = Concerns("inotify and fanotify watches");
+const WATCHES: Standing =
+    Method("what is watched is found by its path, and then by its file handle");
 const INCREMENTAL: Standing = Refused("every dump is a full one");
 const PAGE_SERVER: Standing = Refused("there is no page server; images are written to a directory");
 const TLS: Standing = Refused("nothing is sent over the network");
 const CGROUPS: Standing = Refused("cgroups are not saved; tasks come back in the caller's");
-const EXTERNAL: Standing = Refused("nothing can be left out of a dump as external");
 
 /// All options of CRIU's, by name.
 #[rustfmt::skip]
@@ -132,10 +132,10 @@ pub(crate) const OPTIONS: &[CriuOption] = &[
     flag("enable-external-masters", MOUNTS),
     flag("enable-external-sharing", MOUNTS),
     value("enable-fs", MOUNTS),
-    switch("evasive-devices", Concerns("devices whose path is gone")),
+    switch("evasive-devices", Method("a device whose path is gone is made again")),
     flag("exec-cmd", Implemented),
     switch("experimental", Implemented),
-    value("ext-mount-map", EXTERNAL).letter('M'),
+    value("ext-mount-map", Refused("mounts are not restored")).letter('M'),
     maybe("ext-unix-sk", Implemented).letter('x'),
     value("external", Implemented),
     switch("extra", Implemented),
