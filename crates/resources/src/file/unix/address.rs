@@ -18,6 +18,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dormouse_image::proto::files::unix::{FilePermsEntry, UnixSkEntry, UnixStateEntry};
+use dormouse_kernel::clone::Shield;
 use dormouse_kernel::sock_diag::UnixDiag;
 use dormouse_kernel::socket::{UnixAddress, bind, bound_file};
 use dormouse_puppet::Batch;
@@ -219,6 +220,8 @@ pub(super) struct Bound {
 
 /// Binds sockets to their addresses.
 pub(super) fn bind_all(bindings: &[Binding<'_>]) -> Result<Vec<Bound>> {
+    // Directories that are made go again, even if the command is killed.
+    let _shield = Shield::raise();
     let mut scratches = Vec::new();
     let mut batch = Batch::new();
     for Binding { socket, address, publish: _ } in bindings {
