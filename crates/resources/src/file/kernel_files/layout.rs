@@ -15,7 +15,7 @@ pub(super) struct Layout {
     pub(super) shows: usize,
     pub(super) of_mount: usize,
     pub(super) mount_id: usize,
-    pub(super) locks: usize,
+    pub(super) locks: LockMembers,
     pub(super) socket: SocketMembers,
     pub(super) names: NameMembers,
     pub(super) eventfd: EventfdMembers,
@@ -44,6 +44,15 @@ pub(super) struct InodeMembers {
     pub(super) group: usize,
     pub(super) number: usize,
     pub(super) device: usize,
+}
+
+/// Where an inode says what is locked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LockMembers {
+    /// Of a `struct inode`: where its `struct file_lock_context` is.
+    pub(super) context: usize,
+    /// The lists that are there.
+    pub(super) lists: [usize; 3],
 }
 
 /// Of a `struct socket` and what it leads to.
@@ -125,6 +134,17 @@ impl InodeMembers {
     }
 }
 
+impl LockMembers {
+    fn new(btf: &Btf<'_>, inode: &Struct<'_>) -> Result<Self, BtfError> {
+        let context = btf.structure("file_lock_context")?;
+        let list = |name| context.offset(name);
+        Ok(Self {
+            context: inode.offset("i_flctx")?,
+            lists: [list("flc_flock")?, list("flc_posix")?, list("flc_lease")?],
+        })
+    }
+}
+
 impl Layout {
     pub(super) fn new(btf: &Btf<'_>) -> Result<Self, BtfError> {
         let (inode, mount, sock) =
@@ -139,7 +159,7 @@ impl Layout {
             shows: btf.structure("file_operations")?.offset("show_fdinfo")?,
             of_mount: mount.offset("mnt")?,
             mount_id: mount.offset("mnt_id")?,
-            locks: inode.offset("i_flctx")?,
+            locks: LockMembers::new(btf, &inode)?,
             socket: SocketMembers {
                 sock: btf.structure("socket")?.offset("sk")?,
                 family: sock.member("__sk_common")?.0

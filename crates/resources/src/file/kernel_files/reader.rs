@@ -1,6 +1,6 @@
 //! What reads them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
@@ -12,7 +12,7 @@ use rustix::fs::{OFlags, Stat, fstat};
 use super::anonymous::ShortName;
 use super::eventfd::Counter;
 use super::found::{Inode, KernelFile, KernelFileId, More, Nameless};
-use super::layout::{FileMembers, Layout};
+use super::layout::{FileMembers, Layout, LockMembers};
 use super::own::Own;
 use crate::file::FsMagic;
 use crate::file::likeness::Places;
@@ -154,7 +154,7 @@ impl KernelFiles {
         KernelTable(table): &KernelTable,
         numbers: &[FdNum],
     ) -> Result<Vec<KernelFile>, ReadError> {
-        let Layout { file: of_file, inode: of_inode, locks, .. } = self.layout;
+        let Layout { file: of_file, inode: of_inode, .. } = self.layout;
         let number = |fd: &FdNum| fd.as_raw() as usize;
         let all: Vec<Address> = numbers.iter().map(|fd| table.files[number(fd)]).collect();
         let files = self.memory.read(&all, of_file.span)?;
@@ -162,7 +162,7 @@ impl KernelFiles {
         let at_inodes: Vec<_> = files.iter().map(|file| word(file, of_file.inode)).collect();
         let inodes = self.memory.read(&at_inodes, of_inode.span)?;
         let inodes: Vec<&[u8]> = inodes.chunks_exact(of_inode.span).collect();
-        let locks = self.memory.words_behind(&at_inodes, locks)?;
+        let locked = self.locked(&at_inodes)?;
         self.learn_mounts(&files)?;
         self.learn_kinds(&files)?;
         let of: Vec<_> = inodes.iter().map(|inode| self.nameless(inode)).collect();
@@ -192,7 +192,7 @@ impl KernelFiles {
                 position: word(file, of_file.position).cast_signed(),
                 mount_id: self.mounts[&word(file, of_file.mount)],
                 more,
-                may_be_locked: locks[index] != 0,
+                may_be_locked: locked.contains(&at_inodes[index]),
                 has_owner: word(file, of_file.owner) != 0,
                 inode: Inode {
                     at: (at_inodes[index], word(inode, of_inode.device)),
@@ -267,6 +267,26 @@ impl KernelFiles {
         let all = files.iter().filter(|file| self.is_eventfd(file));
         let contexts = all.map(|file| word(file, self.layout.file.private));
         self.counters(&contexts.collect::<Vec<_>>())
+    }
+
+    /// Those of the inodes that have locks. What an inode is given with the first stays with it, and that
+    /// of most files without a name is one for all.
+    fn locked(&mut self, inodes: &[Address]) -> Result<BTreeSet<Address>, ReadError> {
+        let LockMembers { context, lists } = self.layout.locks;
+        let inodes: Vec<_> = inodes.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+        let contexts = self.memory.words_behind(&inodes, context)?;
+        let (inodes, contexts): (Vec<_>, Vec<_>) =
+            inodes.into_iter().zip(contexts).filter(|&(_, context)| context != 0).unzip();
+        let mut locked = BTreeSet::new();
+        for list in lists {
+            let first = self.memory.words_behind(&contexts, list)?;
+            for ((inode, context), first) in inodes.iter().zip(&contexts).zip(first) {
+                if first != context.wrapping_add(list as u64) {
+                    locked.insert(*inode);
+                }
+            }
+        }
+        Ok(locked)
     }
 
     /// The numbers of mounts.
