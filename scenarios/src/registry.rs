@@ -209,6 +209,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::netlink::sockets::SCENARIO,
     &crate::packet::queued::SCENARIO,
     &crate::packet::sockets::SCENARIO,
+    &crate::pipes::buffers::SCENARIO,
     &crate::pipes::bytes::SCENARIO,
     &crate::pipes::capacity::SCENARIO,
     &crate::pipes::ends::SCENARIO,

@@ -1,5 +1,6 @@
 //! Pipes and fifos: bytes under way, capacity, ends.
 
+pub(crate) mod buffers;
 pub(crate) mod bytes;
 pub(crate) mod capacity;
 pub(crate) mod ends;

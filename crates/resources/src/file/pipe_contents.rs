@@ -6,14 +6,14 @@
 //! keeps each buffer as it is. There they are taken out one at a time.
 //! Image: `pipe_data_entry`, and the bytes behind it. CRIU knows no packets;
 //! how the bytes are divided has a field of our own.
-//! Fill: by writing.
-//! Not preserved: how a stream is spread over buffers, so that a pipe may be
-//! less full than it was.
+//! Fill: by writing, and by `tee(2)` where a buffer is not to be written on.
+//! Not preserved: how a stream is spread over buffers, if some are longer than a page and
+//! all would not find room then; whether the last can be written on.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use dormouse_image::proto::files::pipe::{PipeDataEntry, PipeRunEntry};
 use dormouse_image::store::NewPart;
@@ -34,11 +34,11 @@ use crate::{Error, Result};
 pub(crate) struct PipeContents {
     /// In bytes; `None` in images of CRIU that do not say.
     capacity: Option<u32>,
-    /// First to be read first. No two streams one after the other.
+    /// First to be read first.
     runs: Vec<Run>,
 }
 
-/// Bytes that belong together.
+/// Bytes that are in one buffer, or a stream of which only the bytes are known.
 #[derive(Clone, PartialEq, Eq)]
 struct Run {
     bytes: Vec<u8>,
@@ -52,8 +52,8 @@ impl fmt::Debug for Run {
     }
 }
 
-/// The kernel makes several packets of a longer one.
-const MAX_PACKET: usize = 4096;
+/// What is written at most into one buffer. The kernel makes several packets of a longer one.
+const BUFFER: usize = 4096;
 
 impl PipeContents {
     /// Looks into the pipe behind `file`, a descriptor to read from.
@@ -84,13 +84,17 @@ impl PipeContents {
                 hint: "checkpoint the program when it has read some of that",
             });
         }
-        let runs = match copied {
+        let mut runs = match copied {
             0 => Vec::new(),
             _ => match parts {
                 Some(parts) => take_apart(copy, copied, parts)?,
                 none => take_apart(copy, copied, none.insert(Parts::new()?))?,
             },
         };
+        let buffers: usize = runs.iter().map(|run| run.bytes.len().div_ceil(BUFFER)).sum();
+        if buffers > capacity as usize / BUFFER {
+            runs = joined(runs);
+        }
         Ok(Self { capacity: Some(capacity), runs })
     }
 
@@ -117,7 +121,11 @@ impl PipeContents {
         // Held against the capacity, which is 32 bits.
         let len = |bytes: &Vec<u8>| u32::try_from(bytes.len()).expect("a pipe's bytes are few");
         let run = |run: &Run| PipeRunEntry { bytes: len(&run.bytes), packet: run.packet };
-        let divided = runs.iter().any(|run| run.packet);
+        // As a stream is written that nothing more is known of.
+        let is_plain = |(index, run): (usize, &Run)| {
+            !run.packet && (run.bytes.len() == BUFFER || index + 1 == runs.len())
+        };
+        let divided = !runs.iter().enumerate().all(is_plain);
         let entry = PipeDataEntry {
             pipe_id: id.as_raw(),
             bytes: len(&bytes),
@@ -137,6 +145,9 @@ impl PipeContents {
         if capacity.is_some_and(|capacity| bytes.len() as u64 > u64::from(capacity)) {
             return Err("it holds more than its capacity");
         }
+        if runs.len() > capacity.unwrap_or(0) as usize / BUFFER {
+            return Err("its bytes are in more buffers than it has");
+        }
         if runs.is_empty() && !bytes.is_empty() {
             let runs = vec![Run { bytes, packet: false }];
             return Ok(Self { capacity: *capacity, runs });
@@ -144,7 +155,7 @@ impl PipeContents {
         let mut divided = Vec::new();
         for &PipeRunEntry { bytes: len, packet } in runs {
             let len = len as usize;
-            if len == 0 || len > bytes.len() || packet && len > MAX_PACKET {
+            if len == 0 || len > bytes.len() || packet && len > BUFFER {
                 return Err("its bytes are divided in a way that cannot be");
             }
             let rest = bytes.split_off(len);
@@ -173,21 +184,39 @@ impl PipeContents {
             None if held > self::capacity(file)? => resize(&pipe, held)?,
             None => {}
         }
-        let mut packets = false;
+        let (mut packets, mut aside) = (false, None);
         for (index, Run { bytes, packet }) in runs.iter().enumerate() {
-            let packet_follows = runs.get(index + 1).is_some_and(|next| next.packet);
-            if *packet || !packet_follows {
-                if packets != *packet {
-                    packets = *packet;
-                    set_packets(&pipe, packets)?;
-                }
-                write_all(&pipe, bytes)?;
-            } else {
-                append_apart(&pipe, bytes)?;
+            if packets != *packet {
+                packets = *packet;
+                set_packets(&pipe, packets)?;
+            }
+            let is_last = index + 1 == runs.len();
+            let len = bytes.len();
+            let (whole, part) =
+                bytes.split_at(if *packet || is_last { len } else { len - len % BUFFER });
+            write_all(&pipe, whole)?;
+            if !part.is_empty() {
+                let aside = match &mut aside {
+                    Some(aside) => aside,
+                    none => none.insert(self::pipe()?),
+                };
+                append_apart(&pipe, part, aside)?;
             }
         }
         Ok(())
     }
+}
+
+/// The same with all that is a stream in one piece.
+fn joined(runs: Vec<Run>) -> Vec<Run> {
+    let mut joined: Vec<Run> = Vec::new();
+    for mut run in runs {
+        match joined.last_mut() {
+            Some(last) if !run.packet && !last.packet => last.bytes.append(&mut run.bytes),
+            _ => joined.push(run),
+        }
+    }
+    joined
 }
 
 fn write_all(pipe: &OwnedFd, mut bytes: &[u8]) -> Result<()> {
@@ -198,15 +227,14 @@ fn write_all(pipe: &OwnedFd, mut bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Appends a part of a stream that a packet follows. If it were just written,
-/// the kernel would add the packet to its last buffer (`pipe_write`,
-/// `fs/pipe.c`); it does not if that came by `tee(2)`.
-fn append_apart(pipe: &OwnedFd, bytes: &[u8]) -> Result<()> {
-    let (copy, into) = self::pipe()?;
-    resize(&into, capacity(pipe.as_fd())?)?;
-    write_all(&into, bytes)?;
-    let copied = tee(&copy, pipe, bytes.len(), SpliceFlags::NONBLOCK)
+/// Appends less of a stream than fills a buffer. If it were just written, the kernel would add
+/// what follows to that buffer (`pipe_write`, `fs/pipe.c`); it does not if that came by `tee(2)`
+/// from a pipe that is `aside`, and empty.
+fn append_apart(pipe: &OwnedFd, bytes: &[u8], (aside, into): &(OwnedFd, OwnedFd)) -> Result<()> {
+    write_all(into, bytes)?;
+    let copied = tee(aside, pipe, bytes.len(), SpliceFlags::NONBLOCK)
         .map_err(Error::kernel("tee", "a pipe"))?;
+    read(aside, &mut vec![0; bytes.len()][..]).map_err(Error::kernel("read", "a pipe"))?;
     // Fewer, only if there is no room.
     if copied == bytes.len() { Ok(()) } else { Err(Error::kernel("tee", "a pipe")(Errno::AGAIN)) }
 }
@@ -255,10 +283,7 @@ fn take_apart(pipe: &OwnedFd, mut left: u64, parts: &Parts) -> Result<Vec<Run>> 
         }
         bytes.truncate(len);
         left -= len as u64;
-        match runs.last_mut() {
-            Some(last) if !packet && !last.packet => last.bytes.append(&mut bytes),
-            _ => runs.push(Run { bytes, packet }),
-        }
+        runs.push(Run { bytes, packet });
     }
     Ok(runs)
 }
@@ -335,7 +360,7 @@ pub(crate) fn decode_all(
 
 #[cfg(test)]
 mod tests {
-    use super::{PipeContents, PipeDataEntry, Run, Tools, capacity};
+    use super::{BUFFER, PipeContents, PipeDataEntry, Run, Tools, capacity};
     use crate::file::InodeId;
     use rustix::fs::{OFlags, fcntl_setfl};
     use rustix::pipe::{fcntl_setpipe_size, pipe};
@@ -354,14 +379,24 @@ mod tests {
     #[test]
     fn a_pipe_is_read_without_being_consumed() {
         let mut tools = Tools::default();
-        let long = vec![7; 10_000];
-        let cases: [&[Run]; 6] = [
+        let page = [7; BUFFER];
+        let full: Vec<Run> = (0..32).map(|_| stream(&[1; 3000])).collect();
+        let cases: [&[Run]; 8] = [
             &[],
             &[stream(b"a")],
             &[packet(b"a")],
             &[packet(b"a"), packet(b"bc"), packet(b"d")],
-            &[stream(b"ab"), packet(b"c"), stream(&long), packet(&[9; 4096]), stream(b"z")],
+            &[
+                stream(b"ab"),
+                packet(b"c"),
+                stream(&page),
+                stream(&[7; 9]),
+                packet(&[9; BUFFER]),
+                stream(b"z"),
+            ],
             &[packet(b"a"), stream(b"b"), packet(b"c")],
+            &[stream(b"a"), stream(b"bc"), stream(&[5; BUFFER]), stream(b"d"), stream(b"e")],
+            &full,
         ];
         for runs in cases {
             let wanted = PipeContents { capacity: Some(1 << 17), runs: runs.to_vec() };
@@ -403,7 +438,7 @@ mod tests {
     #[test]
     fn contents_survive_the_image() {
         for runs in [vec![], vec![stream(b"abc")], vec![stream(b"ab"), packet(b"c")]] {
-            let contents = PipeContents { capacity: Some(4096), runs };
+            let contents = PipeContents { capacity: Some(1 << 16), runs };
             let (entry, bytes) = contents.encode(InodeId::from_raw(1));
             assert_eq!(PipeContents::decode(&entry, bytes), Ok(contents));
         }
@@ -412,10 +447,11 @@ mod tests {
     #[test]
     fn contents_that_cannot_be_are_refused() {
         let contents =
-            PipeContents { capacity: Some(4096), runs: vec![stream(b"ab"), packet(b"c")] };
+            PipeContents { capacity: Some(1 << 16), runs: vec![stream(b"ab"), packet(b"c")] };
         let (entry, bytes) = contents.encode(InodeId::from_raw(1));
-        let changes: [fn(&mut PipeDataEntry); 5] = [
+        let changes: [fn(&mut PipeDataEntry); 6] = [
             |entry| entry.size = Some(2),
+            |entry| entry.size = Some(4096),
             |entry| entry.size = Some(0),
             |entry| entry.runs[0].bytes = 4,
             |entry| entry.runs[1].bytes = 0,
