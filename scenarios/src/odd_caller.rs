@@ -36,7 +36,7 @@ pub fn run(program: &str, args: &[&str]) -> io::Error {
         sys::ignore(signal);
     }
     sys::block(u64::MAX);
-    let limits = [
+    sys::lower_limits(&[
         (libc::RLIMIT_STACK, 1 << 20),
         (libc::RLIMIT_NOFILE, 40),
         (libc::RLIMIT_FSIZE, 100_000),
@@ -46,24 +46,13 @@ pub fn run(program: &str, args: &[&str]) -> io::Error {
         (libc::RLIMIT_SIGPENDING, 0),
         (libc::RLIMIT_MEMLOCK, 0),
         (libc::RLIMIT_MSGQUEUE, 0),
-    ];
+    ]);
+    sys::run_last();
     // SAFETY: the calls change properties of this process, which is about to become another program,
     // and read what is given to them.
     unsafe {
-        for (resource, soft) in limits {
-            let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-            libc::getrlimit(resource, &raw mut limit);
-            limit.rlim_cur = limit.rlim_max.min(soft);
-            libc::setrlimit(resource, &raw const limit);
-        }
         libc::umask(0o777);
         libc::setpriority(libc::PRIO_PROCESS, 0, 7);
-        let batch = libc::sched_param { sched_priority: 0 };
-        libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const batch);
-        let first_processor = 1_u64;
-        libc::syscall(libc::SYS_sched_setaffinity, 0, 8, &raw const first_processor);
-        const BEST_EFFORT_LAST: i32 = 2 << 13 | 7;
-        libc::syscall(libc::SYS_ioprio_set, 1, 0, BEST_EFFORT_LAST);
         let first_node = 1_u64;
         libc::syscall(libc::SYS_set_mempolicy, libc::MPOL_INTERLEAVE, &raw const first_node, 64);
         libc::personality((libc::ADDR_NO_RANDOMIZE | libc::UNAME26) as libc::c_ulong);

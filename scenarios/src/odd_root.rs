@@ -36,7 +36,7 @@ pub(crate) fn begin(dir: &Path) {
         sys::ignore(signal);
     }
     sys::block(BLOCKED.iter().fold(0, |set, signal| set | 1 << (signal - 1)));
-    let limits = [
+    sys::lower_limits(&[
         (libc::RLIMIT_CORE, 0),
         (libc::RLIMIT_STACK, 2 << 20),
         (libc::RLIMIT_NOFILE, 200),
@@ -44,25 +44,14 @@ pub(crate) fn begin(dir: &Path) {
         (libc::RLIMIT_SIGPENDING, 1000),
         (libc::RLIMIT_MEMLOCK, 0),
         (libc::RLIMIT_RTPRIO, 0),
-    ];
+    ]);
+    sys::run_last();
     // SAFETY: the calls change properties of this process, which has done nothing yet, and read what
     // is given to them. What one of them may not do is not odd then.
     unsafe {
-        for (resource, soft) in limits {
-            let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-            libc::getrlimit(resource, &raw mut limit);
-            limit.rlim_cur = limit.rlim_max.min(soft);
-            libc::setrlimit(resource, &raw const limit);
-        }
         libc::umask(0o077);
         libc::alarm(5000);
         libc::setpriority(libc::PRIO_PROCESS, 0, 3);
-        let batch = libc::sched_param { sched_priority: 0 };
-        libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const batch);
-        let first_processor = 1_u64;
-        libc::syscall(libc::SYS_sched_setaffinity, 0, 8, &raw const first_processor);
-        const BEST_EFFORT_LAST: i32 = 2 << 13 | 7;
-        libc::syscall(libc::SYS_ioprio_set, 1, 0, BEST_EFFORT_LAST);
         libc::personality(libc::ADDR_NO_RANDOMIZE as libc::c_ulong);
         for (option, value) in [
             (libc::PR_SET_TIMERSLACK, 1_234_567),

@@ -269,3 +269,29 @@ pub(crate) fn no_thread_pidfds() -> Option<String> {
     close(fd as i32);
     None
 }
+
+/// Lowers soft limits (`setrlimit(2)`), as far as the hard ones are not lower.
+pub(crate) fn lower_limits(limits: &[(libc::__rlimit_resource_t, libc::rlim_t)]) {
+    for &(resource, soft) in limits {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: both calls are given a limit that outlives them.
+        unsafe {
+            libc::getrlimit(resource, &raw mut limit);
+            limit.rlim_cur = limit.rlim_max.min(soft);
+            libc::setrlimit(resource, &raw const limit);
+        }
+    }
+}
+
+/// Has this process run on the first processor alone, behind others, and last at disks.
+pub(crate) fn run_last() {
+    const BEST_EFFORT_LAST: i32 = 2 << 13 | 7;
+    let batch = libc::sched_param { sched_priority: 0 };
+    let first_processor = 1_u64;
+    // SAFETY: the calls change how this process is scheduled, and read what is given to them.
+    unsafe {
+        libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const batch);
+        libc::syscall(libc::SYS_sched_setaffinity, 0, 8, &raw const first_processor);
+        libc::syscall(libc::SYS_ioprio_set, 1, 0, BEST_EFFORT_LAST);
+    }
+}
