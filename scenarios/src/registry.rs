@@ -296,6 +296,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::syscalls::select::SCENARIO,
     &crate::syscalls::select_timeout::SCENARIO,
     &crate::syscalls::semop::SCENARIO,
+    &crate::syscalls::signals_dropped::SCENARIO,
     &crate::syscalls::sigsuspend::SCENARIO,
     &crate::syscalls::sigtimedwait_timeout::SCENARIO,
     &crate::syscalls::sigwaitinfo::SCENARIO,

@@ -19,6 +19,7 @@ use dormouse_testkit::target::{Target, none_left};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process};
 
+mod at_prompt;
 mod lacks;
 mod outputs;
 mod same_bytes;
@@ -60,6 +61,7 @@ const TESTS: &[(&str, &str, Test)] = &[
     ("same_bytes_of_trees", "tree::sessions_crossed", same_bytes::same_bytes),
     ("sibling", "tree::sleeper", sibling),
     ("signalled_meanwhile", "threads::two", signalled_meanwhile),
+    ("suspended_at_prompt", "tree::sleeper", at_prompt::suspended),
 ];
 
 /// How often a command is killed, unless the environment has more patience.

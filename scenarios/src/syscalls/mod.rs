@@ -32,6 +32,7 @@ pub(crate) mod read;
 pub(crate) mod select;
 pub(crate) mod select_timeout;
 pub(crate) mod semop;
+pub(crate) mod signals_dropped;
 pub(crate) mod sigsuspend;
 pub(crate) mod sigtimedwait_timeout;
 pub(crate) mod sigwaitinfo;

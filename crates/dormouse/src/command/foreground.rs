@@ -1,20 +1,22 @@
 //! A restore in the foreground: this process stands for the restored program
 //! until that ends. What it is signalled goes on to the program, it stops when
-//! the program stops, and it ends with the program's status.
+//! the program stops, and it ends with the program's status. A shell that continues it gives the
+//! terminal to its process group; the program's has that passed on, and goes on as a whole.
 //!
 //! As long as the restore is not done, signals do to this process what they
 //! always do; the engine sees to it that nothing is left behind.
 
-use std::io;
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use dormouse_kernel::HostPid;
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, getpgid, getpgrp, getpid,
-    kill_process, pidfd_open, pidfd_send_signal, wait, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, getpgid, getpgrp, getpid, getppid,
+    getsid, kill_process, kill_process_group, pidfd_open, pidfd_send_signal, wait, waitid,
 };
+use rustix::termios::{tcgetpgrp, tcsetpgrp};
 use signal_hook::consts::signal::{
     SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH,
 };
@@ -46,6 +48,7 @@ enum Receiver {
 /// The root of the restored program.
 #[derive(Debug)]
 struct Root {
+    pid: Pid,
     pidfd: OwnedFd,
     /// The terminal signals it by itself, being one group with us.
     in_our_group: bool,
@@ -111,6 +114,7 @@ impl Foreground {
         let pid = Pid::from_raw(root.as_raw()).expect("a pid is positive");
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(failed)?;
         let ours = Root {
+            pid,
             pidfd: pidfd.try_clone().map_err(|source| Failure::Wait { pid: root, source })?,
             in_our_group: getpgid(Some(pid)).is_ok_and(|group| group == getpgrp()),
         };
@@ -137,12 +141,19 @@ impl Foreground {
 
 /// Stops this process, as the program has stopped, if a shell watches it.
 fn stop_too() {
-    if rustix::termios::tcgetsid(io::stdin()).is_err() {
+    let session_of = |pid| getsid(pid).ok();
+    let is_watched = getppid().is_some_and(|parent| session_of(Some(parent)) == session_of(None));
+    if !is_watched || terminal().is_none() {
         return;
     }
     if let Err(error) = kill_process(getpid(), Signal::STOP) {
         warn!(%error, "cannot stop");
     }
+}
+
+/// The controlling terminal.
+fn terminal() -> Option<File> {
+    File::open("/dev/tty").ok()
 }
 
 fn lock(receiver: &Mutex<Receiver>) -> std::sync::MutexGuard<'_, Receiver> {
@@ -184,11 +195,30 @@ impl Root {
         if received.by_kernel && self.in_our_group {
             return;
         }
+        if received.signal == SIGCONT && !self.in_our_group {
+            return self.go_on();
+        }
         let signal = Signal::from_named_raw(received.signal).expect("one of PASSED_ON");
         match pidfd_send_signal(&self.pidfd, signal) {
             // It has ended; we are about to hear of it.
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}
             Err(error) => warn!(signal = received.signal, %error, "cannot be passed on"),
+        }
+    }
+
+    /// Has the program go on, in the foreground if this process is there: as a whole, as its
+    /// process group was stopped by a key.
+    fn go_on(&self) {
+        // Its own number again only when it has been waited for, and then this process ends.
+        let Ok(group) = getpgid(Some(self.pid)) else { return };
+        // First, or the program would be stopped again when it reads.
+        if let Some(terminal) = terminal().filter(|tty| tcgetpgrp(tty) == Ok(getpgrp()))
+            && let Err(error) = tcsetpgrp(&terminal, group)
+        {
+            warn!(%error, "cannot be given the terminal");
+        }
+        if let Err(error) = kill_process_group(group, Signal::CONT) {
+            warn!(%error, "cannot be continued");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A tree of which every task is stopped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dormouse_kernel::HostPid;
 use dormouse_kernel::proc::{ProcDir, Stat};
@@ -123,14 +123,24 @@ fn shorten(task: &mut Stopped, deadline: Deadline) {
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        let tasks = self.processes.drain(..).rev();
-        let tasks = tasks.flat_map(|process| process.threads.into_iter().rev());
+        let parents: BTreeSet<_> =
+            self.processes.iter().filter_map(|process| process.parent_thread).collect();
+        let (mut targets, mut others) = (Vec::new(), Vec::new());
+        for Process { pid, threads, .. } in self.processes.drain(..) {
+            for task in threads {
+                let is_target = task.tid() == pid || parents.contains(&task.tid());
+                if is_target { &mut targets } else { &mut others }.push(task);
+            }
+        }
+        let tasks = targets.into_iter().chain(others);
         let_go_all(tasks, &self.waits, &self.deadlines, &self.queues);
     }
 }
 
 /// Has tasks go on where they were, first those that wait with others: as long
-/// as nobody else runs, nobody wakes them.
+/// as nobody else runs, nobody wakes them. The other tasks in their order: to begin with, those to
+/// whom signals are sent, parents before their children, for one that is traced still has what does
+/// nothing to it wake others of its process.
 pub(super) fn let_go_all(
     tasks: impl Iterator<Item = Stopped>,
     waits: &BTreeMap<HostPid, Wait>,

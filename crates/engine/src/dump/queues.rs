@@ -77,10 +77,9 @@ pub(crate) struct Queues(Vec<HostPid>);
 impl Queues {
     /// Reads them, while the tree runs. Whoever comes or goes meanwhile has a
     /// place that nobody can tell.
-    pub(super) fn read(root: HostPid) -> Self {
-        let waiting = waiting(root);
+    pub(super) fn read(Looked { waiting, parents: _ }: &Looked) -> Self {
         let mut calls: BTreeMap<FdNum, usize> = BTreeMap::new();
-        for &(.., fd) in &waiting {
+        for &(.., fd) in waiting {
             *calls.entry(fd).or_default() += 1;
         }
         let processes: BTreeSet<_> = waiting.iter().map(|&(pid, ..)| pid).collect();
@@ -130,9 +129,18 @@ impl Queues {
     }
 }
 
-/// The process, thread, and number of the epoll, of each wait.
-fn waiting(root: HostPid) -> Vec<(HostPid, HostPid, FdNum)> {
-    let (mut found, mut processes, mut next) = (Vec::new(), vec![root], 0);
+/// What there is to see of a tree that runs.
+#[derive(Debug, Default)]
+pub(super) struct Looked {
+    /// The process, thread, and number of the epoll, of each wait.
+    waiting: Vec<(HostPid, HostPid, FdNum)>,
+    /// Threads with children.
+    pub(super) parents: BTreeSet<HostPid>,
+}
+
+/// Looks at the tree below `root`.
+pub(super) fn look(root: HostPid) -> Looked {
+    let (mut found, mut processes, mut next) = (Looked::default(), vec![root], 0);
     while let Some(&pid) = processes.get(next) {
         next += 1;
         // What has gone waits nowhere.
@@ -145,11 +153,14 @@ fn waiting(root: HostPid) -> Vec<(HostPid, HostPid, FdNum)> {
             (dir.children(tid).unwrap_or_default(), call)
         });
         for (tid, (children, call)) in tids.into_iter().zip(looked) {
+            if !children.is_empty() {
+                found.parents.insert(tid);
+            }
             processes.extend(children);
             if let Some(Ok(BlockedIn::Syscall { number, args, .. })) = call
                 && is_wait(number)
             {
-                found.push((pid, tid, FdNum::from_raw(args[0] as u32)));
+                found.waiting.push((pid, tid, FdNum::from_raw(args[0] as u32)));
             }
         }
     }

@@ -180,8 +180,10 @@ fn release(checkpoint: &Checkpoint, options: &RestoreOptions, world: World) -> R
     }
     let threads = checkpoint.living().flat_map(|(_, body)| &body.threads);
     let turns = threads.filter_map(|thread| Some((host(thread.tid), thread.turn?))).collect();
-    // Children before their parents.
-    world.release(&turns).or_else(|error| {
+    let nodes = checkpoint.processes.iter();
+    let targets = nodes.flat_map(|process| [Some(process.node.pid), process.parent_thread]);
+    let targets = targets.flatten().map(host).collect();
+    world.release(&turns, &targets).or_else(|error| {
         let tid = error.tid();
         Err(error).of(Phase::Release, tid)
     })

@@ -178,12 +178,13 @@ fn check_pids(checkpoint: &Checkpoint, steps: &[Step]) -> Result<(), Error> {
         Step::Fork { child, .. } => NsPid::from_raw(child),
         _ => None,
     });
-    for pid in threads.chain(forked) {
-        if !becomes_free(pid) {
-            return Err(taken(pid)).at(Phase::Plan);
-        }
+    let pids: BTreeSet<_> = threads.chain(forked).collect();
+    // Members of a group may be other processes of the tree, of which something is left.
+    let is_taken = |pid: &&NsPid| !becomes_free(**pid);
+    match pids.iter().find(is_taken).or_else(|| pids.iter().find(|pid| !ends(**pid))) {
+        Some(&pid) => Err(taken(pid)).at(Phase::Plan),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// A number that no table has a descriptor under: the lowest above them all, or
@@ -197,7 +198,7 @@ fn unused(numbers: &BTreeSet<u32>, limit: u64) -> u32 {
     (0..above.min(limit)).rev().find(|number| !numbers.contains(number)).unwrap_or(above)
 }
 
-/// Whether a pid is free, or is about to be: what is left of the very tree
+/// Whether nobody has a pid, or soon will not: what is left of the very tree
 /// that was just dumped goes as soon as init has taken note.
 fn becomes_free(pid: NsPid) -> bool {
     // Some inits only look every few seconds.
@@ -211,6 +212,27 @@ fn becomes_free(pid: NsPid) -> bool {
         }
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Whether there is no process group with a number, or soon is none.
+fn ends(group: NsPid) -> bool {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let begun = Instant::now();
+    while is_group(group) {
+        if begun.elapsed() > PATIENCE {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    true
+}
+
+/// Whether a process group with this number has members, zombies or not.
+fn is_group(number: NsPid) -> bool {
+    let number = rustix::process::Pid::from_raw(number.as_raw());
+    number.is_some_and(|number| {
+        rustix::process::test_kill_process_group(number) != Err(rustix::io::Errno::SRCH)
+    })
 }
 
 /// A range that is free in all processes of the tree, and in dormouse.

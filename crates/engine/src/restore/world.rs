@@ -1,7 +1,7 @@
 //! Everything that exists so far of a tree that is being restored.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -159,11 +159,20 @@ impl World {
     }
 
     /// Lets go of all tasks: first those that have `turns`, one after the
-    /// other, as nobody can wake them until the others run; those others last
-    /// that were ready first. Who is killed just then was restored all the same.
-    pub(crate) fn release(mut self, turns: &BTreeMap<HostPid, u32>) -> Result<(), ptrace::Error> {
+    /// other, as nobody can wake them until the others run; then those to whom signals are
+    /// sent, who might have them wake others as long as they are traced; and all in the order in which
+    /// they were ready. Who is killed just then was restored all the same.
+    pub(crate) fn release(
+        mut self,
+        turns: &BTreeMap<HostPid, u32>,
+        targets: &BTreeSet<HostPid>,
+    ) -> Result<(), ptrace::Error> {
         // Whatever fails, those that are left are still ended by `drop`.
-        self.ready.sort_by_key(|task| turns.get(&task.tid()).map(|&turn| Reverse(turn)));
+        self.ready.reverse();
+        self.ready.sort_by_key(|task| {
+            let tid = task.tid();
+            Reverse((turns.get(&tid).map_or(u32::MAX, |&turn| turn), !targets.contains(&tid)))
+        });
         let usher = Usher::new();
         while let Some(task) = self.ready.pop() {
             let tid = task.tid();

@@ -36,9 +36,7 @@ impl Freezer {
         }
         let mut news = false;
         loop {
-            // Leaders by themselves, and first: should a process end by itself just now, the kernel
-            // tells of its leader's end only when no tracer has to be told of another thread's.
-            let (mut leaders, mut others) = (Vec::new(), Vec::new());
+            let mut members = Vec::new();
             for &pid in &there {
                 let tids = match self.dirs[&pid].tasks() {
                     Ok(tids) => tids,
@@ -54,14 +52,11 @@ impl Freezer {
                 }
                 let known =
                     |tid: &HostPid| self.tasks.contains_key(tid) || self.workers.contains(tid);
-                for tid in tids.into_iter().filter(|tid| !known(tid)) {
-                    let list = if tid == pid { &mut leaders } else { &mut others };
-                    list.push(Member { pid, tid, threads });
-                }
+                let unknown = tids.into_iter().filter(|tid| !known(tid));
+                members.extend(unknown.map(|tid| Member { pid, tid, threads }));
             }
             let stopped = self.tasks.len();
-            self.stop_threads(&leaders)?;
-            self.stop_threads(&others)?;
+            self.stop_threads(members)?;
             let shaken = std::mem::take(&mut self.shaken);
             if self.tasks.len() == stopped && shaken.is_empty() {
                 return Ok(news);
@@ -131,9 +126,38 @@ impl Freezer {
     }
 
     /// Stops threads, as far as they have not ended.
-    fn stop_threads(&mut self, members: &[Member]) -> Result<(), Error> {
-        let mut running = Vec::new();
-        for &member in members {
+    ///
+    /// A signal that does nothing, such as that of a child's end, is dropped unless the thread it is
+    /// sent to is traced. Then it wakes any thread of the process that is not stopped, and if another
+    /// takes the signal that one has only been disturbed (`sig_ignored`, `complete_signal` in
+    /// `kernel/signal.c`): a call would end with `EINTR`. So who is in such a call is stopped before
+    /// anybody else is traced, those last to whom signals are sent: who has children, and the leader.
+    fn stop_threads(&mut self, members: Vec<Member>) -> Result<(), Error> {
+        const LAST: usize = usize::MAX;
+        let mut rounds: BTreeMap<usize, Vec<Member>> = BTreeMap::new();
+        let mut targets: BTreeMap<HostPid, usize> = BTreeMap::new();
+        for member in members {
+            let Member { pid, tid, .. } = member;
+            if !self.look(member)? {
+                continue;
+            }
+            let round = if !self.may_answer_eintr(tid) {
+                LAST
+            } else if tid == pid || self.with_children.contains(&tid) {
+                let before = targets.entry(pid).or_default();
+                *before += 1;
+                *before
+            } else {
+                0
+            };
+            rounds.entry(round).or_default().push(member);
+        }
+        rounds.into_values().try_for_each(|members| self.stop_together(members))
+    }
+
+    fn stop_together(&mut self, members: Vec<Member>) -> Result<(), Error> {
+        let mut running = Vec::with_capacity(members.len());
+        for member in members {
             match self.seize(member) {
                 Ok(Some(task)) => {
                     if let Some(reaper) = &self.reaper {
@@ -155,18 +179,28 @@ impl Freezer {
         self.halt(running)
     }
 
+    /// Whether a thread is in a call that a stop would end with `EINTR`.
+    fn may_answer_eintr(&self, tid: HostPid) -> bool {
+        self.waits.get(&tid).is_some_and(Wait::may_answer_eintr)
+    }
+
+    /// Looks at a thread that is to be stopped; tells whether it can be.
+    fn look(&mut self, member: Member) -> Result<bool, Error> {
+        let Member { pid, tid, .. } = member;
+        if tid != pid && self.is_worker(pid, tid) {
+            self.workers.insert(tid);
+            return Ok(false);
+        }
+        if let Some(wait) = self.await_vfork(pid, tid)? {
+            self.waits.insert(tid, wait);
+        }
+        Ok(true)
+    }
+
     /// Begins to trace a thread; `None` if it has ended.
     fn seize(&mut self, member: Member) -> Result<Option<Running>, Error> {
         const TRIES: u32 = 100;
         let Member { pid, tid, threads } = member;
-        if tid != pid && self.is_worker(pid, tid) {
-            self.workers.insert(tid);
-            return Ok(None);
-        }
-        let wait = self.await_vfork(pid, tid)?;
-        if let Some(wait) = wait {
-            self.waits.insert(tid, wait);
-        }
         for attempt in 1.. {
             let options = Options::TRACESYSGOOD | Options::SUSPEND_SECCOMP;
             let refused = match Running::seize(tid, options) {
@@ -253,9 +287,8 @@ impl Freezer {
     /// for a processor until it can stop; but one after the other those that
     /// would be told `EINTR` if this process died before it has hidden that.
     fn halt(&mut self, running: Vec<(Member, Running)>) -> Result<(), Error> {
-        let (alone, together): (Vec<_>, Vec<_>) = running.into_iter().partition(|(member, _)| {
-            self.waits.get(&member.tid).is_some_and(Wait::may_answer_eintr)
-        });
+        let (alone, together): (Vec<_>, Vec<_>) =
+            running.into_iter().partition(|(member, _)| self.may_answer_eintr(member.tid));
         let halting: Vec<_> =
             together.into_iter().map(|(member, task)| (member, task.begin_halt())).collect();
         // All of them, whatever becomes of some: those who are stopped are let go of in the end.

@@ -9,7 +9,7 @@ use dormouse_kernel::ptrace::{Reaper, Stop, Stopped};
 
 use super::Error;
 use crate::dump::frozen::{Frozen, Process, let_go, let_go_all};
-use crate::dump::queues::Queues;
+use crate::dump::queues::{self, Queues};
 use crate::dump::sleepers::{Deadline, Sleepers};
 use crate::dump::waits::Wait;
 
@@ -20,8 +20,9 @@ pub(crate) fn freeze(
     timeout: Duration,
     is_abandoned: &dyn Fn() -> bool,
 ) -> Result<Frozen, Error> {
-    let queues = Queues::read(root);
-    let mut freezer = Freezer::new(timeout);
+    let looked = queues::look(root);
+    let queues = Queues::read(&looked);
+    let mut freezer = Freezer::new(timeout, looked.parents);
     // Who is not stopped keeps its place, and nobody could wait behind it again. So with queues the
     // tree is stopped as a whole, or as far as it can be, before a dump is given up.
     let gives_up = || queues.is_empty() && is_abandoned();
@@ -31,8 +32,11 @@ pub(crate) fn freeze(
     match result {
         Ok(()) => freezer.arrange(root, tasks, queues),
         Err(error) => {
-            let Freezer { waits, deadlines, .. } = &freezer;
-            let_go_all(tasks.into_values(), waits, deadlines, &queues);
+            let Freezer { waits, deadlines, dirs, with_children, .. } = &freezer;
+            let (targets, others) = tasks.into_values().partition::<Vec<_>, _>(|task| {
+                dirs.contains_key(&task.tid()) || with_children.contains(&task.tid())
+            });
+            let_go_all(targets.into_iter().chain(others), waits, deadlines, &queues);
             Err(error)
         }
     }
@@ -49,6 +53,8 @@ pub(super) struct Freezer {
     pub(super) zombies: BTreeSet<HostPid>,
     /// Threads of the kernel's, see [`Self::is_worker`].
     pub(super) workers: BTreeSet<HostPid>,
+    /// Threads that had children when the tree was looked at first.
+    pub(super) with_children: BTreeSet<HostPid>,
     /// The process and the thread that each process is a child of.
     parents: BTreeMap<HostPid, (HostPid, HostPid)>,
     /// At which place each child was when those of its thread were listed last.
@@ -63,7 +69,7 @@ pub(super) struct Freezer {
 }
 
 impl Freezer {
-    fn new(timeout: Duration) -> Self {
+    fn new(timeout: Duration, with_children: BTreeSet<HostPid>) -> Self {
         Self {
             timeout,
             deadline: Instant::now() + timeout,
@@ -73,6 +79,7 @@ impl Freezer {
             tasks: BTreeMap::new(),
             zombies: BTreeSet::new(),
             workers: BTreeSet::new(),
+            with_children,
             parents: BTreeMap::new(),
             places: BTreeMap::new(),
             members: BTreeMap::new(),
