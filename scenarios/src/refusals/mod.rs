@@ -20,6 +20,7 @@ pub(crate) mod landlock;
 pub(crate) mod landlock_thread;
 pub(crate) mod local_descriptors;
 pub(crate) mod memory_policy;
+pub(crate) mod most_mappings;
 pub(crate) mod mqueue_stranger;
 pub(crate) mod namespace;
 pub(crate) mod packet_news;

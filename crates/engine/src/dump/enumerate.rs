@@ -15,7 +15,7 @@ use dormouse_resources::file::{
     Mounts, Probe, Sighting, UnixSurvey,
 };
 use dormouse_resources::memory::{
-    Enumerated, MappedFile, Mappings, SharedObjects, Uprobes, Walked,
+    Enumerated, MappedFile, Mappings, SharedObjects, Uprobes, Walked, is_crowded,
 };
 use dormouse_resources::task::{FsState, MemoryPolicy, Refusal, SyscallDispatch};
 use dormouse_resources::{self as resources, memory};
@@ -168,6 +168,9 @@ pub(crate) fn enumerate(frozen: &Frozen, external: &[String]) -> Result<Census, 
             let walked = walked.of(PHASE, pid)?;
             let resolve = |mapped: &MappedFile<'_>| lister.mapped(proc, mapped);
             let space = mappings.enumerate(proc, walked, resolve).of(PHASE, pid)?;
+            if is_crowded(&space.vmas) {
+                return Err(Cause::Unsupported(Refusal::ManyMappings)).of(PHASE, pid);
+            }
             spaces.insert(pid, space);
         }
     }

@@ -10,8 +10,9 @@ use dormouse_puppet::{Arg, Batch};
 use dormouse_resources::file::{CreateCx, CreatedFiles, FileRef};
 use dormouse_resources::memory::{
     Access, Filling, KernelVdso, MadeSegments, MapFiles, MapSource, PlannedPages, RestorePlan,
-    RestoredProcess, SavedObject, SharedMemory, ShmemId,
+    RestoredProcess, SavedObject, SharedMemory, ShmemId, is_crowded,
 };
+use dormouse_resources::task::Refusal;
 
 use super::decode::{Checkpoint, Space, host};
 use super::plan::Plan;
@@ -56,6 +57,9 @@ impl<'a> Memory<'a> {
             .collect();
         let order: Vec<_> =
             order.into_iter().map(|(space, (pid, _))| (pid, &checkpoint.spaces[&space])).collect();
+        if let Some((pid, _)) = order.iter().find(|(_, space)| is_crowded(&space.memory.mm.vmas)) {
+            return Err(Cause::Unsupported(Refusal::ManyMappings)).of(PHASE, host(*pid));
+        }
         let parent = |pid| numbers.get(makers.get(pid)?).copied();
         let processes: Vec<_> = order
             .iter()

@@ -66,6 +66,7 @@ mod aio;
 mod compare;
 mod contents;
 mod copy;
+mod crowd;
 mod encode;
 mod error;
 mod fill;
@@ -94,6 +95,7 @@ mod walked;
 mod workers;
 
 pub use aio::AioHeader;
+pub use crowd::is_crowded;
 pub use error::{Error, MappingProblem, Result};
 pub use fill::Filling;
 pub use mm::{Dumpable, Mm, TransparentHugePages};

@@ -89,6 +89,10 @@ refusals! {
     MappingPolicy: "a mapping with a NUMA policy of its own (mbind)",
         "only policies of threads are saved",
         "run the program without it (numactl sets one for all memory)";
+    /// `vm.max_map_count`.
+    ManyMappings: "a process with nearly as many mappings as there may be",
+        "it needs a few more while it is dumped, and while it is restored",
+        "raise vm.max_map_count by 10 (sysctl)";
     /// `timer_create(2)` with a thread's clock.
     ThreadTimer: "a POSIX timer on a thread's processor time",
         "it does not run, and so does not show which thread it belongs to",
