@@ -1,11 +1,10 @@
 //! Epolls: every item with its key and its state, and those who wait.
 
-pub(crate) mod target;
-pub(crate) mod watch;
-
 pub(crate) mod busy_poll;
 pub(crate) mod close_on_exec;
 pub(crate) mod data;
+
+pub(crate) mod datagram_full;
 pub(crate) mod edge_calm;
 pub(crate) mod edge_consumed;
 pub(crate) mod edge_hangup;
@@ -63,6 +62,7 @@ pub(crate) mod signals_forked;
 pub(crate) mod signals_zombie;
 pub(crate) mod stale_changed;
 pub(crate) mod stale_states;
+pub(crate) mod target;
 pub(crate) mod wait_masked;
 pub(crate) mod wait_nested;
 pub(crate) mod wait_processes;
@@ -71,3 +71,4 @@ pub(crate) mod wait_timed;
 pub(crate) mod wait_turns;
 pub(crate) mod wait_turns_of_tables;
 pub(crate) mod wakeup;
+pub(crate) mod watch;

@@ -27,7 +27,7 @@ struct Stream {
 }
 
 /// `SIOCOUTQ`: memory of what was not read yet.
-pub(super) fn charged(end: &OwnedFd) -> i32 {
+pub(crate) fn charged(end: &OwnedFd) -> i32 {
     let mut bytes: i32 = -1;
     // SAFETY: the kernel writes an int.
     let result = unsafe { libc::ioctl(end.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };

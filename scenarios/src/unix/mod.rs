@@ -3,6 +3,7 @@
 pub(crate) mod backlog;
 pub(crate) mod buffers;
 pub(crate) mod datagram_connected;
+pub(crate) mod datagram_histories;
 pub(crate) mod empty_at_end;
 pub(crate) mod filter;
 pub(crate) mod half_shut;
@@ -23,6 +24,7 @@ pub(crate) mod rights_cycle;
 pub(crate) mod rights_nested;
 pub(crate) mod rights_table;
 pub(crate) mod senders;
+pub(crate) mod senders_charged;
 pub(crate) mod talk;
 pub(crate) mod unaccepted;
 pub(crate) mod urgent;

@@ -24,49 +24,49 @@ pub(crate) fn pair(kind: SocketType) -> (OwnedFd, OwnedFd) {
 }
 
 /// A socket, which never blocks.
-pub(super) fn socket(kind: SocketType) -> OwnedFd {
+pub(crate) fn socket(kind: SocketType) -> OwnedFd {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     rustix::net::socket_with(AddressFamily::UNIX, kind, flags, None).expect("socket")
 }
 
-pub(super) fn path(path: &Path) -> SocketAddrUnix {
+pub(crate) fn path(path: &Path) -> SocketAddrUnix {
     SocketAddrUnix::new(path).expect("a short path")
 }
 
 /// An abstract name that no other process uses.
-pub(super) fn hidden(cx: &Context, name: &str) -> SocketAddrUnix {
+pub(crate) fn hidden(cx: &Context, name: &str) -> SocketAddrUnix {
     // Each scenario has a directory of its own.
     let name = format!("dormouse {}", cx.path(name).display());
     SocketAddrUnix::new_abstract_name(name.as_bytes()).expect("a short name")
 }
 
 /// A socket bound to an address.
-pub(super) fn bound(kind: SocketType, address: &SocketAddrUnix) -> OwnedFd {
+pub(crate) fn bound(kind: SocketType, address: &SocketAddrUnix) -> OwnedFd {
     let socket = socket(kind);
     rustix::net::bind(&socket, address).expect("bind");
     socket
 }
 
 /// A socket that listens at an address.
-pub(super) fn listening(kind: SocketType, address: &SocketAddrUnix, backlog: i32) -> OwnedFd {
+pub(crate) fn listening(kind: SocketType, address: &SocketAddrUnix, backlog: i32) -> OwnedFd {
     let socket = bound(kind, address);
     rustix::net::listen(&socket, backlog).expect("listen");
     socket
 }
 
 /// A socket connected to an address.
-pub(super) fn connected(kind: SocketType, address: &SocketAddrUnix) -> OwnedFd {
+pub(crate) fn connected(kind: SocketType, address: &SocketAddrUnix) -> OwnedFd {
     let socket = socket(kind);
     rustix::net::connect(&socket, address).expect("connect");
     socket
 }
 
-pub(super) fn accept(socket: &OwnedFd) -> Result<OwnedFd, Errno> {
+pub(crate) fn accept(socket: &OwnedFd) -> Result<OwnedFd, Errno> {
     rustix::net::accept_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
 }
 
 /// The address of a socket, and that of its peer.
-pub(super) fn names(socket: &OwnedFd) -> [Option<SocketAddrUnix>; 2] {
+pub(crate) fn names(socket: &OwnedFd) -> [Option<SocketAddrUnix>; 2] {
     let own = rustix::net::getsockname(socket).ok();
     let peer = rustix::net::getpeername(socket).ok().flatten();
     [own, peer].map(|name| name.and_then(|name| SocketAddrUnix::try_from(name).ok()))
@@ -119,7 +119,7 @@ pub(crate) fn receive(socket: &OwnedFd, len: usize, flags: RecvFlags) -> Result<
 
 /// What the next read of up to `len` bytes gives.
 #[track_caller]
-pub(super) fn hear(socket: &OwnedFd, len: usize, expected: &[u8], what: &str) -> Got {
+pub(crate) fn hear(socket: &OwnedFd, len: usize, expected: &[u8], what: &str) -> Got {
     let got = receive(socket, len, RecvFlags::empty());
     check_eq!(got.as_ref().map(|got| &got.bytes[..]), Ok(expected), "{what}");
     got.unwrap_or_default()
@@ -127,21 +127,21 @@ pub(super) fn hear(socket: &OwnedFd, len: usize, expected: &[u8], what: &str) ->
 
 /// Nothing more is there, and nobody has closed.
 #[track_caller]
-pub(super) fn silent(socket: &OwnedFd, what: &str) {
+pub(crate) fn silent(socket: &OwnedFd, what: &str) {
     let got = receive(socket, 1, RecvFlags::empty());
     check_eq!(got.map(|got| got.bytes), Err(Errno::AGAIN), "{what}");
 }
 
 /// End of file.
 #[track_caller]
-pub(super) fn ended(socket: &OwnedFd, what: &str) {
+pub(crate) fn ended(socket: &OwnedFd, what: &str) {
     let got = receive(socket, 1, RecvFlags::empty());
     check_eq!(got.map(|got| got.bytes), Ok(Vec::new()), "{what}");
 }
 
 /// Bytes get through in both directions.
 #[track_caller]
-pub(super) fn talk(one: &OwnedFd, other: &OwnedFd) {
+pub(crate) fn talk(one: &OwnedFd, other: &OwnedFd) {
     send(one, b"there", &[]);
     hear(other, 100, b"there", "what was sent there");
     send(other, b"and back", &[]);
@@ -149,7 +149,7 @@ pub(super) fn talk(one: &OwnedFd, other: &OwnedFd) {
 }
 
 /// A numeric option of level `SOL_SOCKET`.
-pub(super) fn option(socket: &OwnedFd, name: i32) -> i32 {
+pub(crate) fn option(socket: &OwnedFd, name: i32) -> i32 {
     let mut value: i32 = -1;
     let mut len = size_of::<i32>() as libc::socklen_t;
     let fd = socket.as_fd().as_raw_fd();
@@ -162,7 +162,7 @@ pub(super) fn option(socket: &OwnedFd, name: i32) -> i32 {
 }
 
 /// Sets it.
-pub(super) fn set_option(socket: &OwnedFd, name: i32, value: i32) {
+pub(crate) fn set_option(socket: &OwnedFd, name: i32, value: i32) {
     let len = size_of::<i32>() as libc::socklen_t;
     let fd = socket.as_fd().as_raw_fd();
     // SAFETY: the kernel reads an int.
@@ -172,7 +172,7 @@ pub(super) fn set_option(socket: &OwnedFd, name: i32, value: i32) {
 }
 
 /// `SO_PEERCRED`: process, user and group.
-pub(super) fn peer_cred(socket: &OwnedFd) -> [i32; 3] {
+pub(crate) fn peer_cred(socket: &OwnedFd) -> [i32; 3] {
     let mut value = [-2; 3];
     let mut len = size_of_val(&value) as libc::socklen_t;
     let fd = socket.as_fd().as_raw_fd();
@@ -191,7 +191,7 @@ pub(super) fn peer_cred(socket: &OwnedFd) -> [i32; 3] {
 }
 
 /// What poll tells, of what is asked for by default and errors.
-pub(super) fn ready(socket: &OwnedFd) -> rustix::event::PollFlags {
+pub(crate) fn ready(socket: &OwnedFd) -> rustix::event::PollFlags {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let asked = PollFlags::IN | PollFlags::OUT | PollFlags::RDHUP | PollFlags::PRI;
     let mut fds = [PollFd::new(socket, asked)];

@@ -401,7 +401,7 @@ impl Lister {
                 }
                 Ok(identity.id())
             };
-            survey.look(probe, number).of_fd(PHASE, task, Some(fd))?;
+            survey.look(probe, &self.probes, number).of_fd(PHASE, task, Some(fd))?;
             todo.extend(new.iter().map(|probe| probe.id));
             self.probes.extend(new.into_iter().map(|probe| (probe.id, probe)));
         }

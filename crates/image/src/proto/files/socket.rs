@@ -110,6 +110,9 @@ pub struct SkPacketEntry {
     /// Dormouse: so many bytes came before it in its buffer, and were read already.
     #[prost(uint32, optional, tag = "20004")]
     pub read: Option<u32>,
+    /// Dormouse: the file id of the socket that sent it; zero if that is none of the checkpoint.
+    #[prost(uint32, optional, tag = "20005")]
+    pub sender: Option<u32>,
 }
 
 /// Dormouse: what is known of a datagram that waits in an internet socket.

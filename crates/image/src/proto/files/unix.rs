@@ -92,6 +92,9 @@ pub struct UnixStateEntry {
     /// What is known of each of those who wait, if it was read.
     #[prost(message, repeated, tag = "10")]
     pub unaccepted: Vec<UnixWaitingEntry>,
+    /// File ids of datagram sockets that wait until it can be sent to, who began to wait first first.
+    #[prost(uint32, repeated, packed = "false", tag = "11")]
+    pub told: Vec<u32>,
 }
 
 /// Dormouse: who waits to be accepted.

@@ -17,6 +17,7 @@ use rustix::io::ioctl_fionbio;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, socket_with};
 
 use super::address::{Address, Binding, Bound, Publish, bind_all, reach};
+use super::delivery::bind_lost;
 use super::model::Models;
 use super::set::{Family, Link};
 use super::spec::Kind;
@@ -70,7 +71,7 @@ struct Acceptance<'a> {
 
 /// A side of a connection: a socket, or the peer of one, which has closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
+pub(super) enum Side {
     Socket(FileId),
     Ghost(FileId),
 }
@@ -84,10 +85,10 @@ enum Listener {
 }
 
 /// Two sockets made by `socketpair(2)`.
-struct Pair<'a> {
-    kind: Kind,
-    by: Option<&'a Identity>,
-    sides: [Option<Side>; 2],
+pub(super) struct Pair<'a> {
+    pub(super) kind: Kind,
+    pub(super) by: Option<&'a Identity>,
+    pub(super) sides: [Option<Side>; 2],
 }
 
 /// As many as fit the shortest queue an administrator would set
@@ -101,7 +102,7 @@ pub(super) struct Maker<'a> {
     pub(super) family: &'a Family,
     pub(super) made: Made,
     acceptances: Vec<Acceptance<'a>>,
-    pairs: Vec<Pair<'a>>,
+    pub(super) pairs: Vec<Pair<'a>>,
     substitutes: Vec<(Kind, Address, Option<OwnedFd>, Bound)>,
 }
 
@@ -131,8 +132,12 @@ pub(super) fn create_all(family: &Family) -> Result<Made> {
         }
     }
     maker.made.widened = senders;
-    for ghost in maker.made.ghosts.values() {
+    for (id, ghost) in &maker.made.ghosts {
         widen(ghost.as_fd())?;
+        let member = family.get(*id);
+        if let (Kind::Datagram, Some(name)) = (member.spec.kind, member.partner_name()) {
+            bind_lost(ghost.as_fd(), name)?;
+        }
     }
     Ok(maker.made)
 }
@@ -250,45 +255,6 @@ impl<'a> Maker<'a> {
             self.substitutes.push((kind, address.clone(), None, Bound::default()));
             self.substitutes.len() - 1
         }))
-    }
-
-    /// Which datagram sockets are made in pairs.
-    fn plan_datagrams(&mut self) {
-        let family = self.family;
-        let mut done = BTreeSet::new();
-        for (id, member) in family.of_kind(true) {
-            let partner = match &member.link {
-                Link::Peer(peer) if done.contains(peer) || *peer == id => None,
-                Link::Peer(peer) => {
-                    let theirs = family.get(*peer);
-                    let made_together = theirs.link == Link::Peer(id)
-                        && member.spec.peer.is_some()
-                        && member.spec.peer == theirs.spec.peer;
-                    (theirs.spec.address.is_none() || made_together).then_some(*peer)
-                }
-                _ => None,
-            };
-            if done.contains(&id) {
-                continue;
-            }
-            let alone = matches!(&member.link, Link::Closed(name) if name.is_empty());
-            let other = match partner {
-                Some(partner) => Some(Side::Socket(partner)),
-                None if alone => Some(Side::Ghost(id)),
-                // Once it had a partner, which left nothing but its name here.
-                None if member.spec.peer.is_some() => None,
-                None => continue,
-            };
-            done.insert(id);
-            done.extend(partner);
-            self.made.paired.insert(id, partner);
-            if let Some(partner) = partner {
-                self.made.paired.insert(partner, Some(id));
-            }
-            let by = member.spec.peer.as_ref();
-            let sides = [Some(Side::Socket(id)), other];
-            self.pairs.push(Pair { kind: Kind::Datagram, by, sides });
-        }
     }
 
     fn put(&mut self, side: Side, file: OwnedFd) {

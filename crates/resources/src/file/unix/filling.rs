@@ -3,19 +3,18 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
-use dormouse_kernel::socket::{
-    Credentials, Outgoing, SocketOption, UnixAddress, connect, disconnect,
-};
+use dormouse_kernel::socket::{Credentials, Outgoing, SocketOption, UnixAddress};
 use dormouse_kernel::{Errno, NsPid};
 use rustix::net::{RecvFlags, accept, recv, shutdown};
 
-use super::address::{Address, Binding, Publish, bind_all, reach};
-use super::creation::{Made, socket, widen};
+use super::address::reach;
+use super::creation::Made;
+use super::datagrams::await_room;
+use super::delivery::Stranger;
 use super::queue::Packet;
 use super::set::{Caller, Family, Link, Member};
-use super::spec::Kind;
 use crate::file::socket_options::Now;
 use crate::file::stand_in::{Identity, StandIn};
 use crate::file::{FileId, FileRef, FillCx};
@@ -23,15 +22,15 @@ use crate::{Error, Result};
 
 type Sockets<'a> = BTreeMap<FileId, BorrowedFd<'a>>;
 
-struct Filler<'a> {
-    family: &'a Family,
-    made: &'a Made,
-    sockets: &'a Sockets<'a>,
+pub(super) struct Filler<'a> {
+    pub(super) family: &'a Family,
+    pub(super) made: &'a Made,
+    pub(super) sockets: &'a Sockets<'a>,
     cx: &'a FillCx<'a>,
     /// Datagram sockets of the checkpoint, by address.
-    by_name: BTreeMap<&'a [u8], FileId>,
+    pub(super) by_name: BTreeMap<&'a [u8], FileId>,
     /// Others that have sent something, by address.
-    strangers: BTreeMap<&'a [u8], OwnedFd>,
+    pub(super) strangers: BTreeMap<&'a [u8], Stranger>,
     /// Whoever takes the place of the last sender that has ended, by its pid.
     stand_in: RefCell<Option<(i32, StandIn)>>,
 }
@@ -55,16 +54,10 @@ pub(super) fn fill_all(
         strangers: BTreeMap::new(),
         stand_in: RefCell::default(),
     };
-    let datagrams: Vec<FileId> = family.of_kind(true).map(|(id, _)| id).collect();
-    // Who is connected hears nobody else; but an unfull queue is only
-    // certain between those who are connected to each other.
-    let (early, late): (Vec<_>, Vec<_>) =
-        datagrams.into_iter().partition(|&id| filler.hears_peer_only(id));
-    early.into_iter().try_for_each(|id| filler.connect(id))?;
-    for &id in family.sockets.keys() {
+    filler.deliver()?;
+    for (id, _) in family.of_kind(false) {
         filler.fill(id)?;
     }
-    late.into_iter().try_for_each(|id| filler.connect(id))?;
     filler.reset()?;
     drop(filler);
     made.ghosts.clear();
@@ -94,58 +87,16 @@ pub(super) fn fill_all(
                 .map_err(Error::kernel("SO_PEEK_OFF", "a unix socket"))?;
         }
     }
-    Ok(())
+    // Whoever waits for a full one is told in the order in which they began to.
+    let told = family.sockets.values().flat_map(|member| &member.spec.queue.told);
+    told.into_iter().try_for_each(|sender| await_room(sockets[sender]))
 }
 
 impl<'a> Filler<'a> {
-    fn packets(&self, id: FileId) -> &'a [Packet] {
-        &self.family.get(id).spec.queue.packets
-    }
-
-    /// Whether all that a datagram socket has to read came from its peer.
-    fn hears_peer_only(&self, id: FileId) -> bool {
-        let Link::Peer(peer) = self.family.get(id).link else { return false };
-        let name = self.family.get(peer).spec.address.as_ref();
-        let name = name.map_or(&[][..], |address| &address.name);
-        self.packets(id).iter().all(|packet| packet.from == name)
-    }
-
     /// How a socket is called by those who send to it.
-    fn reach(&self, id: FileId) -> Option<UnixAddress> {
+    pub(super) fn reach(&self, id: FileId) -> Option<UnixAddress> {
         let address = self.family.get(id).spec.address.as_ref()?;
         Some(reach(address, self.made.inodes.get(&id)))
-    }
-
-    /// Connects a datagram socket.
-    fn connect(&self, id: FileId) -> Result<()> {
-        let file = self.sockets[&id];
-        let failed = || Error::kernel("connect", "a unix socket");
-        let paired = self.made.paired.get(&id);
-        match &self.family.get(id).link {
-            Link::Peer(peer) if paired == Some(&Some(*peer)) => Ok(()),
-            Link::Peer(peer) => {
-                let to = self.reach(*peer).ok_or(Errno::DESTADDRREQ).map_err(failed())?;
-                connect(file, &to).map_err(failed())
-            }
-            Link::Closed(name) if !name.is_empty() => {
-                let ghost = socket(Kind::Datagram)?;
-                let address = Address::lost(name.clone());
-                let binding = Binding {
-                    socket: ghost.as_fd(),
-                    address: &address,
-                    publish: Publish::IfMissing,
-                };
-                let bound = bind_all(&[binding])?;
-                let to = reach(&address, bound[0].file.as_ref());
-                connect(file, &to).map_err(failed())
-            }
-            Link::Outside(name) => {
-                let to = UnixAddress::new(name).expect("checked when it was decoded");
-                connect(file, &to).map_err(failed())
-            }
-            Link::None if paired.is_some() => disconnect(file).map_err(failed()),
-            _ => Ok(()),
-        }
     }
 
     /// Has those send who wait to be accepted by a socket.
@@ -160,20 +111,12 @@ impl<'a> Filler<'a> {
         Ok(())
     }
 
-    fn fill(&mut self, id: FileId) -> Result<()> {
+    /// Has a stream, or the like, be sent what it has to read.
+    fn fill(&self, id: FileId) -> Result<()> {
         self.fill_unaccepted(id)?;
-        let mutual = self.family.get(id).spec.kind.is_mutual();
-        for packet in self.packets(id) {
+        for packet in &self.family.get(id).spec.queue.packets {
             let nobody = || Error::kernel("sendmsg", "a unix socket")(Errno::NOTCONN);
-            let (sender, to) = if mutual {
-                (self.other_side(id), None)
-            } else if let Some(known) = self.known_sender(id, packet) {
-                known
-            } else {
-                self.meet(&packet.from)?;
-                (self.strangers.get(&packet.from[..]).map(AsFd::as_fd), self.reach(id))
-            };
-            self.send(sender.ok_or_else(nobody)?, packet, to.as_ref())?;
+            self.send(self.other_side(id).ok_or_else(nobody)?, packet, None)?;
             pass_over(self.sockets[&id], packet.read as usize)?;
         }
         Ok(())
@@ -187,52 +130,15 @@ impl<'a> Filler<'a> {
         }
     }
 
-    /// The socket of the checkpoint, or peer of one, that has sent a datagram;
-    /// and where to, if it is not connected to the receiver by birth.
-    fn known_sender(
-        &self,
-        id: FileId,
-        packet: &Packet,
-    ) -> Option<(Option<BorrowedFd<'_>>, Option<UnixAddress>)> {
-        if let Some(known) = self.by_name.get(&packet.from[..]) {
-            return Some((Some(self.sockets[known]), self.reach(id)));
-        }
-        if !packet.from.is_empty() {
-            return None;
-        }
-        if let Some(ghost) = self.made.ghosts.get(&id) {
-            return Some((Some(ghost.as_fd()), None));
-        }
-        let partner = self.made.paired.get(&id).copied().flatten();
-        let nameless = |id: &FileId| self.family.get(*id).spec.address.is_none();
-        partner.filter(nameless).map(|partner| (Some(self.sockets[&partner]), None))
-    }
-
-    /// Makes a socket that has sent something, and is not of the checkpoint.
-    fn meet(&mut self, from: &'a [u8]) -> Result<()> {
-        if self.strangers.contains_key(from) {
-            return Ok(());
-        }
-        let stranger = socket(Kind::Datagram)?;
-        widen(stranger.as_fd())?;
-        if !from.is_empty() {
-            let address = Address::lost(from.to_vec());
-            let socket = stranger.as_fd();
-            bind_all(&[Binding { socket, address: &address, publish: Publish::IfMissing }])?;
-        }
-        self.strangers.insert(from, stranger);
-        Ok(())
-    }
-
     /// Sends a packet, in the name of whoever did.
-    fn send(
+    pub(super) fn send(
         &self,
         sender: BorrowedFd<'_>,
         packet: &Packet,
         to: Option<&UnixAddress>,
     ) -> Result<()> {
         let failed = || Error::kernel("sendmsg", "a unix socket");
-        let Packet { bytes, rights, from: _, credentials, urgent, read } = packet;
+        let Packet { bytes, rights, from: _, credentials, urgent, read, sender: _ } = packet;
         let mut rights: Vec<_> = rights.iter().map(|&file| self.cx.file(FileRef(file))).collect();
         let credentials = credentials.filter(|credentials| credentials.pid > 0);
         let whole = match read {
@@ -270,10 +176,10 @@ impl<'a> Filler<'a> {
 
     /// Has those be told that their peer has closed without reading all.
     fn reset(&self) -> Result<()> {
-        for (id, member) in &self.family.sockets {
-            if member.spec.reset && self.made.ghosts.contains_key(id) {
+        for (id, member) in self.family.of_kind(false) {
+            if member.spec.reset && self.made.ghosts.contains_key(&id) {
                 Outgoing { bytes: &[0], ..Outgoing::default() }
-                    .send(self.sockets[id])
+                    .send(self.sockets[&id])
                     .map_err(Error::kernel("sendmsg", "a unix socket"))?;
             }
         }

@@ -1,37 +1,69 @@
 //! What waits in a socket's queue, with all that comes with it.
 //!
-//! Truth from: `recvmsg(2)` with `MSG_PEEK`. The first message can be seen as
-//! often as one likes; for those behind it `SO_PEEK_OFF` has to be set for a
-//! moment ([`PeekOffset`] sets it back even if this process is killed). Descriptors in flight arrive
-//! here as new ones each time.
+//! Truth from: looking into it ([`super::looking`]).
 //! Image: `sk_packet_entry` in `sk-queues.img`, each with its bytes.
+//! Where the kernel's own memory can be read, datagrams are read there ([`super::datagrams`]): to look at one wakes
+//! who waits to send more. There it also says who has sent each.
 //! Fill: by sending, from the very socket it came from where there is one.
 //! Not preserved: the time of arrival; an empty datagram behind others that was
-//! looked at by `SO_PEEK_OFF` before (the kernel shows it once); where `buffers` cannot tell, how a
+//! looked at by `SO_PEEK_OFF` before (the kernel shows it once), unless it is read from memory; where `buffers` cannot tell, how a
 //! stream is divided into buffers, except at descriptors and senders; what memory those take that were
 //! spliced; the place of an out-of-band byte that was read already.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
 use dormouse_image::proto::files::socket::{ScmEntry, SkCredEntry, SkPacketEntry};
-use dormouse_kernel::Errno;
 use dormouse_kernel::sock_diag::UnixDiag;
-use dormouse_kernel::socket::{
-    Credentials, Message, PeekOffset, SocketOption, at_mark, before_last_buffer, peek,
-};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::Shutdown;
+use dormouse_kernel::socket::Credentials;
 
 use super::address::judge_name;
 use super::buffers::Buffer;
+use super::looking::{Number, Reader};
+use super::spec::Kind;
+use crate::Result;
 use crate::file::FileId;
-use crate::{Error, Result};
 
 /// What is in a queue, first to be read first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Queue {
     pub(super) packets: Vec<Packet>,
+    /// Sockets of datagrams that are told when this one can be sent to again, who began to wait first first: it is
+    /// told last.
+    pub(super) told: Vec<FileId>,
+}
+
+/// Who has sent a datagram.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Sender {
+    /// Nobody knows more than its address.
+    #[default]
+    Unknown,
+    /// A socket that is not of the checkpoint; mostly it has closed.
+    Gone,
+    /// This one, whatever it is called and connected to now.
+    Socket(FileId),
+}
+
+/// What stands for [`Sender::Gone`] in images: no file has this number.
+const GONE: u32 = 0;
+
+impl Sender {
+    fn encode(self) -> Option<u32> {
+        match self {
+            Self::Unknown => None,
+            Self::Gone => Some(GONE),
+            Self::Socket(id) => Some(id.as_raw()),
+        }
+    }
+
+    fn decode(sender: Option<u32>) -> Self {
+        match sender {
+            None => Self::Unknown,
+            Some(GONE) => Self::Gone,
+            Some(id) => Self::Socket(FileId::from_raw(id)),
+        }
+    }
 }
 
 /// A message, or bytes of a stream that came with the same things.
@@ -48,6 +80,8 @@ pub(super) struct Packet {
     pub(super) urgent: bool,
     /// How much of its buffer was read already, in bytes.
     pub(super) read: u32,
+    /// Who sent it, if it is a datagram.
+    pub(super) sender: Sender,
 }
 
 /// `TCP_LISTEN`.
@@ -59,14 +93,6 @@ const MAX_RIGHTS: usize = 253;
 /// No buffer of a stream has more bytes, however large pages are (`unix_stream_sendmsg`).
 const LONGEST: u32 = 1 << 17;
 
-/// What a datagram may have before it is asked for in one piece.
-const DATAGRAM: usize = 1 << 16;
-
-const PEEK_OFF: SocketOption = SocketOption::of_socket(libc::SO_PEEK_OFF);
-
-/// Gives a number to a descriptor that was found in flight.
-type Number<'a> = &'a mut dyn FnMut(OwnedFd) -> Result<FileId>;
-
 impl Queue {
     /// Whether it is worth looking.
     pub(super) fn may_hold(socket: &UnixDiag) -> bool {
@@ -75,20 +101,25 @@ impl Queue {
     }
 
     /// Looks into the queue of `socket`; `is_plain` is whether it is known that
-    /// nothing there is out of band, and that it is read from the front.
+    /// nothing there is out of band, and that it is read from the front. `inside` reads all of it without
+    /// looking, or cannot.
     pub(super) fn collect(
         (file, is_plain): (BorrowedFd<'_>, bool),
         socket: &UnixDiag,
         link: &Path,
         number: Number<'_>,
+        inside: impl FnOnce(BorrowedFd<'_>) -> Option<Vec<Packet>>,
     ) -> Result<Self> {
         let mut reader = Reader { file, link, number };
-        let packets = if socket.kind == libc::SOCK_STREAM {
-            reader.stream(socket.received as usize, is_plain)?
-        } else {
-            reader.datagrams(socket)?
+        let packets = match socket.kind {
+            libc::SOCK_STREAM => reader.stream(socket.received as usize, is_plain)?,
+            _ if !reader.may_look(socket)? => Vec::new(),
+            _ => match inside(file) {
+                Some(packets) => packets,
+                None => reader.datagrams(socket)?,
+            },
         };
-        Ok(Self { packets })
+        Ok(Self { packets, told: Vec::new() })
     }
 
     /// Divides a stream into the buffers that it is in, if these are they.
@@ -125,12 +156,17 @@ impl Queue {
     }
 
     /// Judges whether a socket of a kind can have it.
-    pub(super) fn check(&self, is_stream: bool) -> Result<(), &'static str> {
+    pub(super) fn check(&self, kind: Kind) -> Result<(), &'static str> {
+        let is_stream = kind == Kind::Stream;
         let mut read = self.packets.iter().enumerate().filter(|(_, packet)| packet.read > 0);
-        match read.all(|(place, packet)| place == 0 && is_stream && !packet.bytes.is_empty()) {
-            true => Ok(()),
-            false => Err("something was read in part that cannot be"),
+        if !read.all(|(place, packet)| place == 0 && is_stream && !packet.bytes.is_empty()) {
+            return Err("something was read in part that cannot be");
         }
+        let named = self.packets.iter().any(|packet| packet.sender != Sender::Unknown);
+        if kind.is_mutual() && (named || !self.told.is_empty()) {
+            return Err("it says who has sent something, or waits to, and has only a peer");
+        }
+        Ok(())
     }
 
     /// As images have it: entries for the socket `id`, with their bytes.
@@ -142,7 +178,7 @@ impl Queue {
 impl Packet {
     /// As images have it, but for its bytes; `id` is that of the socket it waits in.
     pub(super) fn encode(&self, id: u32) -> SkPacketEntry {
-        let Self { bytes, rights, from, credentials, urgent, read } = self;
+        let Self { bytes, rights, from, credentials, urgent, read, sender } = self;
         let rights: Vec<u32> = rights.iter().map(|file| file.as_raw()).collect();
         let scm = ScmEntry { kind: libc::SCM_RIGHTS.cast_unsigned(), rights };
         let cred = credentials.map(|Credentials { pid, uid, gid }| SkCredEntry { pid, uid, gid });
@@ -156,13 +192,23 @@ impl Packet {
             urgent: urgent.then_some(true),
             datagram: None,
             read: Some(*read).filter(|&read| read > 0),
+            sender: sender.encode(),
         }
     }
 
     /// Judges what an image has.
     pub(super) fn decode(entry: &SkPacketEntry, bytes: Vec<u8>) -> Result<Self, &'static str> {
-        let SkPacketEntry { id_for: _, length: _, scm, from, cred, urgent, datagram: _, read } =
-            entry;
+        let SkPacketEntry {
+            id_for: _,
+            length: _,
+            scm,
+            from,
+            cred,
+            urgent,
+            datagram: _,
+            read,
+            sender,
+        } = entry;
         let rights = match scm.as_slice() {
             [] => Vec::new(),
             [ScmEntry { kind, rights }] if kind.cast_signed() == libc::SCM_RIGHTS => {
@@ -192,200 +238,8 @@ impl Packet {
             credentials,
             urgent,
             read,
+            sender: Sender::decode(*sender),
         })
-    }
-}
-
-/// Looks into a queue.
-struct Reader<'a> {
-    file: BorrowedFd<'a>,
-    link: &'a Path,
-    number: Number<'a>,
-}
-
-impl<'a> Reader<'a> {
-    fn failed(&self) -> impl Fn(Errno) -> Error + use<> {
-        let link = self.link.to_owned();
-        move |source| Error::kernel("recvmsg", link.clone())(source)
-    }
-
-    fn offset(&self) -> Result<PeekOffset<'a>> {
-        PeekOffset::of(self.file).map_err(self.failed())
-    }
-
-    fn packet(&mut self, message: Message) -> Result<Packet> {
-        let Message { bytes, cut: _, from, rights, credentials } = message;
-        let rights = rights.into_iter().map(&mut *self.number).collect::<Result<_>>()?;
-        let from = from.unwrap_or_default();
-        Ok(Packet { bytes, rights, from, credentials, urgent: false, read: 0 })
-    }
-
-    /// All of a stream, `total` bytes.
-    fn stream(&mut self, total: usize, is_plain: bool) -> Result<Vec<Packet>> {
-        let failed = self.failed();
-        if is_plain && let Some(packets) = self.one_piece(total)? {
-            return Ok(packets);
-        }
-        let urgent = match peek(self.file, 1, true) {
-            Ok(message) => message.bytes.first().copied(),
-            Err(Errno::INVAL | Errno::AGAIN) => None,
-            Err(error) => return Err(failed(error)),
-        };
-        let before = PEEK_OFF.get(self.file).map_err(&failed)?;
-        let at_mark = at_mark(self.file).map_err(&failed)?;
-        let in_line = SocketOption::of_socket(libc::SO_OOBINLINE);
-        let in_line = in_line.get(self.file).map_err(&failed)? != 0;
-        let is_front = urgent.is_none() && before < 0 && !(at_mark && in_line);
-        if is_front
-            && !is_plain
-            && let Some(packets) = self.one_piece(total)?
-        {
-            return Ok(packets);
-        }
-        let offset = self.offset()?;
-        let mut packets = Vec::new();
-        let mut position = 0;
-        let mut left = total;
-        if let Some(byte) = urgent.filter(|_| at_mark) {
-            // The kernel passes over it and does not count it.
-            packets.push(Packet { bytes: vec![byte], urgent: true, ..Packet::default() });
-            left -= 1;
-        }
-        while left > 0 {
-            let piece = self.piece(&offset, position, left)?;
-            let len: usize = piece.iter().map(|packet| packet.bytes.len()).sum();
-            if len == 0 {
-                return Err(failed(Errno::AGAIN));
-            }
-            packets.extend(piece);
-            position += len;
-            left -= len;
-        }
-        if in_line || urgent.is_some() && !at_mark {
-            mark(&mut packets, urgent, at_mark);
-        }
-        Ok(packets)
-    }
-
-    /// A stream of one piece, as most are: it can be seen without touching
-    /// anything.
-    fn one_piece(&mut self, total: usize) -> Result<Option<Vec<Packet>>> {
-        let message = peek(self.file, total, false).map_err(self.failed())?;
-        match message.bytes.len() == total && message.rights.is_empty() {
-            true => Ok(Some(vec![self.packet(message)?])),
-            false => Ok(None),
-        }
-    }
-
-    /// The bytes of a stream from `position` on that come with the same
-    /// things: first those that come with no descriptors, then those that do.
-    fn piece(
-        &mut self,
-        offset: &PeekOffset<'_>,
-        position: usize,
-        left: usize,
-    ) -> Result<Vec<Packet>> {
-        let failed = self.failed();
-        offset.set(position).map_err(&failed)?;
-        let message = peek(self.file, left, false).map_err(&failed)?;
-        let len = message.bytes.len();
-        if message.rights.is_empty() || len <= 1 {
-            return Ok(vec![self.packet(message)?]);
-        }
-        // Descriptors come with the last buffer, and what is before that was
-        // read along with it.
-        offset.set(position).map_err(&failed)?;
-        let without = before_last_buffer(self.file, len).map_err(&failed)?;
-        let mut packet = self.packet(message)?;
-        let bytes = packet.bytes.split_off(without);
-        let bare = std::mem::replace(&mut packet.bytes, bytes);
-        let bare = Packet { bytes: bare, rights: Vec::new(), ..packet.clone() };
-        let bare = (!bare.bytes.is_empty()).then_some(bare);
-        Ok(bare.into_iter().chain([packet]).collect())
-    }
-
-    /// All messages.
-    fn datagrams(&mut self, socket: &UnixDiag) -> Result<Vec<Packet>> {
-        let failed = self.failed();
-        let mut ready = [PollFd::from_borrowed_fd(self.file, PollFlags::IN)];
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        poll(&mut ready, Some(&now)).map_err(&failed)?;
-        let ready = ready[0].revents();
-        if !ready.contains(PollFlags::IN) {
-            return Ok(Vec::new());
-        }
-        if ready.contains(PollFlags::ERR) {
-            // To look would take the error out.
-            if socket.received == 0 {
-                return Ok(Vec::new());
-            }
-            return Err(Error::Unsupported {
-                object: "a unix socket",
-                detail: self.link.into(),
-                reason: "it has an error to tell, and messages in its queue",
-                hint: "checkpoint the program when it has read either",
-            });
-        }
-        /// More messages than any queue holds.
-        const MOST: usize = 1 << 16;
-        let is_shut = matches!(socket.shutdown, Some(Shutdown::Read | Shutdown::Both));
-        // Then its end looks like a message without bytes. The kernel counts the
-        // bytes of all that it holds.
-        let ends = is_shut && socket.kind == libc::SOCK_SEQPACKET;
-        let offset = self.offset()?;
-        let mut packets = Vec::new();
-        let mut position = 0;
-        loop {
-            offset.set(position).map_err(&failed)?;
-            let mut len = DATAGRAM.max(socket.received as usize);
-            let message = loop {
-                match peek(self.file, len, false) {
-                    Ok(message) if message.cut => {
-                        offset.set(position).map_err(&failed)?;
-                        len *= 4;
-                    }
-                    Ok(message) => break message,
-                    Err(Errno::AGAIN) => return Ok(packets),
-                    Err(error) => return Err(failed(error)),
-                }
-            };
-            let is_empty = message.bytes.is_empty() && message.rights.is_empty();
-            if ends && is_empty && position >= socket.received as usize {
-                return Ok(packets);
-            }
-            if packets.len() >= MOST {
-                return Err(failed(Errno::AGAIN));
-            }
-            position += message.bytes.len();
-            packets.push(self.packet(message)?);
-        }
-    }
-}
-
-/// Finds the byte that was sent out of band: a stream is not read across it,
-/// so it is the first of a packet, and nothing else explains why the one
-/// before has ended. `byte` is what it is, unless it is read in line.
-fn mark(packets: &mut Vec<Packet>, byte: Option<u8>, at_mark: bool) {
-    let is = |packet: &Packet| byte.is_none_or(|byte| packet.bytes.first() == Some(&byte));
-    let unexplained = |index: usize| {
-        let (before, here) = (&packets[index - 1], &packets[index]);
-        before.rights.is_empty() && before.credentials == here.credentials
-    };
-    let found = match (at_mark, byte) {
-        (true, None) => (!packets.is_empty()).then_some(0),
-        (_, byte) => {
-            let after = || 1..packets.len();
-            let first = after().find(|&index| is(&packets[index]) && unexplained(index));
-            first.or_else(|| byte.and_then(|_| after().find(|&index| is(&packets[index]))))
-        }
-    };
-    let Some(found) = found else { return };
-    let rest = packets[found].bytes.split_off(1);
-    let after = Packet { bytes: rest, ..packets[found].clone() };
-    packets[found].urgent = true;
-    packets[found].rights.clear();
-    if !after.bytes.is_empty() {
-        packets.insert(found + 1, after);
     }
 }
 

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use super::connection::{Connection, Outside};
 use super::creation::{self, Made};
 use super::filling;
+use super::queue::{Queue, Sender};
 use super::spec::{Kind, Spec};
 use super::waiting::{Client, Waiting};
 use crate::Result;
@@ -42,6 +43,17 @@ impl Member {
             _ => &[],
         };
         callers.iter().copied().zip(self.spec.waiting())
+    }
+}
+
+impl Member {
+    /// How whom a datagram socket was made along with is called, which has closed.
+    pub(super) fn partner_name(&self) -> Option<&[u8]> {
+        let name = match &self.link {
+            Link::Closed(name) => name,
+            _ => &self.spec.queue.packets.first()?.from,
+        };
+        Some(&name[..]).filter(|name| !name.is_empty())
     }
 }
 
@@ -163,6 +175,20 @@ impl Family {
             links.insert(id, link);
         }
         queue_up(&mut links)?;
+        let is_datagram = |id: &FileId| specs.get(id).is_some_and(|spec| !spec.kind.is_mutual());
+        for (&id, spec) in &specs {
+            let Queue { packets, told } = &spec.queue;
+            let senders = packets.iter().filter_map(|packet| match packet.sender {
+                Sender::Socket(sender) => Some(sender),
+                Sender::Gone | Sender::Unknown => None,
+            });
+            if !senders.chain(told.iter().copied()).all(|sender| is_datagram(&sender)) {
+                return Err((
+                    id,
+                    "who has sent something to it, or waits to, is no datagram socket",
+                ));
+            }
+        }
         for (&id, link) in &links {
             let spec = &specs[&id];
             let mutual = spec.kind.is_mutual();
@@ -177,6 +203,12 @@ impl Family {
                     if mutual && !spec.queue.packets.is_empty() =>
                 {
                     return Err((id, "it is not connected, and has something to read"));
+                }
+                _ if spec.reset && !mutual && spec.address.is_none() => {
+                    return Err((id, "it has an error to tell, and no name"));
+                }
+                _ if spec.reset && !mutual && !spec.queue.packets.is_empty() => {
+                    return Err((id, "it has an error to tell, and something to read"));
                 }
                 _ => {}
             }

@@ -11,7 +11,7 @@ use dormouse_image::store::NewPart;
 use dormouse_image::{ImageDir, ImageName};
 
 use super::connection::{Connection, EXTERN, Outside};
-use super::queue::{Packet, Queue};
+use super::queue::Packet;
 use super::set::Set;
 use super::spec::{CLOSE, Spec};
 use super::survey::UnixSurvey;
@@ -121,14 +121,14 @@ impl FileKind for Unix {
             let outside = Outside::decode(id, entry).map_err(wrong)?;
             images.part::<Source>()?.outside.insert(entry.ino, outside);
             let like = UnixSkEntry { uflags: 0, state: CLOSE, ..entry.clone() };
-            let spec = Rc::new(Spec::decode(&like, Queue::default()).map_err(wrong)?);
+            let spec = Rc::new(Spec::decode(&like, Vec::new()).map_err(wrong)?);
             return Ok(Self { status, spec, peer_in_flight: None, set: None });
         }
         let packets = images.part::<QueueSource>()?.take(id).into_iter().map(|(entry, bytes)| {
             Packet::decode(&entry, bytes).map_err(|reason| sk_queues::wrong(&entry, reason))
         });
-        let queue = Queue { packets: packets.collect::<Result<_>>()? };
-        let spec = Rc::new(Spec::decode(entry, queue).map_err(wrong)?);
+        let packets = packets.collect::<Result<_>>()?;
+        let spec = Rc::new(Spec::decode(entry, packets).map_err(wrong)?);
         for file in spec.in_flight() {
             let place = (ImageName::SkQueues, "packet for socket", u64::from(id.as_raw()));
             images.file_ref(file.as_raw(), Use::Description, place);

@@ -13,7 +13,7 @@ use rustix::net::Shutdown;
 use super::Unix;
 use super::address::{Address, judge_name};
 use super::connection::{Connection, unsupported};
-use super::queue::Queue;
+use super::queue::{Packet, Queue};
 use super::survey::UnixSurvey;
 use super::waiting::Waiting;
 use crate::file::socket_options::{Options, SocketOptions};
@@ -83,7 +83,7 @@ impl Spec {
         let socket = &probe.duplicate_later();
         let (listed, queue) = {
             let mut survey = cx.part::<UnixSurvey>();
-            (survey.socket(probe)?.clone(), survey.take_queue(probe)?)
+            (survey.socket(probe)?.clone(), survey.take_queue(probe, cx.probes)?)
         };
         let connection = Connection::collect(cx, probe, (socket, &listed))?;
         let connector = match connection {
@@ -101,6 +101,18 @@ impl Spec {
                 .map_err(Error::kernel("SO_PEEK_OFF", &probe.link))?;
             (SocketOptions::collect(&known)?, i32::from_ne_bytes(offset))
         };
+        let reset = !survey.is_sound(probe.id) && has_error(socket.get()?)?;
+        let peer_is_nameless = match connection {
+            Connection::Peer(inode) => survey.other(inode).is_some_and(|peer| peer.name.is_empty()),
+            _ => false,
+        };
+        if reset && kind == Kind::Datagram && (listed.name.is_empty() || peer_is_nameless) {
+            return Err(unsupported(
+                probe,
+                "it has an error to tell, and it or its peer has no name",
+                "checkpoint the program when it has read the error",
+            ));
+        }
         Ok(Self {
             kind,
             inode: listed.inode,
@@ -112,7 +124,7 @@ impl Spec {
             peer: survey.peer(probe.id, || peer(socket.get()?))?,
             connector,
             peek_offset: (peek_offset >= 0).then_some(peek_offset),
-            reset: !survey.is_sound(probe.id) && has_error(socket.get()?)?,
+            reset,
             queue,
         })
     }
@@ -131,13 +143,14 @@ impl Spec {
             connector,
             peek_offset,
             reset,
-            queue: _,
+            queue,
         } = self;
         let mut state = UnixStateEntry {
             peer_cred: peer.as_ref().map(encode_identity),
             connector: connector.as_ref().map(encode_identity),
             peek_off: *peek_offset,
             reset: reset.then_some(true),
+            told: queue.told.iter().map(|file| file.as_raw()).collect(),
             ..UnixStateEntry::default()
         };
         let (number, peer) = match connection {
@@ -192,14 +205,16 @@ impl Spec {
         packets.flat_map(|packet| &packet.rights).copied()
     }
 
-    pub(super) fn decode(entry: &UnixSkEntry, queue: Queue) -> Result<Self, &'static str> {
+    pub(super) fn decode(entry: &UnixSkEntry, packets: Vec<Packet>) -> Result<Self, &'static str> {
         let kind = i32::try_from(entry.kind).ok().and_then(Kind::from_raw);
         let kind = kind.ok_or("its type is none")?;
         if entry.uflags != 0 {
             return Err("a plugin looks after it");
         }
-        queue.check(kind == Kind::Stream)?;
         let state = entry.dormouse.clone().unwrap_or_default();
+        let told = state.told.iter().map(|&file| FileId::from_raw(file)).collect();
+        let queue = Queue { packets, told };
+        queue.check(kind)?;
         let connection = match (entry.state, entry.peer, state.closed_peer.clone()) {
             (LISTEN, 0, None) if kind.is_mutual() => {
                 Connection::Listening(Waiting::decode_all(&state, kind)?)

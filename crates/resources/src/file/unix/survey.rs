@@ -10,9 +10,11 @@ use dormouse_kernel::socket::SocketOption;
 
 use super::buffers::Buffers;
 use super::creation::socket;
-use super::embryos::{Embryo, Embryos};
+use super::datagrams::{Datagrams, await_room};
+use super::embryos::Embryo;
 use super::model::Models;
-use super::queue::Queue;
+use super::queue::{Packet, Queue};
+use super::reader::Reader;
 use super::spec::Kind;
 use crate::file::kernel_files::InnerSocket;
 use crate::file::likeness::{Known, Places};
@@ -41,21 +43,11 @@ pub struct UnixSurvey {
     peers: BTreeMap<[u64; 2], Option<Identity>>,
     /// What tells how streams are divided.
     buffers: Buffers,
-    /// What reads connections that nobody has accepted, or that this cannot be done, once that was tried.
-    embryos: Option<Option<Reader>>,
-}
-
-/// What reads connections that nobody has accepted.
-struct Reader {
-    embryos: Embryos,
-    /// Files of the tree, by where the kernel has them, once they were asked for.
-    files: Option<BTreeMap<u64, FileId>>,
-}
-
-impl std::fmt::Debug for Reader {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reader").finish_non_exhaustive()
-    }
+    /// What reads connections that nobody has accepted, and datagrams, or that this cannot be done, once that was
+    /// tried.
+    reader: Option<Option<Reader>>,
+    /// What was read of datagrams in the kernel's memory.
+    datagrams: BTreeMap<FileId, Datagrams>,
 }
 
 /// What the kernel's memory has of a socket.
@@ -82,6 +74,13 @@ impl Listed {
             listed.by_inode.insert(socket.inode, socket);
         }
         Ok(listed)
+    }
+
+    /// What the kernel lists of a file that was found, if it is a unix socket.
+    fn of(&self, probe: &Probe) -> Option<&UnixDiag> {
+        // sockfs has numbers of 32 bits (get_next_ino, fs/inode.c).
+        let listed = self.by_inode.get(&(probe.stat.st_ino as u32));
+        listed.filter(|_| probe.socket_family() == Some(SocketFamily::UNIX))
     }
 }
 
@@ -161,7 +160,7 @@ impl UnixSurvey {
         socket.is_in_band && as_new(libc::SO_PEEK_OFF) && as_new(libc::SO_OOBINLINE)
     }
 
-    /// Reads what waits in the queue of a file, if it is a unix socket.
+    /// Reads what waits in the queue of a file, if it is a unix socket; `probes` are all that are known so far.
     /// `number` gives a number to each descriptor that is found in flight.
     ///
     /// # Errors
@@ -170,6 +169,7 @@ impl UnixSurvey {
     pub fn look(
         &mut self,
         probe: &Probe,
+        probes: &BTreeMap<FileId, Probe>,
         mut number: impl FnMut(OwnedFd) -> Result<FileId>,
     ) -> Result<()> {
         if probe.socket_family() != Some(SocketFamily::UNIX) || self.queues.contains_key(&probe.id)
@@ -181,7 +181,16 @@ impl UnixSurvey {
             let file = probe.duplicate()?;
             let is_plain = self.is_plain(probe.id);
             let place = (file.as_fd(), is_plain);
-            let mut queue = Queue::collect(place, &socket, &probe.link, &mut number)?;
+            let mut is_read = true;
+            let inside = |file: BorrowedFd<'_>| {
+                let read = self.datagrams((probe.id, socket.kind), file, probes);
+                is_read = read.is_some();
+                read
+            };
+            let mut queue = Queue::collect(place, &socket, &probe.link, &mut number, inside)?;
+            if !is_read {
+                self.wait_again(probe.id, probes)?;
+            }
             self.divide(&mut queue, &socket, file.as_fd())?;
             queue
         } else {
@@ -189,6 +198,62 @@ impl UnixSurvey {
         };
         self.queues.insert(probe.id, queue);
         Ok(())
+    }
+
+    /// What waits in a socket of datagrams.
+    fn datagrams(
+        &mut self,
+        (id, kind): (FileId, i32),
+        file: BorrowedFd<'_>,
+        probes: &BTreeMap<FileId, Probe>,
+    ) -> Option<Vec<Packet>> {
+        if kind != libc::SOCK_DGRAM {
+            return None;
+        }
+        let (read, packets) = self.reader()?.datagrams(file, probes)?;
+        self.datagrams.insert(id, read);
+        packets
+    }
+
+    /// The sockets of datagrams there are, if they can be found.
+    fn datagram_sockets(
+        &mut self,
+        probes: &BTreeMap<FileId, Probe>,
+    ) -> Result<Option<&BTreeMap<u64, FileId>>> {
+        let Self { reader: Some(Some(reader)), listed, .. } = self else { return Ok(None) };
+        reader.datagram_sockets(probes, |probe| {
+            let listed = listed.as_ref().and_then(|listed| listed.of(probe));
+            listed.is_some_and(|socket| socket.kind == libc::SOCK_DGRAM)
+        })
+    }
+
+    /// Has those wait as before who were woken by looking into a socket of datagrams.
+    fn wait_again(&mut self, id: FileId, probes: &BTreeMap<FileId, Probe>) -> Result<()> {
+        let Some(read) = self.datagrams.remove(&id) else { return Ok(()) };
+        let told = self.datagram_sockets(probes)?.map(|sockets| read.told(sockets));
+        for sender in told.iter().flatten() {
+            await_room(probes[sender].duplicate()?.as_fd())?;
+        }
+        self.datagrams.insert(id, read);
+        Ok(())
+    }
+
+    /// Says who sent what waits in a socket of datagrams.
+    fn attribute(
+        &mut self,
+        (id, queue): (FileId, &mut Queue),
+        probes: &BTreeMap<FileId, Probe>,
+    ) -> Result<()> {
+        let Some(read) = self.datagrams.remove(&id) else { return Ok(()) };
+        if let Some(sockets) = self.datagram_sockets(probes)? {
+            read.attribute(queue, sockets);
+        }
+        Ok(())
+    }
+
+    /// What reads in the kernel's memory.
+    fn reader(&mut self) -> Option<&mut Reader> {
+        self.reader.get_or_insert_with(Reader::open).as_mut()
     }
 
     /// Divides a stream as whoever writes to it can tell.
@@ -207,14 +272,11 @@ impl UnixSurvey {
 
     /// What the kernel lists of a socket.
     pub(super) fn socket(&mut self, probe: &Probe) -> Result<&UnixDiag> {
-        // sockfs has numbers of 32 bits (get_next_ino, fs/inode.c).
-        let inode = probe.stat.st_ino as u32;
-        let known = |listed: &Listed| listed.by_inode.contains_key(&inode);
-        if !self.listed.as_ref().is_some_and(known) {
+        if self.listed.as_ref().is_none_or(|listed| listed.of(probe).is_none()) {
             // Others that came or went beside it may have hidden it.
             self.listed = Some(Listed::read()?);
         }
-        let listed = self.listed.as_ref().and_then(|listed| listed.by_inode.get(&inode));
+        let listed = self.listed.as_ref().and_then(|listed| listed.of(probe));
         listed.ok_or_else(|| Error::Unsupported {
             object: "a unix socket",
             detail: probe.link.clone().into(),
@@ -239,9 +301,7 @@ impl UnixSurvey {
         &mut self,
         listener: BorrowedFd<'_>,
     ) -> Result<Vec<Embryo>, &'static str> {
-        let open = || Some(Reader { embryos: Embryos::open().ok()?, files: None });
-        let reader = self.embryos.get_or_insert_with(open).as_mut();
-        let reader = reader.ok_or(
+        let reader = self.reader().ok_or(
             "connections wait to be accepted by which something was sent, or that were closed again, and \
              the kernel's memory cannot be read",
         )?;
@@ -249,17 +309,13 @@ impl UnixSurvey {
     }
 
     /// The file of the tree that the kernel has there, if it is one.
-    pub(super) fn file_at<'a>(
+    pub(super) fn file_at(
         &mut self,
         at: u64,
-        probes: impl Iterator<Item = &'a Probe>,
+        probes: &BTreeMap<FileId, Probe>,
     ) -> Result<Option<FileId>> {
-        let Some(Some(Reader { embryos, files })) = &mut self.embryos else { return Ok(None) };
-        let files = match files {
-            Some(files) => files,
-            none => none.insert(embryos.files_of(probes)?),
-        };
-        Ok(files.get(&at).copied())
+        let Some(Some(reader)) = &mut self.reader else { return Ok(None) };
+        Ok(reader.files(probes)?.get(&at).copied())
     }
 
     /// Who listens where this socket waits to be accepted.
@@ -268,7 +324,11 @@ impl UnixSurvey {
     }
 
     /// What was in the queue of a socket; to be asked for once.
-    pub(super) fn take_queue(&mut self, probe: &Probe) -> Result<Queue> {
+    pub(super) fn take_queue(
+        &mut self,
+        probe: &Probe,
+        probes: &BTreeMap<FileId, Probe>,
+    ) -> Result<Queue> {
         let unseen = |_| {
             Err(Error::Unsupported {
                 object: "a descriptor in flight",
@@ -277,8 +337,10 @@ impl UnixSurvey {
                 hint: "try again",
             })
         };
-        self.look(probe, unseen)?;
-        Ok(self.queues.remove(&probe.id).unwrap_or_default())
+        self.look(probe, probes, unseen)?;
+        let mut queue = self.queues.remove(&probe.id).unwrap_or_default();
+        self.attribute((probe.id, &mut queue), probes)?;
+        Ok(queue)
     }
 
     /// Notes which sockets are of the tree.

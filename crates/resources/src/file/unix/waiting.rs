@@ -8,7 +8,7 @@ use dormouse_kernel::sock_diag::UnixDiag;
 use super::address::judge_name;
 use super::connection::unsupported;
 use super::embryos::Embryo;
-use super::queue::Packet;
+use super::queue::{Packet, Sender};
 use super::spec::{Kind, decode_identity, encode_identity};
 use super::survey::UnixSurvey;
 use crate::Result;
@@ -115,7 +115,7 @@ impl Waiting {
         for sent in sent {
             let mut rights = Vec::with_capacity(sent.files.len());
             for file in sent.files {
-                let known = survey.file_at(file, cx.probes.values())?;
+                let known = survey.file_at(file, cx.probes)?;
                 rights.push(known.ok_or_else(|| {
                     unsupported(
                         probe,
@@ -182,7 +182,8 @@ impl Waiting {
         let decode = |UnixSentEntry { packet, bytes }: &UnixSentEntry| {
             let packet = Packet::decode(packet, bytes.clone())?;
             let is_stream = kind == Kind::Stream;
-            match packet.read > 0 || is_stream && packet.bytes.is_empty() {
+            let is_named = packet.sender != Sender::Unknown;
+            match packet.read > 0 || is_named || is_stream && packet.bytes.is_empty() {
                 true => Err("what was sent there before is none that can be"),
                 false if packet.urgent && !is_stream => Err("it is out of band, and no stream"),
                 false => Ok(packet),
