@@ -1,7 +1,7 @@
 //! `kernel::ptrace` on real processes.
 #![allow(unsafe_code, clippy::unwrap_used)]
 
-use dormouse_kernel::proc::{ProcDir, TaskState};
+use dormouse_kernel::proc::{BlockedIn, ProcDir, TaskState};
 use dormouse_kernel::ptrace::{
     Error, Event, Exit, Halt, Options, Outcome, Queue, Registers, Request, Running, Stop, Stopped,
     SyscallUserDispatch, reap,
@@ -88,9 +88,14 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
+        let threads = ProcDir::open(self.0).and_then(|dir| dir.tasks()).unwrap_or_default();
         // SAFETY: no memory is involved.
         unsafe {
             libc::kill(self.0.as_raw(), libc::SIGKILL);
+            // Those that are traced, as after a failure, come before the first.
+            for tid in threads.into_iter().rev() {
+                libc::waitpid(tid.as_raw(), std::ptr::null_mut(), libc::__WALL);
+            }
             libc::waitpid(self.0.as_raw(), std::ptr::null_mut(), libc::__WALL);
         }
     }
@@ -232,6 +237,11 @@ fn each_thread_is_a_task_of_its_own() {
         pause();
     });
     until(|| (1..4).all(|index| shared.get(index) > 0));
+    let pauses = |dir: ProcDir| {
+        let pause = libc::SYS_pause as u64;
+        matches!(dir.syscall().unwrap(), BlockedIn::Syscall { number, .. } if number == pause)
+    };
+    until(|| pauses(ProcDir::open(child.0).unwrap()));
     let tids = ProcDir::open(child.0).unwrap().tasks().unwrap();
     assert_eq!(tids.len(), 4);
     let seized: Vec<_> =
