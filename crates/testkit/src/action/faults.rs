@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Pair, Session};
 use crate::failure::{Failure, io_failure};
@@ -36,8 +36,10 @@ pub(super) fn killed_dump(session: &mut Session<'_>, pair: Pair<'_>) -> Result<(
         // What the command has begun, another process ends or undoes.
         session.none_left("after a killed dump", session.before.pids())?;
         if is_complete(&images) {
+            let gone = Instant::now();
             session.target.kill(session.before.pids())?;
             session.none_left("after a dump killed when it was complete", &[])?;
+            session.held(gone.elapsed());
             session.bring_back(pair, &images)?;
         } else {
             session.compare("after a killed dump")?;
@@ -50,6 +52,8 @@ pub(super) fn killed_dump(session: &mut Session<'_>, pair: Pair<'_>) -> Result<(
 /// restore was complete: then all of it, as it was.
 pub(super) fn killed_restore(session: &mut Session<'_>, pair: Pair<'_>) -> Result<(), Failure> {
     let images = session.dump_away(pair)?;
+    // None of those that are killed goes on: the one that does was away all the time.
+    let gone = Instant::now();
     let ended = session.restore(pair, &images)?.succeed()?;
     session.allow(pair);
     session.compare("after restore")?;
@@ -63,6 +67,7 @@ pub(super) fn killed_restore(session: &mut Session<'_>, pair: Pair<'_>) -> Resul
             session.target.kill(session.before.pids())?;
         }
     }
+    session.held(gone.elapsed());
     session.bring_back(pair, &images)
 }
 
@@ -105,6 +110,7 @@ fn mount(at: &Path, options: &str) -> Result<(), Failure> {
 /// start nothing.
 pub(super) fn pid_taken(session: &mut Session<'_>, pair: Pair<'_>) -> Result<(), Failure> {
     let images = session.dump_away(pair)?;
+    let gone = Instant::now();
     let pids = session.before.pids().to_vec();
     let chosen = [Some(&pids[0]), pids.get(pids.len() / 2), pids.last()];
     for &pid in chosen.into_iter().flatten() {
@@ -120,6 +126,7 @@ pub(super) fn pid_taken(session: &mut Session<'_>, pair: Pair<'_>) -> Result<(),
     // A number is free when nobody is left in its process group, which may take a moment.
     let last = *pids.last().expect("there is a root");
     let mut member = leave_group(last)?;
+    session.held(gone.elapsed());
     std::thread::scope(|scope| {
         let ending = scope.spawn(|| {
             std::thread::sleep(Duration::from_millis(100));
