@@ -35,6 +35,7 @@ const TESTS: &[(&str, &str, Test)] = &[
     ("few_files", "files::numbers", few_files),
     ("hidden_edge", "epoll::edge_consumed", hidden_edge),
     ("hidden_keyrings", "keys::session", hidden_keyrings),
+    ("hidden_order", "epoll::exclusive_opens", hidden_order),
     ("hidden_signals", "epoll::signals", hidden_signals),
     ("hidden_structures", "epoll::key_in_child", hidden_structures),
     ("hidden_structures_nested", "epoll::nested_deep", hidden_structures),
@@ -513,6 +514,17 @@ fn hidden_edge(
     dir: &Path,
 ) -> Result<(), Failure> {
     let reason = "whether it was reported";
+    refused_if_hidden(target, before, checkpointer, (dir, reason))
+}
+
+/// Nor who is told first of those who watch one FIFO, each through an open file of their own.
+fn hidden_order(
+    target: &Target,
+    before: &Snapshot,
+    checkpointer: &Checkpointer,
+    dir: &Path,
+) -> Result<(), Failure> {
+    let reason = "may have to come before another";
     refused_if_hidden(target, before, checkpointer, (dir, reason))
 }
 

@@ -25,8 +25,8 @@ fn main() {
     let mut inspector = Inspector::new().unwrap();
     println!("set-up {:.1} ms", ms(began.elapsed()));
     println!(
-        "{:>6} {:>8} {:>6} | {:>8} {:>7} {:>9} {:>9} | {:>6} {:>6}",
-        "kind", "items", "files", "bare", "fdinfo", "get", "rebuild", "get/b", "reb/b"
+        "{:>6} {:>8} {:>6} | {:>8} {:>7} {:>9} {:>7} {:>9} | {:>6} {:>6}",
+        "kind", "items", "files", "bare", "fdinfo", "get", "queues", "rebuild", "get/b", "reb/b"
     );
     let numbers: u32 = 10_000;
     for (kind, items, files) in [
@@ -76,9 +76,12 @@ fn measure(inspector: &mut Inspector, kind: &str, items: u32, files: u32, number
     let fds: Vec<_> = targets.iter().map(|target| target.as_fd()).collect();
     let keys = inspector.file_keys(&fds).unwrap();
     let known: HashMap<_, usize> = keys.into_iter().zip(0..).collect();
-    let found = inspector.get_events(old.as_fd()).unwrap().interest;
-    let interest = found.try_map(|item| known.get(&item.file).copied().ok_or(())).unwrap();
-    let get = began.elapsed();
+    let found = inspector.get_events(old.as_fd()).unwrap();
+    let queues = Instant::now();
+    assert!(inspector.shared_queues(&[&found]).unwrap().is_empty());
+    let queues = queues.elapsed();
+    let interest = found.interest.try_map(|item| known.get(&item.file).copied().ok_or(())).unwrap();
+    let get = began.elapsed() - queues;
     assert_eq!(interest.items.len(), items as usize);
 
     let new = new_epoll();
@@ -99,10 +102,11 @@ fn measure(inspector: &mut Inspector, kind: &str, items: u32, files: u32, number
     assert_eq!(data(&again), data(&expected), "the same pending in the same order");
 
     println!(
-        "{kind:>6} {items:>8} {files:>6} | {:>8.1} {:>7.1} {:>9.1} {:>9.1} | {:>6.2} {:>6.2}",
+        "{kind:>6} {items:>8} {files:>6} | {:>8.1} {:>7.1} {:>9.1} {:>7.1} {:>9.1} | {:>6.2} {:>6.2}",
         ms(bare),
         ms(fdinfo),
         ms(get),
+        ms(queues),
         ms(rebuilt),
         get.as_secs_f64() / bare.as_secs_f64(),
         rebuilt.as_secs_f64() / bare.as_secs_f64(),

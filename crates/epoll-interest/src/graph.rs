@@ -67,6 +67,8 @@ pub(crate) type FileIndex = usize;
 pub(crate) struct Graph {
     /// How many files there are, epolls among them.
     pub(crate) files: usize,
+    /// How many queues of several files.
+    shared: usize,
     pub(crate) epolls: Vec<Epoll>,
     /// Indices into `epolls`; whatever an epoll watches comes before it.
     pub(crate) order: Vec<usize>,
@@ -93,6 +95,7 @@ impl Graph {
                 files.len() - 1
             })
         };
+        let mut queues = HashMap::new();
         let mut epolls = Vec::with_capacity(wanted.len());
         let mut by_file = BTreeMap::new();
         for (epoll, Wanted { epoll: file, interest }) in wanted.into_iter().enumerate() {
@@ -100,11 +103,42 @@ impl Graph {
             if by_file.insert(file, epoll).is_some() {
                 return Err(WantedError::SameEpoll { epoll });
             }
-            let interest = interest.try_map(|item| Ok(intern(&item.file)))?;
+            let mut interest = interest.try_map(|item| Ok(intern(&item.file)))?;
+            for queue in interest.items.iter_mut().filter_map(|item| item.queue.as_mut()) {
+                let count = queues.len();
+                *queue =
+                    *queues.entry(*queue).or_insert(NonZeroU32::MIN.saturating_add(count as u32));
+            }
             epolls.push(Epoll::new(epoll, file, interest)?);
         }
-        let order = inner_first(&epolls, &by_file)?;
-        Ok((Self { files: files.len(), epolls, order }, files))
+        let mut graph =
+            Self { files: files.len(), shared: queues.len(), epolls, order: Vec::new() };
+        graph.order = inner_first(&graph, &by_file)?;
+        Ok((graph, files))
+    }
+
+    /// How many queues there are, one for each file and those that several have.
+    pub(crate) fn queues(&self) -> usize {
+        self.files + self.shared
+    }
+
+    /// Those that items on some files hang on, in order.
+    pub(crate) fn queues_of(&self, mut files: Vec<FileIndex>) -> Vec<usize> {
+        if files.is_empty() {
+            return files;
+        }
+        files.sort_unstable();
+        let items = self.epolls.iter().flat_map(|epoll| &epoll.items);
+        let items = items.filter(|item| files.binary_search(&item.file).is_ok());
+        let mut queues: Vec<_> = items.map(|item| self.queue(item)).collect();
+        queues.sort_unstable();
+        queues.dedup();
+        queues
+    }
+
+    /// Which of them an item hangs on, from 0 up.
+    pub(crate) fn queue(&self, item: &Item<FileIndex>) -> usize {
+        item.queue.map_or(item.file, |queue| self.files + queue.get() as usize - 1)
     }
 }
 
@@ -146,16 +180,17 @@ impl Epoll {
 /// after epolls with an exclusive item that is senior to one of its own, as
 /// far as that goes.
 fn inner_first(
-    epolls: &[Epoll],
+    graph: &Graph,
     by_file: &BTreeMap<FileIndex, usize>,
 ) -> Result<Vec<usize>, WantedError> {
+    let epolls = &graph.epolls;
     let mut nested = Edges::new(epolls.len());
     for (outer, epoll) in epolls.iter().enumerate() {
         for inner in epoll.items.iter().filter_map(|item| by_file.get(&item.file)) {
             nested.add(*inner, outer);
         }
     }
-    let mut seniors = exclusive_seniors(epolls);
+    let mut seniors = exclusive_seniors(graph);
     let mut waiting: BTreeSet<usize> = (0..epolls.len()).collect();
     let mut free: BTreeSet<usize> = waiting.clone();
     free.retain(|&epoll| nested.before[epoll] == 0);
@@ -182,16 +217,16 @@ fn inner_first(
     }
 }
 
-/// For each file, its exclusive items' epolls, senior before junior.
-fn exclusive_seniors(epolls: &[Epoll]) -> Edges {
-    let mut of_file: BTreeMap<FileIndex, Vec<(u32, usize)>> = BTreeMap::new();
-    for (index, epoll) in epolls.iter().enumerate() {
+/// For each queue, its exclusive items' epolls, senior before junior.
+fn exclusive_seniors(graph: &Graph) -> Edges {
+    let mut queues: BTreeMap<usize, Vec<(u32, usize)>> = BTreeMap::new();
+    for (index, epoll) in graph.epolls.iter().enumerate() {
         for item in epoll.items.iter().filter(|item| item.events.contains(Events::EXCLUSIVE)) {
-            of_file.entry(item.file).or_default().push((item.seniority, index));
+            queues.entry(graph.queue(item)).or_default().push((item.seniority, index));
         }
     }
-    let mut edges = Edges::new(epolls.len());
-    for items in of_file.values_mut() {
+    let mut edges = Edges::new(graph.epolls.len());
+    for items in queues.values_mut() {
         items.sort_unstable();
         for pair in items.windows(2) {
             if let [(senior, before), (junior, after)] = *pair
@@ -206,24 +241,24 @@ fn exclusive_seniors(epolls: &[Epoll]) -> Edges {
 }
 
 /// What comes before what.
-struct Edges {
+pub(crate) struct Edges {
     after: Vec<Vec<usize>>,
     /// How many that come before each are still to come.
-    before: Vec<usize>,
+    pub(crate) before: Vec<usize>,
 }
 
 impl Edges {
-    fn new(nodes: usize) -> Self {
+    pub(crate) fn new(nodes: usize) -> Self {
         Self { after: vec![Vec::new(); nodes], before: vec![0; nodes] }
     }
 
-    fn add(&mut self, before: usize, after: usize) {
+    pub(crate) fn add(&mut self, before: usize, after: usize) {
         self.after[before].push(after);
         self.before[after] += 1;
     }
 
     /// One has come; gives those that came after it.
-    fn take(&mut self, node: usize) -> impl Iterator<Item = usize> + use<> {
+    pub(crate) fn take(&mut self, node: usize) -> impl Iterator<Item = usize> + use<> {
         let after = std::mem::take(&mut self.after[node]);
         for &after in &after {
             self.before[after] -= 1;

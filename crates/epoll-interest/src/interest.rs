@@ -1,6 +1,7 @@
 //! What an epoll is interested in, as a value.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::num::NonZeroU32;
 
 use crate::event::{Events, FdNumber};
 
@@ -22,6 +23,11 @@ pub struct Item<F> {
     /// its items in the order last added, first told; those with
     /// [`Events::EXCLUSIVE`] come after all others, first added, first told.
     pub seniority: u32,
+    /// Files can have one wait queue together, as two that are open on one FIFO
+    /// or one terminal have: then whoever becomes ready tells the items of all.
+    /// If so, a number that those files' items have and no others; `seniority`
+    /// counts all of these. [`SharedQueues`](crate::SharedQueues) finds them.
+    pub queue: Option<NonZeroU32>,
 }
 
 impl<F> Item<F> {
@@ -55,23 +61,31 @@ impl<F> Default for Interest<F> {
 impl<F> Interest<F> {
     /// For each item, whether it is pending.
     pub fn pending_flags(&self) -> Vec<bool> {
-        let pending: HashSet<usize> = self.pending.iter().copied().collect();
-        (0..self.items.len()).map(|index| pending.contains(&index)).collect()
+        self.places().iter().map(Option::is_some).collect()
     }
 
-    /// Takes the items out that `choose` chooses, each with whether it was
-    /// pending; the others keep their order.
+    /// For each item, its place among those that are pending.
+    fn places(&self) -> Vec<Option<usize>> {
+        let places: HashMap<usize, usize> = self.pending.iter().copied().zip(0..).collect();
+        (0..self.items.len()).map(|index| places.get(&index).copied()).collect()
+    }
+
+    /// Takes the items out that `choose` chooses, each with the place it had
+    /// among those that were pending; the others keep their order.
     ///
     /// A signalfd is such an item: it watches the signals of the process that
     /// *added* it, so only a task of that process can insert it.
-    pub fn take_out(&mut self, mut choose: impl FnMut(&Item<F>) -> bool) -> Vec<(Item<F>, bool)> {
-        let pending = self.pending_flags();
+    pub fn take_out(
+        &mut self,
+        mut choose: impl FnMut(&Item<F>) -> bool,
+    ) -> Vec<(Item<F>, Option<usize>)> {
+        let places = self.places();
         let mut taken = Vec::new();
         let mut left = vec![None; self.items.len()];
         let mut kept = Vec::with_capacity(self.items.len());
         for (index, item) in std::mem::take(&mut self.items).into_iter().enumerate() {
             if choose(&item) {
-                taken.push((item, pending[index]));
+                taken.push((item, places[index]));
             } else {
                 left[index] = Some(kept.len());
                 kept.push(item);
@@ -93,8 +107,8 @@ impl<F> Interest<F> {
     ) -> Result<Interest<G>, E> {
         let rename = |item: Item<F>| {
             let file = rename(&item)?;
-            let Item { file: _, fd, events, data, seniority } = item;
-            Ok(Item { file, fd, events, data, seniority })
+            let Item { file: _, fd, events, data, seniority, queue } = item;
+            Ok(Item { file, fd, events, data, seniority, queue })
         };
         let items = self.items.into_iter().map(rename).collect::<Result<_, E>>()?;
         Ok(Interest { items, pending: self.pending })
@@ -108,7 +122,7 @@ mod tests {
 
     fn item(file: char) -> Item<char> {
         let fd = FdNumber::from_raw(3);
-        Item { file, fd, events: Events::IN, data: 0, seniority: 0 }
+        Item { file, fd, events: Events::IN, data: 0, seniority: 0, queue: None }
     }
 
     #[test]
@@ -116,7 +130,7 @@ mod tests {
         let items = ['a', 'b', 'c', 'd'].map(item).to_vec();
         let mut interest = Interest { items, pending: vec![3, 1, 0] };
         let taken = interest.take_out(|item| "bc".contains(item.file));
-        assert_eq!(taken, [(item('b'), true), (item('c'), false)]);
+        assert_eq!(taken, [(item('b'), Some(1)), (item('c'), None)]);
         assert_eq!(interest, Interest { items: vec![item('a'), item('d')], pending: vec![1, 0] });
     }
 }

@@ -11,7 +11,9 @@
 //! This crate offers two services:
 //!
 //! - **get**: [`Inspector::get_events`] reads every item of an epoll, with the
-//!   file it really watches and its state, and changes nothing. It reads the
+//!   file it really watches and its state, and changes nothing;
+//!   [`Inspector::shared_queues`] tells where several files, such as two that are
+//!   open on one FIFO, tell the items of all in one order. It reads the
 //!   kernel's own structures through a small BPF program, by the kernel's own
 //!   type information, which is first tried with an epoll of this process. It
 //!   takes root (`CAP_BPF` and `CAP_PERFMON`) and a kernel with BTF, 5.14 or
@@ -73,6 +75,7 @@ mod interest;
 #[cfg(test)]
 mod model;
 mod plan;
+mod shared;
 mod table;
 
 pub use busy_poll::BusyPoll;
@@ -82,7 +85,8 @@ pub use insert::{
     EndedInsertion, InsertError, Insertion, LeftArmed, Rebuild, insert, insert_by_ended, modify,
 };
 pub use inspect::{
-    BtfError, FileKey, InspectError, Inspection, Inspector, Listed, SetUpError, SignalsKey,
+    BtfError, FileKey, InspectError, Inspection, Inspector, Listed, SetUpError, SharedQueues,
+    SignalsKey,
 };
 
 /// What the inspector is made of: reading kernel memory, by the kernel's own

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 use proptest::prelude::*;
 
@@ -17,12 +18,19 @@ use crate::plan::{Plan, Step};
 /// before it.
 const PLAIN: usize = 5;
 const EPOLLS: usize = 3;
+/// Plain files with one wait queue.
+const SHARED: [FileIndex; 2] = [2, 3];
+
+/// Which wait queue a file's items hang on.
+fn queue_of(file: FileIndex) -> usize {
+    if SHARED.contains(&file) { SHARED[0] } else { file }
+}
 
 struct Kernel {
     /// What each plain file reports.
     conditions: Vec<Events>,
     epolls: Vec<Epoll>,
-    /// For each file its items, first added first.
+    /// For each wait queue its items, first added first.
     queues: Vec<Vec<(usize, usize)>>,
 }
 
@@ -55,7 +63,7 @@ impl Kernel {
     fn add(&mut self, epoll: usize, item: usize, file: FileIndex, events: Events) {
         let events = events | Events::ERR | Events::HUP;
         assert!(self.epolls[epoll].items.insert(item, (file, events)).is_none(), "EEXIST");
-        self.queues[file].push((epoll, item));
+        self.queues[queue_of(file)].push((epoll, item));
         self.look(epoll, item);
     }
 
@@ -173,7 +181,8 @@ fn wanted(conditions: &[Events], draws: Vec<Vec<Draw>>) -> Vec<Wanted<FileIndex>
             if ready && !(edge && flag) {
                 pending.insert(chance as usize % (pending.len() + 1), items.len());
             }
-            items.push(Item { file, fd, events, data: 0, seniority: chance });
+            let queue = SHARED.contains(&file).then_some(NonZeroU32::MAX);
+            items.push(Item { file, fd, events, data: 0, seniority: chance, queue });
         }
         let report = match pending.is_empty() {
             true => Events::empty(),
@@ -231,10 +240,10 @@ proptest! {
                 let got = kernel.epolls[epoll].items[&index];
                 prop_assert_eq!(got, (item.file, item.events));
                 let exclusive = item.events.contains(Events::EXCLUSIVE);
-                queues[item.file].push((exclusive, item.seniority, epoll, index));
+                queues[queue_of(item.file)].push((exclusive, item.seniority, epoll, index));
             }
         }
-        for (file, mut queue) in queues.into_iter().enumerate() {
+        for (at, mut queue) in queues.into_iter().enumerate() {
             queue.sort_unstable();
             let apart = |exclusive: bool, items: &[(usize, usize)]| -> Vec<_> {
                 let of = |&&(epoll, item): &&(usize, usize)| {
@@ -246,7 +255,7 @@ proptest! {
             let order: Vec<_> = queue.iter().map(|&(_, _, epoll, item)| (epoll, item)).collect();
             for exclusive in [false, true] {
                 prop_assert_eq!(
-                    apart(exclusive, &kernel.queues[file]), apart(exclusive, &order), "file {}", file
+                    apart(exclusive, &kernel.queues[at]), apart(exclusive, &order), "queue {}", at
                 );
             }
         }

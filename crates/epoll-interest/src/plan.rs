@@ -21,8 +21,8 @@
 //!
 //! - fired one-shots, whose mask is gone: they are added waiting for anything
 //!   at all, and drained, at a time when their file reports something;
-//! - all items of a file whose items would otherwise be added in another order
-//!   than [`Item::seniority`](crate::Item::seniority) asks for. They are added
+//! - all items of a file, or of files with one wait queue, that would otherwise
+//!   be added in another order than [`Item::seniority`](crate::Item::seniority) asks for. They are added
 //!   edge-triggered, drained, and get their mask by `MOD` when their turn comes.
 
 use std::num::NonZeroU32;
@@ -82,9 +82,9 @@ enum Class {
 
 impl Plan {
     pub(crate) fn new(graph: &Graph) -> Self {
-        // A file tells exclusive items after and apart from the others.
+        // A queue tells exclusive items after and apart from the others.
         let queue = |item: &Item<FileIndex>| {
-            2 * item.file + usize::from(item.events.contains(Events::EXCLUSIVE))
+            2 * graph.queue(item) + usize::from(item.events.contains(Events::EXCLUSIVE))
         };
         let all = graph.epolls.iter().map(|epoll| epoll.items.len()).sum();
         let mut turns: Vec<(u32, u32, Turn)> = Vec::with_capacity(all);
@@ -97,7 +97,7 @@ impl Plan {
         turns.sort_unstable();
         // Adding by turns is right for a queue if it is right by seniority
         // too; within one turn the order is free.
-        let mut conflict = vec![false; 2 * graph.files];
+        let mut conflict = vec![false; 2 * graph.queues()];
         for items in turns.chunk_by(|(one, ..), (next, ..)| one == next) {
             conflict[items[0].0 as usize] = !items.is_sorted_by_key(|&(.., turn)| turn);
         }
@@ -118,28 +118,34 @@ impl Plan {
     }
 
     /// The files that must report something, anything, for
-    /// [`prepare`](Self::prepare) to leave one-shots fired, each once.
-    pub(crate) fn to_be_ready(&self, graph: &Graph) -> Vec<FileIndex> {
+    /// [`prepare`](Self::prepare) of the `chosen` queues to leave one-shots
+    /// fired, each once.
+    pub(crate) fn to_be_ready(
+        &self,
+        graph: &Graph,
+        chosen: impl Fn(usize) -> bool,
+    ) -> Vec<FileIndex> {
         let items = graph.epolls.iter().flat_map(|epoll| &epoll.items);
-        let mut files: Vec<_> = items.filter(|item| item.fired()).map(|item| item.file).collect();
+        let items = items.filter(|item| item.fired() && chosen(graph.queue(item)));
+        let mut files: Vec<_> = items.map(|item| item.file).collect();
         files.sort_unstable();
         files.dedup();
         files
     }
 
-    /// Adds the early items of all epolls that watch files which are `chosen`.
+    /// Adds the early items of all epolls that hang on queues which are `chosen`.
     /// `ready` says which files report something.
     pub(crate) fn prepare(
         &self,
         graph: &Graph,
-        chosen: impl Fn(FileIndex) -> bool,
+        chosen: impl Fn(usize) -> bool,
         ready: impl Fn(FileIndex) -> bool,
     ) -> Vec<Step> {
         let mut early = Vec::new();
         for (epoll, flags) in self.early.iter().enumerate() {
             let flagged = flags.iter().enumerate().filter(|(_, early)| **early);
-            let files = &graph.epolls[epoll].items;
-            let chosen = flagged.filter(|&(item, _)| chosen(files[item].file));
+            let items = &graph.epolls[epoll].items;
+            let chosen = flagged.filter(|&(item, _)| chosen(graph.queue(&items[item])));
             early.extend(chosen.map(|(item, _)| (epoll, item)));
         }
         early.sort_by_key(|&(epoll, item)| early_order(&graph.epolls[epoll].items[item]));

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use epoll_interest::{
@@ -144,6 +144,64 @@ fn one_number_can_stand_for_several_files() {
         assert_eq!(item.fd, FdNumber::from_raw(900));
     }
     assert_eq!(found.files.keys().copied().collect::<BTreeSet<_>>(), keys.into_iter().collect());
+}
+
+/// A FIFO that has no name any more, opened so many times for reading and once for both.
+fn fifo(readers: usize) -> (Vec<OwnedFd>, OwnedFd) {
+    use rustix::fs::{CWD, Mode, OFlags, mkfifoat, open, unlink};
+    let path = std::env::temp_dir().join(format!("fifo-{}", std::process::id()));
+    mkfifoat(CWD, &path, Mode::RWXU).unwrap();
+    let open = |flags| open(&path, flags | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty());
+    let both = open(OFlags::RDWR).unwrap();
+    let readers = (0..readers).map(|_| open(OFlags::RDONLY).unwrap()).collect();
+    unlink(&path).unwrap();
+    (readers, both)
+}
+
+#[test]
+fn files_that_share_a_wait_queue_have_one_order() {
+    let mut inspector = Inspector::new().unwrap();
+    let (readers, both) = fifo(2);
+    let (other, epolls) = (event(0), [new_epoll(), new_epoll()]);
+    let again = readers[0].try_clone().unwrap();
+    let exclusive = EventFlags::IN | EventFlags::EXCLUSIVE;
+    let adds = [
+        (0, &readers[0], EventFlags::IN),
+        (1, &other, EventFlags::IN),
+        (1, &readers[1], exclusive),
+        (1, &both, EventFlags::IN),
+        (0, &again, EventFlags::IN),
+        (0, &readers[1], EventFlags::IN),
+        (0, &both, exclusive),
+        (0, &other, EventFlags::IN),
+    ];
+    for (at, (epoll, file, events)) in (0..).zip(adds) {
+        epoll::add(&epolls[epoll], file, EventData::new_u64(at), events).unwrap();
+    }
+    let found: Vec<_> =
+        epolls.iter().map(|epoll| inspector.get_events(epoll.as_fd()).unwrap()).collect();
+    let shared = inspector.shared_queues(&found.iter().collect::<Vec<_>>()).unwrap();
+    assert!(!shared.is_empty());
+    let files: Vec<_> = readers.iter().chain([&both, &other]).map(AsFd::as_fd).collect();
+    let keys = inspector.file_keys(&files).unwrap();
+    let name = |key| keys.iter().position(|&it| it == key).ok_or(());
+    let mut found: Vec<_> = found
+        .into_iter()
+        .map(|found| found.interest.try_map(|item| name(item.file)).unwrap())
+        .collect();
+    shared.order(&mut found.iter_mut().map(Some).collect::<Vec<_>>());
+    let mut items: Vec<_> = found.iter().flat_map(|interest| &interest.items).collect();
+    let of_fifo = |exclusive| {
+        let mut items = items.clone();
+        items.retain(|it| it.queue.is_some() && it.events.contains(Events::EXCLUSIVE) == exclusive);
+        items.sort_by_key(|item| item.seniority);
+        items.into_iter().map(|item| item.data).collect::<Vec<_>>()
+    };
+    assert_eq!(of_fifo(false), [0, 3, 4, 5]);
+    assert_eq!(of_fifo(true), [2, 6]);
+    items.retain(|item| item.queue.is_none());
+    items.sort_by_key(|item| item.seniority);
+    assert_eq!(items.into_iter().map(|item| item.data).collect::<Vec<_>>(), [1, 7]);
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl Files {
 }
 
 fn item(file: &'static str, data: u64, events: Events) -> Item<&'static str> {
-    Item { file, fd: FdNumber::from_raw(600), events, data, seniority: 0 }
+    Item { file, fd: FdNumber::from_raw(600), events, data, seniority: 0, queue: None }
 }
 
 fn fired(file: &'static str) -> Interest<&'static str> {
@@ -133,6 +133,7 @@ fn many_files_are_watched_under_their_numbers_and_others() {
         events: Events::IN,
         data: (u64::from(at) << 32) + u64::from(number),
         seniority: u32::from(number == 9_000),
+        queue: None,
     };
     let items: Vec<_> = (0..600).map(|at| key(at, number(at))).chain([key(7, 9_000)]).collect();
     let pending: Vec<_> = (0..600).filter(|at| at % 3 == 0).rev().collect();
@@ -232,6 +233,7 @@ fn items_of_one_file_are_told_in_their_order_whatever_is_pending() {
     let fd = |item: Item<&'static str>, at: u32| Item {
         fd: FdNumber::from_raw(600 + at),
         seniority: at,
+        queue: None,
         ..item
     };
     let items = vec![

@@ -3,7 +3,6 @@
 pub(crate) mod busy_poll;
 pub(crate) mod close_on_exec;
 pub(crate) mod data;
-
 pub(crate) mod datagram_full;
 pub(crate) mod edge_calm;
 pub(crate) mod edge_consumed;
@@ -14,6 +13,7 @@ pub(crate) mod empty;
 pub(crate) mod ends_of_a_pipe;
 pub(crate) mod exclusive;
 pub(crate) mod exclusive_one;
+pub(crate) mod exclusive_opens;
 pub(crate) mod exclusive_rotated;
 pub(crate) mod key_closed;
 pub(crate) mod key_in_child;
@@ -46,9 +46,11 @@ pub(crate) mod oneshot_fired_inotify;
 pub(crate) mod oneshot_fired_pidfd;
 pub(crate) mod oneshot_fired_ready;
 pub(crate) mod oneshot_pending;
+mod opens;
 pub(crate) mod order;
 pub(crate) mod order_mixed;
 pub(crate) mod order_of_adds;
+pub(crate) mod order_of_opens;
 pub(crate) mod order_rotated;
 pub(crate) mod pending_again;
 pub(crate) mod pending_and_gone;

@@ -1,13 +1,15 @@
 //! Items on signalfds that were added by a child which has ended: they wait for nobody's signals, and report
 //! those of whoever looks. One is about to be looked at, one was, one is a one-shot that has fired, one has
 //! a stale key, and an exclusive one is about to be looked at; beside one that another child has added,
-//! which lives, and one of the parent's own.
+//! which lives, and one of the parent's own; and an edge on an eventfd that was reported.
 //!
 //! Verified: a signal of the parent reports what is about to be looked at and its own item; what has been
 //! looked at is silent until it is armed again, by its key; the living child's item hears the child.
 //! CRIU: makes all wait for the signals of a process that has the epoll.
 
-use super::watch::{EDGE, EXCLUSIVE, Epoll, IN, NOTHING, ONCE, at, plant, signalfd, take_signal};
+use super::watch::{
+    EDGE, EXCLUSIVE, Epoll, IN, NOTHING, ONCE, at, event, plant, signalfd, take_signal,
+};
 use crate::{Context, Scenario, sys};
 
 pub(crate) const SCENARIO: Scenario = Scenario::new(module_path!(), run).dump_faults();
@@ -16,6 +18,9 @@ fn run(cx: &mut Context) {
     let [epoll, looked] = [Epoll::new(), Epoll::new()];
     let own = std::process::id() as i32;
     let [file, other, childs] = [libc::SIGUSR1, libc::SIGUSR2, libc::SIGHUP].map(signalfd);
+    let told = event(1);
+    epoll.add(&told, IN | EDGE, 9);
+    check_eq!(epoll.take(), [(9, IN)], "an edge that is no signal");
     let ended = cx.fork(|_| {
         let own = std::process::id() as i32;
         looked.add(&file, IN | EDGE, 1);
@@ -30,7 +35,6 @@ fn run(cx: &mut Context) {
     });
     cx.reap(ended);
     check_eq!(looked.take(), NOTHING, "what is left of the child");
-    epoll.add(&childs, IN, 7);
     let child = cx.fork(|cx| {
         let own = std::process::id() as i32;
         looked.add(&childs, IN | EDGE, 8);
@@ -43,6 +47,8 @@ fn run(cx: &mut Context) {
     cx.await_arrival(child);
     sys::kill(own, libc::SIGUSR1);
     sys::kill(own, libc::SIGUSR2);
+    // After these signals, which would wake it.
+    epoll.add(&childs, IN, 7);
 
     cx.ready_and_wait();
 

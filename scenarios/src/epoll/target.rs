@@ -341,7 +341,7 @@ fn expire(timer: &OwnedFd) {
 
 /// Has a byte arrive at a terminal, which takes the kernel a moment.
 #[track_caller]
-fn send(terminal: &OwnedFd, other: &OwnedFd) {
+pub(super) fn send(terminal: &OwnedFd, other: &OwnedFd) {
     let waiting = || ioctl_fionread(terminal).expect("FIONREAD");
     let before = waiting();
     check_eq!(write(other, b"x"), Ok(1), "writing to a terminal");

@@ -99,7 +99,9 @@ pub(super) fn signals_wait(
     created: &CreatedFiles<'_>,
 ) -> Result<(), Error> {
     let deaf = || checkpoint.signal_items.iter().filter(|item| item.is_deaf());
-    for item in deaf() {
+    let mut in_turn: Vec<_> = deaf().collect();
+    in_turn.sort_by_key(|item| item.turn());
+    for item in in_turn {
         item.listen(created, false).at(Phase::Threads)?;
     }
     let adders: BTreeSet<_> = deaf().map(|item| item.adder).collect();
@@ -109,7 +111,8 @@ pub(super) fn signals_wait(
         let pid = process.node.pid;
         let adder = Adder::Process(pid);
         if adders.contains(&adder) && has_more(&tasks, body).of(Phase::Threads, host(pid))? {
-            for item in deaf().filter(|item| item.adder == adder) {
+            // The last that was added is told first.
+            for item in deaf().filter(|item| item.adder == adder).rev() {
                 item.listen(created, true).of(Phase::Threads, host(pid))?;
             }
         }

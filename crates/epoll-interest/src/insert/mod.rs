@@ -159,9 +159,9 @@ pub struct Rebuild<F> {
     files: Vec<F>,
     graph: Graph,
     plan: Plan,
-    /// Files that one-shots have fired on whose turn comes at the end, once
+    /// Queues that fired one-shots hang on whose turn comes at the end, once
     /// that is known, in order.
-    late: OnceLock<Vec<FileIndex>>,
+    late: OnceLock<Vec<usize>>,
 }
 
 impl<F: Clone + Eq + Hash> Rebuild<F> {
@@ -194,22 +194,22 @@ impl<F: Clone + Eq + Hash> Rebuild<F> {
         fd: impl Fn(&F) -> Option<BorrowedFd<'fd>>,
     ) -> Result<(), InsertError> {
         let fds = self.descriptors(fd)?;
-        let files = self.plan.to_be_ready(&self.graph);
+        let Self { graph, plan, .. } = self;
+        let files = plan.to_be_ready(graph, |_| true);
         let late = |&file: &FileIndex| fds[file].is_some_and(nudge::comes_late);
         let (mut late, now): (Vec<_>, Vec<_>) = files.into_iter().partition(late);
         late.extend(self.fire(&fds, &now, |silent| {
-            let mut later = late.iter().chain(silent).copied().collect::<Vec<_>>();
-            later.sort_unstable();
-            move |file| later.binary_search(&file).is_err()
+            let later = graph.queues_of([&late[..], silent].concat());
+            move |queue| later.binary_search(&queue).is_err()
         })?);
-        late.sort_unstable();
-        let _ = self.late.set(late);
+        // Whoever shares a queue with one comes with it.
+        let _ = self.late.set(graph.queues_of(late));
         Ok(())
     }
 
-    /// Adds the early items of those files that are `chosen`, given the ones
+    /// Adds the early items on those queues that are `chosen`, given the files
     /// which report nothing, and returns these.
-    fn fire<C: Fn(FileIndex) -> bool>(
+    fn fire<C: Fn(usize) -> bool>(
         &self,
         fds: &[Option<BorrowedFd<'_>>],
         to_be_ready: &[FileIndex],
@@ -262,8 +262,9 @@ impl<F: Clone + Eq + Hash> Rebuild<F> {
         let Self { graph, plan, .. } = self;
         let fds = self.descriptors(fd)?;
         let late = self.late.get().map_or(&[][..], Vec::as_slice);
-        let chosen = |file: FileIndex| late.binary_search(&file).is_ok();
-        let left = self.fire(&fds, late, |_| chosen)?;
+        let chosen = |queue: usize| late.binary_search(&queue).is_ok();
+        let files = if late.is_empty() { Vec::new() } else { plan.to_be_ready(graph, chosen) };
+        let left = self.fire(&fds, &files, |_| chosen)?;
         let mut uses = vec![0; fds.len()];
         for item in graph.epolls.iter().flat_map(|epoll| &epoll.items) {
             uses[item.file] += 1;

@@ -6,6 +6,7 @@
 use super::btf::{Btf, BtfError};
 use super::listed::Files;
 use super::open_files::OpenFiles;
+use super::queues::Queues;
 use super::signals::Signals;
 
 /// Offsets and sizes in bytes.
@@ -13,6 +14,7 @@ use super::signals::Signals;
 pub(super) struct Layout {
     pub(super) files: OpenFiles,
     pub(super) signals: Signals,
+    pub(super) queues: Queues,
     pub(super) listed: Files,
     pub(super) file_operations: usize,
     pub(super) epoll_owner: usize,
@@ -42,6 +44,7 @@ impl Layout {
         Ok(Self {
             files: OpenFiles::new(btf)?,
             signals: Signals::new(btf)?,
+            queues: Queues::new(btf)?,
             listed: Files::new(btf)?,
             file_operations: btf.structure("file")?.offset("f_op")?,
             epoll_owner: epoll.offset("mtx")? + owner(btf)?,

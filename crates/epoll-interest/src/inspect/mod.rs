@@ -18,6 +18,7 @@ mod numbers;
 mod open_files;
 mod own;
 mod processors;
+mod queues;
 mod signals;
 mod tasks;
 mod type_information;
@@ -36,6 +37,8 @@ pub use listed::Listed;
 pub use memory::{Address, KernelMemory, OpenError, ReadError};
 pub use numbers::Numbers;
 pub use open_files::OpenFiles;
+pub(crate) use queues::Place;
+pub use queues::SharedQueues;
 pub use signals::SignalsKey;
 pub use tasks::{Table, Tasks};
 pub use type_information::TypeInformation;
@@ -78,8 +81,8 @@ pub struct Inspection {
     pub interest: Interest<FileKey>,
     /// What fdinfo would say of each file.
     pub files: BTreeMap<FileKey, Listed>,
-    /// Where each item is.
-    addresses: Vec<Address>,
+    /// How each item hangs on a wait queue.
+    hooks: Vec<Address>,
 }
 
 /// Why an [`Inspector`] cannot work on this system.
@@ -111,6 +114,9 @@ pub enum InspectError {
     /// The epoll never stood still long enough for two equal readings.
     #[error("the epoll at descriptor {0} never stood still")]
     Restless(FdNumber),
+    /// So it is with a wait queue.
+    #[error("a wait queue that files share never stood still")]
+    RestlessQueue,
 }
 
 /// Reads interest lists. Setting one up costs some tens of milliseconds; after
@@ -204,11 +210,24 @@ impl Inspector {
         found: &Inspection,
         items: &[usize],
     ) -> Result<Vec<Option<SignalsKey>>, InspectError> {
-        let addresses: Vec<_> = items.iter().map(|&item| found.addresses[item]).collect();
-        self.retry(epoll, |this| {
-            let hooks = this.memory.words_behind(&addresses, this.layout.item_hook)?;
-            this.layout.signals.awaited(&mut this.memory, &hooks)
-        })
+        let hooks: Vec<_> = items.iter().map(|&item| found.hooks[item]).collect();
+        self.retry(epoll, |this| this.layout.signals.awaited(&mut this.memory, &hooks))
+    }
+
+    /// The wait queues that items on different files hang on, as two open files
+    /// of one FIFO have one, in some epolls together.
+    ///
+    /// # Errors
+    /// [`InspectError`], also if an item has gone since it was found.
+    pub fn shared_queues(&mut self, found: &[&Inspection]) -> Result<SharedQueues, InspectError> {
+        for _ in 0..ATTEMPTS {
+            match self.layout.queues.shared(&mut self.memory, found) {
+                Ok(Some(shared)) => return Ok(shared),
+                Ok(None) | Err(ReadError::Fault) => {}
+                Err(ReadError::Run(source)) => return Err(InspectError::Read(source)),
+            }
+        }
+        Err(InspectError::RestlessQueue)
     }
 
     /// The signals of the process behind a pidfd.

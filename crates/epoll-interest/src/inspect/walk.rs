@@ -38,6 +38,8 @@ struct Node {
     address: Address,
     /// `fllink.next`: the item of the same file that was added before.
     older: Address,
+    /// `pwqlist`: how it hangs on a wait queue.
+    hook: Address,
     file: FileKey,
     data: u64,
     fd: FdNumber,
@@ -88,7 +90,7 @@ pub(super) fn read(
 
 impl Reading {
     pub(super) fn into_inspection(self) -> Inspection {
-        let addresses = self.nodes.iter().map(|node| node.address).collect();
+        let hooks = self.nodes.iter().map(|node| node.hook).collect();
         // Each is collected in the place of its node.
         let items = self.nodes.into_iter().map(|node| Item {
             file: node.file,
@@ -96,13 +98,14 @@ impl Reading {
             events: node.events,
             data: node.data,
             seniority: 0,
+            queue: None,
         });
         let mut items: Vec<_> = items.collect();
         for (item, seniority) in items.iter_mut().zip(self.seniority) {
             item.seniority = seniority;
         }
         let interest = Interest { items, pending: self.pending };
-        Inspection { interest, files: self.files, addresses }
+        Inspection { interest, files: self.files, hooks }
     }
 }
 
@@ -282,6 +285,7 @@ impl Node {
         Self {
             address,
             older: u64_at(bytes, layout.item_of_file),
+            hook: u64_at(bytes, layout.item_hook),
             file: FileKey(u64_at(bytes, layout.item_file)),
             fd: FdNumber::from_raw(half(layout.item_fd)),
             events: Events::from_bits_retain(half(layout.item_event)),
@@ -303,7 +307,7 @@ mod tests {
 
     fn node(address: u64) -> Node {
         let (fd, events) = (FdNumber::from_raw(0), Events::empty());
-        Node { address, older: 0, file: FileKey(0), data: 0, fd, events }
+        Node { address, older: 0, hook: 0, file: FileKey(0), data: 0, fd, events }
     }
 
     #[test]

@@ -65,14 +65,13 @@ impl Files {
 
     /// Items of epolls that tasks of the tree have to add by themselves, before
     /// their fd tables are filled, in this order. `holder` gives a process that
-    /// has a file open, `is_over` says which are zombies.
+    /// has a file open.
     ///
     /// # Errors
     /// What cannot be about one of them.
     pub fn signal_items(
         &self,
         holder: impl Fn(FileId) -> Option<NsPid>,
-        is_over: impl Fn(NsPid) -> bool,
     ) -> Result<Vec<SignalItem>, &'static str> {
         let signals = |file: FileRef| match self.get(file) {
             File::Signalfd(signalfd) => Some(signalfd.any_signal()),
@@ -89,16 +88,12 @@ impl Files {
                     known = holder(id).map(Adder::Process);
                 }
                 let adder = item.adder.or(known).ok_or("nobody has an epoll")?;
-                let is_over = match adder {
-                    Adder::Process(pid) => is_over(pid),
-                    Adder::Ended => true,
-                };
-                let planned = item.plan(FileRef(id), (adder, is_over), signal);
+                let planned = item.plan(FileRef(id), adder, signal);
                 items.push(planned.ok_or("an epoll has an item on a signalfd that cannot be")?);
             }
         }
         // Signals that make some fire are to find no others there.
-        items.sort_by_key(|item| item.fired_by.is_none());
+        items.sort_by_key(|item| (item.fired_by.is_none(), item.seniority));
         Ok(items)
     }
 

@@ -206,6 +206,7 @@ fn items_of_criu_are_added() {
             for item in &mut items {
                 assert_eq!(item.tfd, file.as_raw_fd() as u32);
                 (item.target, item.number, item.seniority) = (None, None, None);
+                item.queue = None;
             }
             epoll.tfd = items.into_iter().collect();
         }

@@ -109,14 +109,13 @@ pub(in crate::restore) fn decode(
         let reason = "a process is told of messages in a queue that it does not have";
         return Err(contradiction(ImageName::Mqueue, reason)).at(PHASE);
     }
-    let lives: BTreeMap<NsPid, bool> =
-        processes.iter().map(|it| (it.node.pid, it.body.is_some())).collect();
+    let pids: BTreeSet<NsPid> = processes.iter().map(|it| it.node.pid).collect();
     let holder = |file| holder(&processes, &tables, file);
-    let signal_items = files.signal_items(holder, |pid| lives.get(&pid) == Some(&false));
+    let signal_items = files.signal_items(holder);
     let signal_items =
         signal_items.map_err(|reason| contradiction(ImageName::Files, reason)).at(PHASE)?;
     let is_there = |item: &SignalItem| match item.adder {
-        Adder::Process(pid) => lives.contains_key(&pid),
+        Adder::Process(pid) => pids.contains(&pid),
         Adder::Ended => true,
     };
     if !signal_items.iter().all(is_there) {

@@ -187,7 +187,11 @@ pub struct EventpollTfdEntry {
     /// Dormouse: the number in the item's key, if `tfd` is another number of the target.
     #[prost(uint32, optional, tag = "20001")]
     pub number: Option<u32>,
-    /// Dormouse: how many items of the target were added before this one and are still there.
+    /// Dormouse: how many items of the target, or of all that share its wait queue, were added
+    /// before this one and are still there.
     #[prost(uint32, optional, tag = "20002")]
     pub seniority: Option<u32>,
+    /// Dormouse: a number that items on different targets have which share a wait queue.
+    #[prost(uint32, optional, tag = "20004")]
+    pub queue: Option<u32>,
 }

@@ -1,6 +1,7 @@
 //! Reading epolls: what each item watches, and whether it is pending.
 
 use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroU32;
 use std::os::fd::{AsFd, OwnedFd};
 
 use dormouse_image::proto::files::eventpoll::{EventpollTfdEntry, Items};
@@ -13,8 +14,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::compare::Comparer;
 use super::problem::ItemProblem;
 use super::signals::Adder;
-use super::{Watches, outside};
-use crate::file::{CollectCx, FdTable, FileId, Probe};
+use super::{Epoll, Watches, outside};
+use crate::file::{CollectCx, FdTable, FileId, FileKind, Probe};
 use crate::{Error, Result};
 
 /// The items of an epoll as its image has them.
@@ -38,6 +39,8 @@ struct Reader {
     inspector: Option<Inspector>,
     /// Used instead once that cannot be had.
     comparer: Option<Comparer>,
+    /// Those of the whole tree that were read and are not handed out yet.
+    readings: HashMap<FileId, Result<Reading>>,
     files: HashMap<FileKey, FileId>,
     /// Whose signals are whose, once that is asked for.
     signals: Option<HashMap<SignalsKey, NsPid>>,
@@ -53,9 +56,10 @@ struct Reading {
 
 impl Reader {
     /// Items with what they watch, their listing, and who has added which.
-    fn read(&mut self, cx: &CollectCx<'_>, epoll: &OwnedFd) -> Result<Reading> {
+    fn read(&mut self, cx: &CollectCx<'_>, probe: &Probe, epoll: &OwnedFd) -> Result<Reading> {
         if self.inspector.is_none() && self.comparer.is_none() {
             self.set_up(cx)?;
+            self.read_all(cx)?;
         }
         if let Some(comparer) = &mut self.comparer {
             let (interest, listed) = comparer.read(cx, epoll)?;
@@ -63,8 +67,41 @@ impl Reader {
             let files = files.map(|(item, entry)| (item.file, entry.into())).collect();
             return Ok(Reading { interest, files, adders: HashMap::new() });
         }
-        let inspector = self.inspector.as_mut().expect("it is set up");
-        let found = inspector.get_events(epoll.as_fd())?;
+        self.readings.remove(&probe.id).expect("all that are there were read, each once")
+    }
+
+    /// Reads all epolls of the tree, as files can tell the items of several in
+    /// one order.
+    fn read_all(&mut self, cx: &CollectCx<'_>) -> Result<()> {
+        let Some(inspector) = &mut self.inspector else { return Ok(()) };
+        let (mut epolls, mut inspections) = (Vec::new(), Vec::new());
+        for probe in cx.probes.values().filter(|probe| Epoll::claims(probe)) {
+            let epoll = probe.duplicate()?;
+            match inspector.get_events(epoll.as_fd()) {
+                Ok(found) => {
+                    epolls.push((probe.id, epoll));
+                    inspections.push(found);
+                }
+                Err(error) => drop(self.readings.insert(probe.id, Err(error.into()))),
+            }
+        }
+        let shared = inspector.shared_queues(&inspections.iter().collect::<Vec<_>>())?;
+        let readings = epolls.into_iter().zip(inspections);
+        let mut readings: Vec<_> =
+            readings.map(|((id, epoll), found)| (id, self.resolve(cx, &epoll, found))).collect();
+        let interests = readings.iter_mut();
+        let interests = interests.map(|(_, it)| Some(&mut it.as_mut().ok()?.interest));
+        shared.order(&mut interests.collect::<Vec<_>>());
+        self.readings.extend(readings);
+        Ok(())
+    }
+
+    fn resolve(
+        &mut self,
+        cx: &CollectCx<'_>,
+        epoll: &OwnedFd,
+        found: Inspection,
+    ) -> Result<Reading> {
         let adders = self.adders(cx, epoll, &found)?;
         let Inspection { interest, files: listed, .. } = found;
         let interest = self.name(interest, &listed)?;
@@ -194,7 +231,7 @@ fn numbers(table: Option<&FdTable<FileId>>) -> HashMap<FileId, Vec<u32>> {
 }
 
 pub(super) fn watches(cx: &CollectCx<'_>, probe: &Probe, epoll: &OwnedFd) -> Result<Watches> {
-    let Reading { interest, files, adders } = cx.part::<Reader>().read(cx, epoll)?;
+    let Reading { interest, files, adders } = cx.part::<Reader>().read(cx, probe, epoll)?;
     let Interest { items, pending } = interest;
     for item in items.iter().filter(|item| item.fired()) {
         check_fired(item, &cx.probes[&item.file])?;
@@ -233,7 +270,7 @@ fn entry(
     Listed { pos, ino, dev }: Listed,
     adder: Option<Adder>,
 ) -> EventpollTfdEntry {
-    let Item { file, fd, events, data, seniority } = item;
+    let Item { file, fd, events, data, seniority, queue } = item;
     let tfd = number.unwrap_or(NO_NUMBER);
     EventpollTfdEntry {
         id: 0,
@@ -247,5 +284,6 @@ fn entry(
         number: (fd.as_raw() != tfd).then_some(fd.as_raw()),
         adder: adder.map(Adder::encode),
         seniority: Some(*seniority).filter(|&seniority| seniority != 0),
+        queue: queue.map(NonZeroU32::get),
     }
 }

@@ -11,13 +11,15 @@ use std::collections::{BTreeMap, HashSet};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use dormouse_kernel::kcmp::{self, EpollSlot};
+use dormouse_kernel::proc::{Extra, PidfdTarget};
 use dormouse_kernel::{DeviceId, FdNum, HostPid};
 use epoll_interest::fdinfo::{self, Entry};
 use epoll_interest::{Events, FdNumber, Interest, Item};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, OFlags};
 
 use super::problem::{Hidden, ItemProblem};
-use crate::file::{CollectCx, FileId, Probe};
+use crate::file::{CollectCx, FileId, FsMagic, Probe};
 use crate::{Error, Result};
 
 /// Files that can be told from each other only by comparing them, in the order
@@ -27,14 +29,47 @@ type Class = Vec<(FileId, OwnedFd)>;
 /// Inode and device, as fdinfo names them.
 type Inode = (u64, u32);
 
+/// What tells its items in one order: an open file, or what can be open several
+/// times.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Queue {
+    File(FileId),
+    Inode(Inode),
+    /// One end of a pipe.
+    End(Inode, OFlags),
+    Process(HostPid),
+}
+
+impl Queue {
+    /// Those that tell of a file.
+    fn of(probe: &Probe) -> Vec<Self> {
+        let inode = inode(probe);
+        match &probe.info.extra {
+            Extra::Pidfd(PidfdTarget::Task { pid, .. }) => vec![Self::Process(*pid)],
+            _ if probe.file_system == FsMagic::ANON_INODE => vec![Self::File(probe.id)],
+            _ if probe.file_type() != FileType::Fifo => vec![Self::Inode(inode)],
+            _ => match probe.flags() & OFlags::ACCMODE {
+                OFlags::RDWR => {
+                    [OFlags::RDONLY, OFlags::WRONLY].map(|end| Self::End(inode, end)).to_vec()
+                }
+                end => vec![Self::End(inode, end)],
+            },
+        }
+    }
+}
+
+fn inode(probe: &Probe) -> Inode {
+    (probe.stat.st_ino, DeviceId::from_stat(probe.stat.st_dev).as_kernel())
+}
+
 /// What it takes to read epolls so.
 #[derive(Default)]
 pub(super) struct Comparer {
     classes: BTreeMap<Inode, Class>,
-    /// Files that some epoll was found to watch, and which of them
-    /// exclusively: whom such a file tells first is not known.
-    watched: HashSet<FileId>,
-    exclusive: HashSet<FileId>,
+    /// What some epoll was found to watch, and what of it exclusively: whom that
+    /// tells first is not known.
+    watched: HashSet<Queue>,
+    exclusive: HashSet<Queue>,
 }
 
 fn own(fd: &impl AsRawFd) -> (HostPid, FdNum) {
@@ -53,11 +88,8 @@ impl Comparer {
         match self.classes.entry(inode) {
             Occupied(class) => Ok(class.into_mut()),
             Vacant(place) => {
-                let has_it = |probe: &&Probe| {
-                    let device = DeviceId::from_stat(probe.stat.st_dev).as_kernel();
-                    probe.has_description() && (probe.stat.st_ino, device) == inode
-                };
-                let probes = cx.probes.values().filter(has_it);
+                let probes = cx.probes.values();
+                let probes = probes.filter(|it| it.has_description() && self::inode(it) == inode);
                 let mut class: Class = probes
                     .map(|probe| Ok((probe.id, probe.duplicate()?)))
                     .collect::<Result<_>>()?;
@@ -127,14 +159,17 @@ impl Comparer {
             // Whom a file tells first does not matter where it tells each epoll
             // once, and all of them.
             let exclusive = events.contains(Events::EXCLUSIVE);
-            let again = !self.watched.insert(file);
-            if !of_epoll.insert(file) || again && (exclusive || self.exclusive.contains(&file)) {
-                return refuse(ItemProblem::Hidden(Hidden::Order));
+            for queue in Queue::of(&cx.probes[&file]) {
+                let again = !self.watched.insert(queue);
+                let one_is = exclusive || self.exclusive.contains(&queue);
+                if !of_epoll.insert(queue) || again && one_is {
+                    return refuse(ItemProblem::Hidden(Hidden::Order));
+                }
+                if exclusive {
+                    self.exclusive.insert(queue);
+                }
             }
-            if exclusive {
-                self.exclusive.insert(file);
-            }
-            items.push(Item { file, fd, events, data, seniority: 0 });
+            items.push(Item { file, fd, events, data, seniority: 0, queue: None });
         }
         if let [_, second, ..] = pending[..] {
             let number = listed[second].fd.as_raw();

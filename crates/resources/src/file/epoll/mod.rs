@@ -7,8 +7,8 @@
 //! item watches by its key there.
 //! Image: `eventpoll_file_entry` in `files.img`. CRIU looks a target up by its
 //! number in the fd table of a process that has the epoll, and adds it as new.
-//! So the target, the number in its key where that is another, and the state
-//! have fields of our own. An item that has no number there gets one that CRIU
+//! So the target, the number in its key where that is another, what wait queue it shares
+//! with other targets, and the state have fields of our own. An item that has no number there gets one that CRIU
 //! will refuse.
 //! Create: `epoll_create1(2)`.
 //! Fill: items on signalfds by tasks of the process whose signals they watch,
@@ -33,6 +33,7 @@ mod rebuild;
 mod signals;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
@@ -77,7 +78,7 @@ impl Epoll {
             Watches::Added(items) => items
                 .iter()
                 .filter(|item| is_signalfd(item.file))
-                .map(|item| Saved { item: item.clone(), adder: None, pending: false })
+                .map(|item| Saved { item: item.clone(), adder: None, place: None })
                 .collect(),
             _ => self.signals.clone(),
         }
@@ -158,8 +159,8 @@ impl FileKind for Epoll {
         let by_number = tfd.iter().any(|item| item.target.is_none());
         let beside = by_number.then(|| images.numbers_beside(id)).flatten().unwrap_or_default();
         for entry in tfd.iter() {
-            let EventpollTfdEntry { tfd, events, data, target, number, seniority, adder, .. } =
-                entry;
+            let EventpollTfdEntry { id: _, tfd, events, data, target, number, .. } = entry;
+            let EventpollTfdEntry { seniority, queue, adder, .. } = entry;
             adders.extend(adder.map(|adder| (items.len(), adder)));
             let target = match target {
                 Some(target) => target,
@@ -174,6 +175,7 @@ impl FileKind for Epoll {
                 events: Events::from_bits_retain(events),
                 data,
                 seniority: seniority.unwrap_or(0),
+                queue: queue.and_then(NonZeroU32::new),
             });
         }
         let Some(EventpollStateEntry { pending, busy_poll }) = state else {

@@ -50,16 +50,18 @@ pub struct SignalItem {
     /// A signal that is to wait for the process meanwhile, and to be reported:
     /// the item is a one-shot then that has fired.
     pub fired_by: Option<Signal>,
-    /// What it is to wait for once those signals wait that are to, none of
-    /// which it is to report: until then it is deaf.
+    /// How many items on the signals of one process are to be added before it.
+    pub(in crate::file) seniority: u32,
+    /// What it is to wait for once those signals wait that are to: until then
+    /// it is deaf.
     later: Option<Later>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Later {
     events: Events,
-    /// It was woken before by signals that nobody can send again.
-    is_woken: bool,
+    /// If it is pending then, its place.
+    place: Option<usize>,
 }
 
 impl SignalItem {
@@ -67,6 +69,14 @@ impl SignalItem {
     #[must_use]
     pub fn is_deaf(&self) -> bool {
         self.later.is_some()
+    }
+
+    /// Its turn among those of one epoll to [`listen`](Self::listen): first
+    /// those that are pending, in their order.
+    #[must_use]
+    pub fn turn(&self) -> impl Ord + use<> {
+        let place = self.later.and_then(|later| later.place);
+        (place.is_none(), place)
     }
 
     /// `struct epoll_event`.
@@ -81,18 +91,27 @@ impl SignalItem {
         Insertion { file, fd, events, data: self.data }
     }
 
+    /// Whether it is not there before it is to [`listen`](Self::listen): the end
+    /// of its process makes it pending, and whoever looks would take that from it.
+    fn is_last(&self) -> bool {
+        self.later.is_some() && self.fired_by.is_none()
+    }
+
+    fn by_ended<'a>(&self, created: &'a CreatedFiles<'_>) -> EndedInsertion<'a> {
+        EndedInsertion {
+            epoll: created.get(self.epoll),
+            item: self.insertion(created, self.events),
+            fired_by: self.fired_by.map(Signal::as_raw),
+        }
+    }
+
     /// Adds those of processes that have ended.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn add_ended(items: &[Self], created: &CreatedFiles<'_>) -> Result<()> {
-        let ended = items.iter().filter(|item| item.adder == Adder::Ended);
-        let insertion = |item: &Self| EndedInsertion {
-            epoll: created.get(item.epoll),
-            item: item.insertion(created, item.events),
-            fired_by: item.fired_by.map(Signal::as_raw),
-        };
-        let insertions: Vec<_> = ended.map(insertion).collect();
+        let ended = items.iter().filter(|item| item.adder == Adder::Ended && !item.is_last());
+        let insertions: Vec<_> = ended.map(|item| item.by_ended(created)).collect();
         Ok(insert_by_ended(&insertions)?)
     }
 
@@ -102,10 +121,13 @@ impl SignalItem {
     /// # Errors
     /// The kernel refuses.
     pub fn listen(&self, created: &CreatedFiles<'_>, has_missed: bool) -> Result<()> {
-        let Some(Later { events, is_woken }) = self.later else { return Ok(()) };
+        let Some(Later { events, place }) = self.later else { return Ok(()) };
+        if self.is_last() {
+            return Ok(insert_by_ended(&[self.by_ended(created)])?);
+        }
         let item = self.insertion(created, events);
         // To this process the file reports nothing, unless a signal waits for it.
-        let signal = self.fired_by.filter(|_| has_missed || is_woken).map(Signal::as_raw);
+        let signal = self.fired_by.filter(|_| has_missed || place.is_some()).map(Signal::as_raw);
         Ok(modify(created.get(self.epoll), &[item], signal)?)
     }
 }
@@ -119,44 +141,51 @@ pub(in crate::file) struct Saved {
     pub(super) item: Item<FileRef>,
     /// Known if the image tells.
     pub(in crate::file) adder: Option<Adder>,
-    pub(super) pending: bool,
+    /// If it is pending, its place.
+    pub(super) place: Option<usize>,
 }
 
 impl Saved {
     /// `adder` is from the image. Nothing if no process has that number.
-    pub(super) fn decode((item, pending): (Item<FileRef>, bool), adder: u32) -> Option<Self> {
-        Some(Self { item, adder: Some(Adder::decode(adder)?), pending })
+    pub(super) fn decode(
+        (item, place): (Item<FileRef>, Option<usize>),
+        adder: u32,
+    ) -> Option<Self> {
+        Some(Self { item, adder: Some(Adder::decode(adder)?), place })
     }
 
     pub(in crate::file) const fn target(&self) -> FileRef {
         self.item.file
     }
 
-    /// How it is added by `adder`, which no signal wakes if it `is_over`; `signal`
-    /// is one that its file takes. Nothing if it has to fire and there is none, or
-    /// if no kernel has such an item.
+    /// How it is added by `adder`; `signal` is one that its file takes. Nothing if
+    /// it has to fire and there is none, or if no kernel has such an item.
+    ///
+    /// All are deaf until signals wait, so that each can be added in its turn,
+    /// whatever the others are woken by; but for those that cannot be changed,
+    /// which are told apart from the others anyway, and come after them.
     pub(in crate::file) fn plan(
         &self,
         epoll: FileRef,
-        (adder, is_over): (Adder, bool),
+        adder: Adder,
         signal: Option<Signal>,
     ) -> Option<SignalItem> {
-        let Item { file: target, fd, events, data, seniority: _ } = self.item;
+        let Item { file: target, fd, events, data, seniority, queue: _ } = self.item;
         if fd >= FdNumber::from_raw(HIGHEST) {
             return None;
         }
         let (fired, all) = (self.item.fired(), events | Events::CONDITIONS);
-        let is_woken = self.pending && is_over;
-        let is_quiet = (!self.pending || is_over) && !events.contains(Events::EXCLUSIVE);
-        let later = Later { events, is_woken };
+        let is_fixed = events.contains(Events::EXCLUSIVE);
+        let later = Later { events, place: self.place };
         let (events, fired_by, later) = match signal {
             _ if self.adder.is_none() => (events, None, None),
             _ if fired => (all, Some(signal?), None),
-            Some(_) if is_quiet => (all | Events::ONESHOT, signal, Some(later)),
+            Some(_) if !is_fixed => (all | Events::ONESHOT, signal, Some(later)),
+            _ if adder == Adder::Ended => (events, None, Some(later)),
             // What is woken and has nothing to report is as if it were not.
             _ => (events, None, None),
         };
         let number = fd.as_raw();
-        Some(SignalItem { adder, epoll, target, number, events, data, fired_by, later })
+        Some(SignalItem { adder, epoll, target, number, events, data, fired_by, seniority, later })
     }
 }
