@@ -396,6 +396,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::unix::buffers::SCENARIO,
     &crate::unix::datagram_connected::SCENARIO,
     &crate::unix::datagram_histories::SCENARIO,
+    &crate::unix::datagram_turns::SCENARIO,
     &crate::unix::empty_at_end::SCENARIO,
     &crate::unix::filter::SCENARIO,
     &crate::unix::half_shut::SCENARIO,

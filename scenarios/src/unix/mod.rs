@@ -4,6 +4,7 @@ pub(crate) mod backlog;
 pub(crate) mod buffers;
 pub(crate) mod datagram_connected;
 pub(crate) mod datagram_histories;
+pub(crate) mod datagram_turns;
 pub(crate) mod empty_at_end;
 pub(crate) mod filter;
 pub(crate) mod half_shut;

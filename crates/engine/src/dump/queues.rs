@@ -1,17 +1,18 @@
-//! Tasks that wait in one epoll, in the order in which they would be woken.
+//! Tasks that wait in one epoll, or to send, in the order in which they would be woken.
 //!
 //! Who is stopped leaves the queue, and whoever waits first afterwards is woken
-//! last. So the queues are read before anybody is stopped, and the waiters are
+//! last, or first. So the queues are read before anybody is stopped, and the waiters are
 //! let go one after the other.
 //!
 //! - Kernel object: `struct eventpoll.wq`
 //! - Truth from: `ep_poll` in `fs/eventpoll.c`, which puts each waiter at the
-//!   front
+//!   front; [`super::senders`]
 //! - Without `CAP_BPF` and `CAP_PERFMON`, or without type information: they
 //!   wait in the order in which the tree is let go
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 use dormouse_kernel::kcmp::{self, Kcmp, Shared};
@@ -22,11 +23,12 @@ use epoll_interest::kernel_memory::{
     Address, Btf, BtfError, KernelMemory, Numbers, OpenFiles, ReadError,
 };
 
+use super::senders::Senders;
 use super::traced::{Unreadable, numbers};
 use crate::crew;
 
 /// What comes of it if they cannot be read.
-const LOST: &str = "who waits longest in an epoll may not be woken last any more";
+const LOST: &str = "who waits longest, in an epoll or to send, may not be woken in turn any more";
 
 /// More tasks than there can be.
 const MOST: usize = 1 << 22;
@@ -38,6 +40,7 @@ struct Layout {
     queue: usize,
     entry: usize,
     task: usize,
+    senders: Senders,
 }
 
 impl Layout {
@@ -50,6 +53,7 @@ impl Layout {
             queue: btf.structure("eventpoll")?.offset("wq")? + head.offset("head")?,
             entry: entry.offset("entry")?,
             task: entry.offset("private")?,
+            senders: Senders::new(btf)?,
         })
     }
 
@@ -67,10 +71,44 @@ impl Layout {
         let tasks = memory.words_behind(&found, self.task)?;
         Ok(numbers(&self.numbers, memory, &tasks)?.into_iter().flatten().collect())
     }
+
+    /// Who waits in each of the epolls that tasks wait in, the oldest first.
+    fn epolls(&self, memory: &mut KernelMemory, waiting: &[&Wait]) -> Vec<Vec<HostPid>> {
+        let epolls: BTreeMap<_, _> =
+            waiting.iter().map(|wait| ((wait.pid, wait.fd), wait.tid)).collect();
+        let mut queues: BTreeMap<Address, Vec<HostPid>> = BTreeMap::new();
+        for ((pid, fd), tid) in epolls {
+            let Some(epoll) = epoll(pid, tid, fd) else { continue };
+            let Ok(found) = self.files.private_data(memory, &[epoll.as_fd()]) else {
+                continue;
+            };
+            for at in found {
+                if !queues.contains_key(&at)
+                    && let Ok(waiters) = self.waiters(memory, at)
+                {
+                    queues.insert(at, waiters);
+                }
+            }
+        }
+        let tids: BTreeSet<_> = waiting.iter().map(|wait| wait.tid).collect();
+        let own = |waiters: Vec<HostPid>| {
+            waiters.into_iter().rev().filter(|tid| tids.contains(tid)).collect()
+        };
+        queues.into_values().map(own).collect()
+    }
+}
+
+/// A task that waits in an epoll, or to send.
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    pid: HostPid,
+    tid: HostPid,
+    fd: FdNum,
+    is_in_epoll: bool,
 }
 
 /// The tasks of a tree that wait in epolls in which others of it wait too: of
-/// each epoll those first that came first.
+/// each epoll those first that came first. Likewise those that wait to send.
 #[derive(Debug, Default)]
 pub(crate) struct Queues(Vec<HostPid>);
 
@@ -78,13 +116,16 @@ impl Queues {
     /// Reads them, while the tree runs. Whoever comes or goes meanwhile has a
     /// place that nobody can tell.
     pub(super) fn read(Looked { waiting, parents: _ }: &Looked) -> Self {
+        let (waiting, sending): (Vec<&Wait>, Vec<&Wait>) =
+            waiting.iter().partition(|wait| wait.is_in_epoll);
         let mut calls: BTreeMap<FdNum, usize> = BTreeMap::new();
-        for &(.., fd) in waiting {
-            *calls.entry(fd).or_default() += 1;
+        for wait in &waiting {
+            *calls.entry(wait.fd).or_default() += 1;
         }
-        let processes: BTreeSet<_> = waiting.iter().map(|&(pid, ..)| pid).collect();
+        let processes: BTreeSet<_> = waiting.iter().map(|wait| wait.pid).collect();
         // Two in one epoll have it under one number, or are of two processes.
-        if calls.values().all(|&count| count < 2) && processes.len() < 2 {
+        let apart = calls.values().all(|&count| count < 2) && processes.len() < 2;
+        if apart && sending.len() < 2 {
             return Self::default();
         }
         let (mut memory, layout) = match KernelMemory::open(Layout::new) {
@@ -94,28 +135,10 @@ impl Queues {
                 return Self::default();
             }
         };
-        let epolls: BTreeMap<_, _> =
-            waiting.iter().map(|&(pid, tid, fd)| ((pid, fd), tid)).collect();
-        let mut queues: BTreeMap<Address, Vec<HostPid>> = BTreeMap::new();
-        for ((pid, fd), tid) in epolls {
-            let Some(epoll) = epoll(pid, tid, fd) else { continue };
-            let Ok(found) = layout.files.private_data(&mut memory, &[epoll.as_fd()]) else {
-                continue;
-            };
-            for at in found {
-                if !queues.contains_key(&at)
-                    && let Ok(waiters) = layout.waiters(&mut memory, at)
-                {
-                    queues.insert(at, waiters);
-                }
-            }
-        }
-        let tids: BTreeSet<_> = waiting.iter().map(|&(_, tid, _)| tid).collect();
-        let queues = queues.into_values().map(|waiters| {
-            let own = waiters.into_iter().rev().filter(|tid| tids.contains(tid));
-            own.collect::<Vec<_>>()
-        });
-        Self(queues.filter(|waiters| waiters.len() > 1).flatten().collect())
+        let mut queues = layout.epolls(&mut memory, &waiting);
+        let sending: Vec<_> = sending.iter().map(|wait| wait.tid).collect();
+        queues.extend(layout.senders.queues(&mut memory, &sending));
+        Self(queues.into_iter().filter(|waiters| waiters.len() > 1).flatten().collect())
     }
 
     /// Whether nobody waits together with others.
@@ -132,8 +155,8 @@ impl Queues {
 /// What there is to see of a tree that runs.
 #[derive(Debug, Default)]
 pub(super) struct Looked {
-    /// The process, thread, and number of the epoll, of each wait.
-    waiting: Vec<(HostPid, HostPid, FdNum)>,
+    /// Those that may wait together with others.
+    waiting: Vec<Wait>,
     /// Threads with children.
     pub(super) parents: BTreeSet<HostPid>,
 }
@@ -146,7 +169,7 @@ pub(super) fn look(root: HostPid) -> Looked {
         // What has gone waits nowhere.
         let Ok(dir) = ProcDir::open(pid) else { continue };
         let tids = dir.tasks().unwrap_or_default();
-        let may_wait = tids.len() < FEW || has_epoll(&dir);
+        let may_wait = tids.len() < FEW || may_wait_together(&dir);
         let looked = crew::each(&tids, |&tid| {
             let may_wait = may_wait || has_own_files(pid, tid);
             let call = may_wait.then(|| dir.syscall_of(tid));
@@ -158,9 +181,10 @@ pub(super) fn look(root: HostPid) -> Looked {
             }
             processes.extend(children);
             if let Some(Ok(BlockedIn::Syscall { number, args, .. })) = call
-                && is_wait(number)
+                && (is_wait(number) || is_sending(&dir, number, args[0]))
             {
-                found.waiting.push((pid, tid, FdNum::from_raw(args[0] as u32)));
+                let (fd, is_in_epoll) = (FdNum::from_raw(args[0] as u32), is_wait(number));
+                found.waiting.push(Wait { pid, tid, fd, is_in_epoll });
             }
         }
     }
@@ -171,16 +195,36 @@ pub(super) fn look(root: HostPid) -> Looked {
 const FEW: usize = 16;
 
 /// What the link of an epoll's descriptor reads as.
-const EPOLL: &str = "anon_inode:[eventpoll]";
+const EPOLL: &[u8] = b"anon_inode:[eventpoll]";
+
+/// What that of a socket's begins with.
+const SOCKET: &[u8] = b"socket:[";
 
 /// More descriptors than are looked through.
 const MANY: usize = 256;
 
-/// Whether there may be an epoll among the descriptors of a process.
-fn has_epoll(dir: &ProcDir) -> bool {
+/// Whether there may be an epoll, or a socket, among the descriptors of a process.
+fn may_wait_together(dir: &ProcDir) -> bool {
     let Ok(fds) = dir.fd_numbers() else { return true };
-    let is_epoll = |&fd: &FdNum| dir.fd_link(fd).is_ok_and(|link| link == EPOLL);
-    fds.len() > MANY || fds.iter().any(is_epoll)
+    let is_one = |&fd: &FdNum| {
+        dir.fd_link(fd).is_ok_and(|link| {
+            let link = link.as_bytes();
+            link == EPOLL || link.starts_with(SOCKET)
+        })
+    };
+    fds.len() > MANY || fds.iter().any(is_one)
+}
+
+/// Whether a call sends to a socket, as far as that shows.
+fn is_sending(dir: &ProcDir, number: u64, fd: u64) -> bool {
+    match number.cast_signed() {
+        libc::SYS_sendto | libc::SYS_sendmsg | libc::SYS_sendmmsg => true,
+        libc::SYS_write | libc::SYS_writev => {
+            let link = dir.fd_link(FdNum::from_raw(fd as u32));
+            link.is_ok_and(|link| link.as_bytes().starts_with(SOCKET))
+        }
+        _ => false,
+    }
 }
 
 /// Whether a thread may have other descriptors than its process.

@@ -16,10 +16,11 @@ use std::time::Duration;
 
 use dormouse_kernel::HostPid;
 use dormouse_puppet::TimeOut;
-use epoll_interest::kernel_memory::{Address, Btf, BtfError, KernelMemory, ReadError};
+use epoll_interest::kernel_memory::{Address, Btf, BtfError, KernelMemory};
 use rustix::time::{ClockId, clock_gettime};
 use tracing::debug;
 
+use super::stacks::{KERNEL, KERNEL_TEXT, Stacks};
 use super::traced::{LOST, Traced, Unreadable, word};
 
 /// Reads the stacks of tasks that this thread has just begun to trace.
@@ -31,8 +32,7 @@ pub(super) struct Sleepers {
 /// Offsets in bytes.
 struct Layout {
     traced: Traced,
-    stack: usize,
-    stack_pointer: usize,
+    stacks: Stacks,
     function: usize,
     earliest: usize,
     latest: usize,
@@ -81,28 +81,16 @@ impl Completions {
     }
 }
 
-/// `THREAD_SIZE` of x86_64, in bytes.
-const STACK: u64 = 16 << 10;
-/// What is read at one address, in bytes.
-const PIECE: u64 = 256;
 /// `HRTIMER_STATE_ENQUEUED`.
 const ENQUEUED: u8 = 1;
-/// Where the kernel's own code is mapped from.
-const KERNEL_TEXT: Address = 0xffff_ffff_8000_0000;
-/// Where the kernel's half of all addresses begins.
-const KERNEL: Address = 0xffff_8000_0000_0000;
-
 impl Layout {
     fn new(btf: &Btf<'_>) -> Result<Self, BtfError> {
-        let task = btf.structure("task_struct")?;
         let sleeper = btf.structure("hrtimer_sleeper")?;
         let (timer_at, timer) = sleeper.member("timer")?;
         let (node_at, node) = timer.member("node")?;
-        let (thread_at, thread) = task.member("thread")?;
         Ok(Self {
             traced: Traced::new(btf)?,
-            stack: task.offset("stack")?,
-            stack_pointer: thread_at + thread.offset("sp")?,
+            stacks: Stacks::new(btf)?,
             function: timer_at + timer.offset("function")?,
             earliest: timer_at + timer.offset("_softexpires")?,
             latest: timer_at + node_at + node.offset("expires")?,
@@ -196,8 +184,8 @@ impl Sleepers {
         for (tid, task) in tasks {
             let Some(&kind) = wanted.get(&tid) else { continue };
             // One that has gone on meanwhile has another stack by now.
-            let stack = live_stack(memory, layout, task);
-            match stack.map(|stack| layout.moment(kind, &stack, task, now)) {
+            let stack = layout.stacks.live(memory, task);
+            match stack.map(|(_, stack)| layout.moment(kind, &stack, task, now)) {
                 Ok(Some(moment)) => {
                     found.insert(tid, Deadline(moment));
                 }
@@ -207,25 +195,6 @@ impl Sleepers {
         }
         found
     }
-}
-
-/// The part of a sleeping task's kernel stack that is in use.
-fn live_stack(
-    memory: &mut KernelMemory,
-    layout: &Layout,
-    task: Address,
-) -> Result<Vec<u8>, ReadError> {
-    let bottom = memory.word(task + layout.stack as u64)?;
-    let pointer = memory.word(task + layout.stack_pointer as u64)?;
-    if !(bottom..bottom + STACK).contains(&pointer) {
-        return Ok(Vec::new());
-    }
-    let skipped = (pointer - bottom) / PIECE * PIECE;
-    let pieces: Vec<_> =
-        (skipped..STACK).step_by(PIECE as usize).map(|offset| bottom + offset).collect();
-    let mut stack = memory.read(&pieces, PIECE as usize)?;
-    stack.drain(..(pointer - bottom - skipped) as usize / 8 * 8);
-    Ok(stack)
 }
 
 #[cfg(test)]
