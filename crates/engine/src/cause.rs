@@ -126,7 +126,7 @@ fn of_puppet(error: &dormouse_puppet::Error) -> ErrorKind {
     use dormouse_puppet::Error as E;
     match error {
         E::Call { source, .. } => of_errno(*source),
-        E::NoRoom { .. } => ErrorKind::Unsupported,
+        E::NoRoom { .. } | E::NoSignal(_) => ErrorKind::Unsupported,
         E::Limit { .. } => ErrorKind::Denied,
         E::PutBack(error) => of_errno(error.source),
         E::TooLarge { .. } | E::Astray { .. } | E::Taken(_) => ErrorKind::Bug,
@@ -272,6 +272,9 @@ impl Cause {
             Self::Freeze(freeze::Error::KernelThread(_)) => Some(Refusal::KernelThread.hint()),
             Self::Freeze(freeze::Error::Timeout(_) | freeze::Error::Immovable { .. }) => {
                 Some("dump again when it is less busy, or give it more time with --timeout")
+            }
+            Self::Puppet(dormouse_puppet::Error::NoSignal(_)) => {
+                Some("dump again when the program has taken one of the signals that wait for it")
             }
             Self::Puppet(dormouse_puppet::Error::Limit { .. }) => Some(
                 "a dump takes 256 KiB more for a moment: raise the limit of the process (prlimit), or \

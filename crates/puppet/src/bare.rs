@@ -151,7 +151,7 @@ impl Bare {
     ///
     /// # Errors
     ///
-    /// It has died.
+    /// It has died, or there is no other.
     pub fn avoid(&mut self, signals: SigSet) -> Result<(), Error> {
         let free = Signal::all().find(|&signal| {
             !signals.contains(signal)
@@ -160,7 +160,7 @@ impl Bare {
         if !signals.contains(self.place.signal) {
             return Ok(());
         }
-        self.place.signal = free.unwrap_or(Signal::URG);
+        self.place.signal = free.ok_or(Error::NoSignal(self.tid))?;
         let mask = SigSet::ALL.without(self.place.signal);
         if let Some(task) = &mut self.task {
             task.set_sigmask(mask)?;

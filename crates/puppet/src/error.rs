@@ -41,6 +41,9 @@ pub enum Error {
     /// A limit could not be put back.
     #[error(transparent)]
     PutBack(#[from] rlimit::Error),
+    /// There is no signal left that it could report by.
+    #[error("every signal by which task {0} could report waits for it")]
+    NoSignal(HostPid),
     /// The batch is larger than the memory for it.
     #[error("{needed} bytes of calls for task {task}, which has room for {room}")]
     TooLarge {

@@ -8,4 +8,5 @@ pub(crate) mod avx512;
 pub(crate) mod bases;
 pub(crate) mod cpuid;
 pub(crate) mod registers;
+pub(crate) mod thread_areas;
 pub(crate) mod x87_sse;

@@ -9,5 +9,6 @@ pub(crate) mod handler_running;
 pub(crate) mod pending;
 pub(crate) mod pending_above_limit;
 pub(crate) mod pending_queue;
+pub(crate) mod pending_quiet;
 pub(crate) mod stopped;
 pub(crate) mod stopped_unseen;

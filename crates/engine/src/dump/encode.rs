@@ -202,8 +202,10 @@ fn encode_birth(process: &Process, tc: &mut TaskCoreEntry) {
 }
 
 fn encode_thread(thread: &Thread, core: &mut CoreEntry) {
-    let Thread { tid: _, cpu, interrupted, time_left, turn, seccomp, dispatch, state } = thread;
+    let Thread { tid: _, cpu, areas, interrupted, time_left, turn, seccomp, dispatch, state } =
+        thread;
     cpu.encode(core);
+    areas.encode(core);
     seccomp.encode(core);
     dispatch.encode(core);
     state.encode(core);

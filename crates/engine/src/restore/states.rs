@@ -124,6 +124,7 @@ fn registers(world: &mut World, body: &Body, is_last: bool) -> Result<(), Cause>
         let puppet = world.take(thread.tid);
         let vacate = is_last && index == 0;
         let mut task = puppet.become_program((registers, xstate), mask, resumption, vacate)?;
+        thread.areas.set(&mut task)?;
         thread.dispatch.set(&mut task)?;
         world.put_ready(task);
     }

@@ -45,6 +45,10 @@ pub enum Request {
     GetSyscallUserDispatch,
     /// `PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG`.
     SetSyscallUserDispatch,
+    /// `PTRACE_GET_THREAD_AREA`.
+    GetThreadArea,
+    /// `PTRACE_SET_THREAD_AREA`.
+    SetThreadArea,
     /// `PTRACE_SECCOMP_GET_FILTER`.
     GetSeccompFilter,
     /// `PTRACE_SECCOMP_GET_METADATA`.
@@ -75,6 +79,8 @@ impl fmt::Display for Request {
             Self::GetRseq => "PTRACE_GET_RSEQ_CONFIGURATION",
             Self::GetSyscallUserDispatch => "PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG",
             Self::SetSyscallUserDispatch => "PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG",
+            Self::GetThreadArea => "PTRACE_GET_THREAD_AREA",
+            Self::SetThreadArea => "PTRACE_SET_THREAD_AREA",
             Self::GetSeccompFilter => "PTRACE_SECCOMP_GET_FILTER",
             Self::GetSeccompMetadata => "PTRACE_SECCOMP_GET_METADATA",
             Self::Wait => "wait4",

@@ -25,6 +25,6 @@ pub use error::{Error, Request};
 pub use options::Options;
 pub use reaper::Reaper;
 pub use registers::Registers;
-pub use state::{Queue, Rseq, SyscallUserDispatch};
+pub use state::{Queue, Rseq, Segment, SyscallUserDispatch};
 pub use status::{Event, Exit, Stop};
 pub use task::{Halt, Halting, Outcome, Running, Stopped, reap};

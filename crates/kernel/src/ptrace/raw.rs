@@ -216,6 +216,33 @@ pub(super) fn set_syscall_user_dispatch(tid: HostPid, config: &SudConfig) -> Res
     unsafe { ptrace(SET_SUD_CONFIG, name, tid, size_of::<SudConfig>(), data) }.map(drop)
 }
 
+/// `struct user_desc`.
+#[repr(C)]
+pub(super) struct UserDesc {
+    pub(super) entry: u32,
+    pub(super) base: u32,
+    pub(super) limit: u32,
+    pub(super) flags: u32,
+}
+
+const PTRACE_GET_THREAD_AREA: libc::c_uint = 25;
+const PTRACE_SET_THREAD_AREA: libc::c_uint = 26;
+
+pub(super) fn thread_area(tid: HostPid, entry: u32) -> Result<UserDesc, Error> {
+    let mut desc = UserDesc { entry, base: 0, limit: 0, flags: 0 };
+    let data = (&raw mut desc).cast();
+    // SAFETY: the request writes one `struct user_desc`, which is plain integers with no padding.
+    unsafe { ptrace(PTRACE_GET_THREAD_AREA, Request::GetThreadArea, tid, entry as usize, data) }?;
+    Ok(desc)
+}
+
+pub(super) fn set_thread_area(tid: HostPid, desc: &UserDesc) -> Result<(), Error> {
+    let data = std::ptr::from_ref(desc).cast_mut().cast();
+    let (name, entry) = (Request::SetThreadArea, desc.entry as usize);
+    // SAFETY: the request only reads one `struct user_desc`.
+    unsafe { ptrace(PTRACE_SET_THREAD_AREA, name, tid, entry, data) }.map(drop)
+}
+
 const PTRACE_SECCOMP_GET_FILTER: libc::c_uint = 0x420c;
 const PTRACE_SECCOMP_GET_METADATA: libc::c_uint = 0x420d;
 /// `BPF_MAXINSNS`, of `struct sock_filter` with eight bytes each.

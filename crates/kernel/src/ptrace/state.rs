@@ -43,6 +43,22 @@ pub struct SyscallUserDispatch {
     pub len: u64,
 }
 
+/// A segment that a thread has described to the processor (`struct user_desc`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Its first address.
+    pub base: u32,
+    /// How far it reaches.
+    pub limit: u32,
+    /// The bits behind these, in their order.
+    pub flags: u32,
+}
+
+impl Segment {
+    /// `LDT_empty` in `asm/desc.h`: what a place has that nothing was put into.
+    pub const NONE: Self = Self { base: 0, limit: 0, flags: 1 << 3 | 1 << 5 };
+}
+
 impl Stopped {
     /// The general registers. The kernel is asked once in a stop.
     ///
@@ -205,6 +221,26 @@ impl Stopped {
         };
         let config = raw::SudConfig { mode, selector: selector.as_raw(), offset, len };
         raw::set_syscall_user_dispatch(self.tid(), &config)
+    }
+
+    /// A segment of the thread's own, by its place in the processor's table (12 to 14).
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if the kernel runs no 32-bit programs, which these are for; `EINVAL` for another place.
+    pub fn segment(&self, entry: u32) -> Result<Segment, Error> {
+        let raw::UserDesc { entry: _, base, limit, flags } = raw::thread_area(self.tid(), entry)?;
+        Ok(Segment { base, limit, flags })
+    }
+
+    /// Describes a segment of the thread's own.
+    ///
+    /// # Errors
+    ///
+    /// As [`segment`](Self::segment), and `EINVAL` for a segment that may not be.
+    pub fn set_segment(&mut self, entry: u32, segment: Segment) -> Result<(), Error> {
+        let Segment { base, limit, flags } = segment;
+        raw::set_thread_area(self.tid(), &raw::UserDesc { entry, base, limit, flags })
     }
 
     /// The `index`th seccomp filter of the thread, the oldest first: its

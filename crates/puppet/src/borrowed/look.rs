@@ -1,7 +1,7 @@
 //! What has to be known of tasks before they can be borrowed.
 
 use dormouse_kernel::proc::Status;
-use dormouse_kernel::ptrace::{Registers, Rseq, Stopped};
+use dormouse_kernel::ptrace::{Registers, Rseq, Stop, Stopped};
 use dormouse_kernel::signal::{SigSet, Signal};
 
 use super::Host;
@@ -28,10 +28,10 @@ pub(super) struct Names {
 }
 
 impl Names {
-    fn of(status: &Status) -> Self {
+    fn of(task: &Stopped, status: &Status) -> Option<Self> {
         let raw = |pid: Option<dormouse_kernel::NsPid>| pid.map_or(0, |pid| pid.as_raw());
-        let TrapSignal(signal) = TrapSignal::choose(status);
-        Self { tgid: raw(status.innermost_tgid()), tid: raw(status.innermost_pid()), signal }
+        let TrapSignal(signal) = TrapSignal::choose(task.stop(), status)?;
+        Some(Self { tgid: raw(status.innermost_tgid()), tid: raw(status.innermost_pid()), signal })
     }
 }
 
@@ -43,14 +43,28 @@ struct TrapSignal(Signal);
 impl TrapSignal {
     /// One that the task ignores, and that does not wait for it at present.
     /// If it handles all that could be (as Go does), one whose handler must
-    /// expect to be called at any time.
-    fn choose(status: &Status) -> Self {
+    /// expect to be called at any time. `None` if all of these wait for it.
+    fn choose(stop: Stop, status: &Status) -> Option<Self> {
         let pending = status.pending.union(status.shared_pending);
         let free = |signal: &Signal| !pending.contains(*signal);
         let ignored = |signal: &Signal| !status.caught.contains(*signal);
         let candidates = [Signal::URG, Signal::WINCH, Signal::CHLD];
         let quiet = candidates.into_iter().find(|signal| free(signal) && ignored(signal));
-        Self(quiet.or(candidates.into_iter().find(free)).unwrap_or(Signal::URG))
+        // Those take others back that wait (`prepare_signal`, `kernel/signal.c`).
+        let stops = [Signal::STOP, Signal::TSTP, Signal::TTIN, Signal::TTOU];
+        let of_job_control = |signal: &Signal| *signal == Signal::CONT || stops.contains(signal);
+        let asked_to =
+            || status.ignored.iter().find(|signal| free(signal) && !of_job_control(signal));
+        let may_continue = |signal: &Signal| {
+            let is_held = matches!(stop, Stop::Group(_));
+            let takes_back = stops.iter().any(|stop| pending.contains(*stop));
+            free(signal) && ignored(signal) && !is_held && !takes_back
+        };
+        quiet
+            .or_else(asked_to)
+            .or_else(|| candidates.into_iter().find(free))
+            .or_else(|| Some(Signal::CONT).filter(may_continue))
+            .map(Self)
     }
 }
 
@@ -64,8 +78,9 @@ impl Host {
     ) -> Result<Vec<Seen>, Error> {
         let mut seen = Vec::new();
         for (task, status) in tasks {
+            let names = Names::of(task, status).ok_or(Error::NoSignal(task.tid()))?;
             let (registers, rseq, mask) = (task.registers()?, task.rseq()?, task.sigmask()?);
-            seen.push(Seen { registers, rseq, mask, names: Names::of(status) });
+            seen.push(Seen { registers, rseq, mask, names });
         }
         let areas: Vec<_> = seen.iter().filter_map(|seen| seen.rseq).collect();
         let mut sections = rseq::sections(&self.mem, &areas).into_iter();

@@ -38,10 +38,12 @@ mod robust_list;
 mod rseq;
 mod scheduling;
 mod seccomp;
+
 mod semaphore_undo;
 mod speculation;
 mod subreaper;
 mod syscall_dispatch;
+mod thread_areas;
 mod tid_address;
 mod time_stamp;
 mod timer_numbering;
@@ -67,4 +69,5 @@ pub use remains::Remains;
 pub use seccomp::{Filters, Seccomp};
 pub use semaphore_undo::SemaphoreUndo;
 pub use syscall_dispatch::SyscallDispatch;
+pub use thread_areas::ThreadAreas;
 pub use tree::{Life, TreeNode, decode_tree};

@@ -13,8 +13,8 @@ use dormouse_kernel::{Addr, HostPid};
 use dormouse_puppet::{Host, Interruption};
 use dormouse_resources::memory::{Backing, Dumpable, Mm, ProtFlags, Vma};
 use dormouse_resources::task::{
-    Cpu, Filters, Outside, PosixTimers, ProcessState, Seccomp, SyscallDispatch, ThreadClocks,
-    ThreadState,
+    Cpu, Filters, Outside, PosixTimers, ProcessState, Seccomp, SyscallDispatch, ThreadAreas,
+    ThreadClocks, ThreadState,
 };
 use tracing::debug;
 
@@ -31,6 +31,8 @@ pub(crate) struct Thread {
     pub(crate) tid: HostPid,
     /// Its registers; a call it was interrupted in is made again.
     pub(crate) cpu: Cpu,
+    /// Areas of memory that it has described to the processor.
+    pub(crate) areas: ThreadAreas,
     /// How that call was interrupted.
     pub(crate) interrupted: Option<Interruption>,
     /// What was left of that call's time-out.

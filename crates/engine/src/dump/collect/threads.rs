@@ -9,8 +9,8 @@ use dormouse_kernel::signal::SigInfo;
 use dormouse_puppet::{Batch, Borrowed, Host, OutSlot, Replies, Slot, run_all};
 use dormouse_resources::memory::{Outlook, OutlookAsked, TransparentHugePages};
 use dormouse_resources::task::{
-    Cpu, ExtendedFeatures, ProcessState, Refusal, RegisteredRing, Seccomp, TaskProbe, ThreadAsked,
-    ThreadClocks, ThreadState,
+    Cpu, ExtendedFeatures, ProcessState, Refusal, RegisteredRing, Seccomp, TaskProbe, ThreadAreas,
+    ThreadAsked, ThreadClocks, ThreadState,
 };
 
 use super::Thread;
@@ -203,10 +203,11 @@ impl Reader<'_> {
         let (interrupted, time_left, registers) =
             interrupted_call(tid, *puppet.registers(), status, self.calls);
         let cpu = Cpu { registers, xstate };
+        let areas = ThreadAreas::collect(puppet.task())?;
         let seccomp = self.seccomp[&tid];
         let dispatch = self.census.dispatch[&tid];
         let turn = self.calls.turns.get(&tid).copied();
-        Ok(Thread { tid, cpu, interrupted, time_left, turn, seccomp, dispatch, state })
+        Ok(Thread { tid, cpu, areas, interrupted, time_left, turn, seccomp, dispatch, state })
     }
 
     fn probe<'p>(&'p self, puppet: &'p Borrowed<'_>) -> TaskProbe<'p> {

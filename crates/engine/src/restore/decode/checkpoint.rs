@@ -11,7 +11,7 @@ use dormouse_resources::file::{FdTable, FdTableId, FileId, FileRef, Files, Lock,
 use dormouse_resources::memory::{PagesFiles, SavedMemory, SavedObject, Segments, ShmemId};
 use dormouse_resources::task::{
     Cpu, Filters, FsState, Keyrings, Keys, Life, Outside, PosixTimers, ProcessState, Remains,
-    Seccomp, SemaphoreUndo, SyscallDispatch, ThreadState, TreeNode,
+    Seccomp, SemaphoreUndo, SyscallDispatch, ThreadAreas, ThreadState, TreeNode,
 };
 
 /// A checkpoint, judged: nothing that comes later looks at an image again.
@@ -109,6 +109,8 @@ pub(crate) struct Thread {
     pub(crate) tid: NsPid,
     /// Its registers.
     pub(crate) cpu: Cpu,
+    /// Areas of memory that it has described to the processor.
+    pub(crate) areas: ThreadAreas,
     /// How a call was interrupted, which the registers make again.
     pub(crate) interrupted: Option<Interruption>,
     /// What was left of that call's time-out.

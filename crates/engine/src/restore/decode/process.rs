@@ -13,7 +13,7 @@ use dormouse_resources::file::{FdTableId, FileId, ImageSource, Use};
 use dormouse_resources::memory::{Backing, PagesFiles, SavedMemory};
 use dormouse_resources::task::{
     Cpu, Filters, FsState, Keyrings, Keys, Life, Outside, PosixTimers, ProcessState, Remains,
-    Seccomp, SemaphoreUndo, SyscallDispatch, ThreadState, TreeNode,
+    Seccomp, SemaphoreUndo, SyscallDispatch, ThreadAreas, ThreadState, TreeNode,
 };
 
 use super::all::{contradiction, number};
@@ -254,6 +254,7 @@ fn decode_thread(
     Ok(Thread {
         tid,
         cpu: Cpu::decode(core)?,
+        areas: ThreadAreas::decode(core)?,
         interrupted,
         time_left: extension.and_then(|thread| thread.time_left).map(Duration::from_nanos),
         turn: extension.and_then(|thread| thread.turn),
