@@ -250,6 +250,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::refusals::tun::SCENARIO,
     &crate::refusals::unix_elsewhere::SCENARIO,
     &crate::refusals::unix_unaccepted::SCENARIO,
+    &crate::refusals::unix_upset::SCENARIO,
     &crate::refusals::userfaultfd::SCENARIO,
     &crate::refusals::vfork::SCENARIO,
     &crate::refusals::vsock::SCENARIO,

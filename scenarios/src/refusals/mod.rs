@@ -29,6 +29,7 @@ pub(crate) mod timerfd_cancelled;
 pub(crate) mod tun;
 pub(crate) mod unix_elsewhere;
 pub(crate) mod unix_unaccepted;
+pub(crate) mod unix_upset;
 pub(crate) mod userfaultfd;
 pub(crate) mod vfork;
 pub(crate) mod vsock;

@@ -6,6 +6,7 @@
 
 use std::io::pipe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::io::{Errno, read, write};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, connect, sendto, socket_with};
@@ -40,13 +41,14 @@ fn run(cx: &mut Context) {
         "it is full"
     );
     let mut threads = Vec::new();
+    let count = Arc::new(AtomicUsize::new(0));
     for number in 0..ORDER.len() {
         let socket = if number % 3 == 0 { Arc::clone(&shared) } else { patient() };
         if number % 3 == 1 {
             rustix::net::connect_unspec(&socket).expect("connect to nobody");
         }
         let (begins, begin) = pipe().expect("pipe");
-        let to = at.clone();
+        let (to, count) = (at.clone(), Arc::clone(&count));
         let (thread, tid) = cx.thread(move |cx| {
             cx.arrive(sys::gettid());
             check_eq!(read(&begins, &mut [0; 1]), Ok(1), "when to begin");
@@ -57,6 +59,7 @@ fn run(cx: &mut Context) {
                 _ => rustix::net::send(&*socket, &bytes, SendFlags::empty()),
             };
             check_eq!(sent, Ok(1), "what was sent");
+            count.fetch_add(1, Ordering::SeqCst);
             cx.wait_go();
         });
         threads.push((thread, tid, begin));
@@ -73,16 +76,14 @@ fn run(cx: &mut Context) {
     // They may not be there yet.
     ORDER.iter().for_each(|&number| cx.await_blocked(threads[number].1, call(number)));
     let mut sent = Vec::new();
-    until("all to be sent", || {
-        while let Ok(got) = receive(&receiver, 100, RecvFlags::empty()) {
-            if got.bytes != b"before" {
-                sent.push(usize::from(got.bytes[0]));
-            }
-            // Each has the time to send before the next is let.
-            sys::nap(std::time::Duration::from_millis(20));
+    for read in 1.. {
+        let Ok(got) = receive(&receiver, 100, RecvFlags::empty()) else { break };
+        if got.bytes != b"before" {
+            sent.push(usize::from(got.bytes[0]));
         }
-        sent.len() == ORDER.len()
-    });
+        // The next is let only when this one has sent.
+        until("one to send", || count.load(Ordering::SeqCst) >= read.min(ORDER.len()));
+    }
     check_eq!(sent, ORDER, "the order in which they sent");
     threads.into_iter().for_each(|(thread, ..)| thread.join().expect("no panic"));
     drop(client);
