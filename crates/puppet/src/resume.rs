@@ -27,8 +27,9 @@ const EVENTS: usize = 24;
 const EVENTS_TIME: usize = 16;
 
 /// How far below the stack pointer a time-out is put, in bytes: below the
-/// red zone and the frame of a signal handler that may run first.
-const BELOW_STACK: u64 = 16 << 10;
+/// red zone and the frame of a signal handler that may run first; or, if no more of the stack is
+/// there, only below the red zone.
+const BELOW_STACK: [u64; 2] = [16 << 10, 256];
 
 impl Bare {
     /// The registers with which the task goes on; `again` make the call.
@@ -83,19 +84,24 @@ impl Bare {
 /// the time that is left. They change only where the time-out was passed.
 #[must_use]
 pub fn call_with(task: HostPid, again: &Registers, left: Duration) -> Registers {
-    let mut args = arguments(again);
-    let at = Addr::from_raw(again.rsp.saturating_sub(BELOW_STACK) & !15);
-    let shortened = match shorten(again.rax.cast_signed(), &mut args, left, at) {
-        None => false,
-        Some(TimeOut::Millis(_)) => true,
-        // Without memory there, the time-out stays as it is.
-        Some(TimeOut::Timespec(_)) => remote_memory::write_exact(task, at, &timespec(left)).is_ok(),
-        Some(TimeOut::Events(index)) => {
-            let given = Addr::from_raw(arguments(again)[index]);
-            shorten_events(task, given, left, at)
-        }
+    let with_time_at = |below| {
+        let mut args = arguments(again);
+        let at = Addr::from_raw(again.rsp.saturating_sub(below) & !15);
+        let shortened = match shorten(again.rax.cast_signed(), &mut args, left, at) {
+            None => false,
+            Some(TimeOut::Millis(_)) => true,
+            Some(TimeOut::Timespec(_)) => {
+                remote_memory::write_exact(task, at, &timespec(left)).is_ok()
+            }
+            Some(TimeOut::Events(index)) => {
+                let given = Addr::from_raw(arguments(again)[index]);
+                shorten_events(task, given, left, at)
+            }
+        };
+        shortened.then(|| with_arguments(again, args))
     };
-    if shortened { with_arguments(again, args) } else { *again }
+    // Without memory there, the time-out stays as it is.
+    BELOW_STACK.into_iter().find_map(with_time_at).unwrap_or(*again)
 }
 
 /// Puts the argument of a wait for completions there once more, with the time left, if it has a
