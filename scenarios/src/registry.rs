@@ -275,6 +275,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::signals::stopped::SCENARIO,
     &crate::signals::stopped_unseen::SCENARIO,
     &crate::syscalls::accept::SCENARIO,
+    &crate::syscalls::clock_nanosleep_tai::SCENARIO,
     &crate::syscalls::clock_nanosleep_until::SCENARIO,
     &crate::syscalls::cond_timedwait::SCENARIO,
     &crate::syscalls::epoll_pwait::SCENARIO,

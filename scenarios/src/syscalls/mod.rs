@@ -3,6 +3,7 @@
 mod blocking;
 
 pub(crate) mod accept;
+pub(crate) mod clock_nanosleep_tai;
 pub(crate) mod clock_nanosleep_until;
 pub(crate) mod cond_timedwait;
 pub(crate) mod epoll_pwait;

@@ -21,7 +21,7 @@ use dormouse_kernel::HostPid;
 use dormouse_kernel::ptrace::Registers;
 use dormouse_puppet::TimeOut;
 use epoll_interest::kernel_memory::{Address, Btf, BtfError, KernelMemory};
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::{ClockId, DynamicClockId, clock_gettime_dynamic};
 
 use super::traced::{LOST, Traced, Unreadable, word};
 
@@ -150,26 +150,33 @@ impl RestartBlocks {
 
 impl RestartBlock {
     fn time_left(&self, number: i64, rdi: u64) -> Option<Duration> {
+        const MONOTONIC: DynamicClockId<'_> = DynamicClockId::Known(ClockId::Monotonic);
         let (moment, clock) = match number {
-            libc::SYS_poll => (self.poll, ClockId::Monotonic),
-            libc::SYS_futex => (self.futex, ClockId::Monotonic),
-            libc::SYS_nanosleep => (self.nanosleep, ClockId::Monotonic),
+            libc::SYS_poll => (self.poll, MONOTONIC),
+            libc::SYS_futex => (self.futex, MONOTONIC),
+            libc::SYS_nanosleep => (self.nanosleep, MONOTONIC),
             libc::SYS_clock_nanosleep => {
                 // Others count the time of processors, or number alarms.
-                let clocks = [libc::CLOCK_REALTIME, libc::CLOCK_MONOTONIC, libc::CLOCK_BOOTTIME];
+                let clocks = [
+                    libc::CLOCK_REALTIME,
+                    libc::CLOCK_MONOTONIC,
+                    libc::CLOCK_BOOTTIME,
+                    libc::CLOCK_TAI,
+                ];
                 if !clocks.contains(&(rdi as i32)) {
                     return None;
                 }
                 let clock = match self.nanosleep_clock as i32 {
-                    libc::CLOCK_MONOTONIC => ClockId::Monotonic,
-                    libc::CLOCK_BOOTTIME => ClockId::Boottime,
+                    libc::CLOCK_MONOTONIC => MONOTONIC,
+                    libc::CLOCK_BOOTTIME => DynamicClockId::Known(ClockId::Boottime),
+                    libc::CLOCK_TAI => DynamicClockId::Tai,
                     _ => return None,
                 };
                 (self.nanosleep, clock)
             }
             _ => return None,
         };
-        let now = clock_gettime(clock);
+        let now = clock_gettime_dynamic(clock).ok()?;
         let now = Duration::new(now.tv_sec.cast_unsigned(), now.tv_nsec as u32);
         Some(Duration::from_nanos(moment).saturating_sub(now))
     }
