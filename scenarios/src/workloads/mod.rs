@@ -5,6 +5,7 @@
 //! verdict. `dormouse-scenario --limit NAME SIZE STATE_DIR` does the bare work
 //! that no dump and no restore of it can do without, and prints what it took.
 
+mod chain;
 mod cow;
 mod epoll;
 mod fds;
@@ -52,6 +53,7 @@ pub static ALL: &[Workload] = &[
     Workload { name: "sparse", unit: "pages", run: memory::sparse, limit: None },
     Workload { name: "threads", unit: "threads", run: threads::run, limit: Some(limit::threads) },
     Workload { name: "procs", unit: "processes", run: procs::run, limit: Some(limit::forks) },
+    Workload { name: "chain", unit: "processes", run: chain::run, limit: None },
     Workload { name: "vmas", unit: "mappings", run: vmas::run, limit: None },
     Workload { name: "fds", unit: "descriptors", run: fds::run, limit: None },
     Workload { name: "epoll", unit: "items", run: epoll::live, limit: Some(limit::adds) },

@@ -47,6 +47,7 @@ const fn cost(calls: f64, requests: f64) -> Cost {
 const BOUNDS: &[Bound] = &[
     Bound { workload: "threads", size: 50, dump: cost(79.0, 15.2), restore: cost(48.0, 7.4) },
     Bound { workload: "procs", size: 25, dump: cost(520.0, 24.4), restore: cost(290.0, 33.8) },
+    Bound { workload: "chain", size: 25, dump: cost(520.0, 24.4), restore: cost(290.0, 33.8) },
     Bound { workload: "vmas", size: 500, dump: cost(0.4, 0.05), restore: cost(0.8, 0.05) },
     Bound { workload: "fds", size: 400, dump: cost(2.9, 0.1), restore: cost(2.9, 0.1) },
     Bound { workload: "epoll", size: 400, dump: cost(0.35, 0.1), restore: cost(2.6, 0.1) },

@@ -6,6 +6,11 @@
 //! all children are made. So each process goes through two states: the one at the time its
 //! children are made (its mappings, as wide as the children need them, with the pages some child
 //! has in common with it or with another child), and its own.
+//!
+//! A chain of processes, each forked by the one before, costs time that grows with the square of its
+//! length, as it cost the program: `fork(2)` enters each mapping that has pages of its own into the
+//! trees of all ancestors (`anon_vma_clone` in `mm/rmap.c`), and so does `mprotect(2)` with each that
+//! it divides. What dormouse itself does for a process does not depend on how deep it is.
 
 use std::sync::Arc;
 

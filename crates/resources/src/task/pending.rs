@@ -2,7 +2,9 @@
 //! thread.
 //!
 //! - Kernel object: `struct sigpending` of the thread and of the process
-//! - Truth from: `PTRACE_PEEKSIGINFO`, which takes nothing out of the queues
+//! - Truth from: `PTRACE_PEEKSIGINFO`, which takes nothing out of the queues; it looks for each signal
+//!   from the front (`ptrace_peek_siginfo` in `kernel/ptrace.c`), however many are asked for at once, so
+//!   the time grows with the square of their number: 0.04 s for 5000, 0.7 s for 20000
 //! - Image: `core-PID.img`, `tc.signals_s`; `core-TID.img`,
 //!   `thread_core.signals_p`; the 128 bytes of `siginfo_t` each, in order
 //! - Not preserved: that a signal was queued without its siginfo for want of
