@@ -20,6 +20,7 @@ use dormouse_testkit::target::{Target, none_left};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process};
 
 mod at_prompt;
+mod holders;
 mod lacks;
 mod outputs;
 mod same_bytes;
@@ -40,6 +41,7 @@ const TESTS: &[(&str, &str, Test)] = &[
     ("hidden_structures", "epoll::key_in_child", hidden_structures),
     ("hidden_structures_nested", "epoll::nested_deep", hidden_structures),
     ("hidden_structures_reused", "epoll::number_reused_watched", hidden_structures),
+    ("holders_are_named", "tree::sleeper", holders::are_named),
     ("killed_dumps", "threads::two", killed_dumps),
     ("killed_dumps_of_epoll_wait", "syscalls::epoll_wait", killed_dumps),
     ("killed_dumps_of_semop", "syscalls::semop", killed_dumps),

@@ -280,7 +280,7 @@ impl Cause {
                 "a dump takes 256 KiB more for a moment: raise the limit of the process (prlimit), or \
                  give dormouse CAP_SYS_RESOURCE",
             ),
-            Self::PidTaken { .. } => Some("end that process, or restore in a new pid namespace"),
+            Self::PidTaken { .. } => Some("end what has it, or restore in a new pid namespace"),
             Self::Image(ImageError::Incomplete { .. }) => {
                 Some("check the directory's name, and that the dump has succeeded")
             }

@@ -6,6 +6,7 @@ mod directories;
 mod endings;
 mod errands;
 mod family;
+mod holder;
 mod keyrings;
 mod locks;
 mod memory;

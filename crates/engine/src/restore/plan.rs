@@ -13,10 +13,10 @@ use dormouse_resources::task::{Inheritance, Numbering, SemaphoreUndo};
 
 use super::births::Births;
 use super::decode::{Checkpoint, Process, Space, host};
+use super::holder::taken;
 use super::keyrings;
 use super::memory::Lineage;
 use super::spawn_plan::{self, Node, Outside, Step};
-use super::world::taken;
 use crate::cause::{At, Cause};
 use crate::landlock;
 use crate::{Error, Phase, RestoreOptions};

@@ -16,6 +16,7 @@ use dormouse_resources::task::Inheritance;
 
 use super::births::{self, Birth};
 use super::decode::{Process, host};
+use super::holder::taken;
 use crate::cause::Cause;
 use crate::dump::Usher;
 use crate::{RestoreOptions, RootParent};
@@ -272,18 +273,6 @@ impl Going {
 fn is_traced_here(task: NsPid) -> bool {
     let status = ProcDir::open(host(task)).and_then(|dir| dir.status());
     status.is_ok_and(|status| status.tracer == Some(HostPid::of_self()))
-}
-
-/// A pid that the tree needs is in use.
-pub(crate) fn taken(pid: NsPid) -> Cause {
-    let pid = host(pid);
-    let status = ProcDir::open(pid).and_then(|dir| dir.status());
-    let holder = match status {
-        Ok(status) if status.tgid == pid => format!("process {pid} ({:?})", status.name),
-        Ok(status) => format!("a thread of process {} ({:?})", status.tgid, status.name),
-        Err(_) => "a process group or session that still has members".to_owned(),
-    };
-    Cause::PidTaken { pid, holder }
 }
 
 impl Drop for World {
