@@ -28,6 +28,7 @@ pub mod landlock;
 pub mod mqueue;
 pub mod multicast;
 pub mod netfilter;
+pub mod page_cache;
 pub mod pagemap;
 pub mod pidfd;
 pub mod proc;

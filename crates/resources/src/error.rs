@@ -171,6 +171,7 @@ impl Error {
         match self {
             Self::Kernel { source, .. } => Some(*source),
             Self::Fetch(error) => Some(error.source),
+            Self::Proc(dormouse_kernel::proc::Error::Io { source, .. }) => Some(*source),
             _ => None,
         }
     }

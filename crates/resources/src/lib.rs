@@ -8,5 +8,6 @@ pub mod memory;
 mod refusal;
 mod steady;
 pub mod task;
+mod unseen;
 
 pub use error::{Error, Result};

@@ -25,6 +25,7 @@ pub(crate) mod locked;
 pub(crate) mod locked_future;
 pub(crate) mod many_vmas;
 pub(crate) mod memfd;
+pub(crate) mod memfd_inode;
 pub(crate) mod most_mappings;
 pub(crate) mod no_vdso;
 pub(crate) mod places;

@@ -101,7 +101,8 @@ pub(super) fn encode(
     const PHASE: Phase = Phase::Encode;
     let mut sink = ImageSink::new(dump);
     for (&id, file) in files {
-        file.encode(id, &mut sink).at(PHASE)?;
+        let (task, fd) = census.probes[&id].holder.place();
+        file.encode(id, &mut sink).of_fd(PHASE, task, fd)?;
     }
     for (number, table) in census.tables.iter().enumerate() {
         table.encode(table_id(number), files, dump).at(PHASE)?;

@@ -6,7 +6,9 @@ use std::time::Instant;
 use dormouse_image::{ImageDir, ImageName};
 use dormouse_kernel::HostPid;
 use dormouse_resources as resources;
-use dormouse_resources::file::{CreateCx, CreatedFiles, FillRank, LoadShared, SignalItem};
+use dormouse_resources::file::{
+    CreateCx, CreatedFiles, FillRank, LoadShared, SignalItem, Uncreated,
+};
 use dormouse_resources::memory::ShmemId;
 use dormouse_resources::task::{Life, Seccomp};
 use rustix::fs::Mode;
@@ -70,7 +72,7 @@ pub fn restore(
         .with_outer_terminal(terminals::outer(options.shell_job))
         .with_builds_checked(options.build_ids)
         .with_inherited(std::mem::take(&mut options.inherit));
-    let mut created = cx.create_all().at(Phase::Create)?;
+    let mut created = cx.create_all().or_else(|error| uncreated(&checkpoint, error))?;
 
     progress.phase(Phase::Spawn, None);
     let root = checkpoint.processes[0].node.pid;
@@ -87,7 +89,7 @@ pub fn restore(
     family::spawn(&mut world, root, &plan, (&mut memory, &mut cx), &terminals)?;
     let forking = forking.elapsed();
     errands::make_rings(&mut world, &checkpoint, &mut cx)?;
-    cx.create_living(&mut created).at(Phase::Create)?;
+    cx.create_living(&mut created).or_else(|error| uncreated(&checkpoint, error))?;
     // While their epolls are empty.
     SignalItem::add_ended(&checkpoint.signal_items, &created).at(Phase::Fill)?;
     fill(&created, FillRank::Fresh)?;
@@ -100,7 +102,7 @@ pub fn restore(
     progress.phase(Phase::Install, None);
     errands::signal_items(&mut world, &checkpoint, &created)?;
     let late = tables::install(&mut world, &checkpoint, &created)?;
-    cx.create_installed(&mut created).at(Phase::Create)?;
+    cx.create_installed(&mut created).or_else(|error| uncreated(&checkpoint, error))?;
     tables::replace(&mut world, late, &created)?;
     let terminals = Terminals::new(&checkpoint, &created);
     directories::set(&mut world, &checkpoint, &mut cx)?;
@@ -160,6 +162,16 @@ impl LoadShared for Stored<'_> {
             // CRIU has no image of what is empty.
             None => Ok(()),
         }
+    }
+}
+
+/// The error, with a process that has the file, and its number there.
+fn uncreated<T>(checkpoint: &Checkpoint, error: Uncreated) -> Result<T, Error> {
+    let Uncreated { file, source } = error;
+    match file.and_then(|file| checkpoint.holder(file)) {
+        Some((pid, fd)) => Err(source).of_fd(Phase::Create, host(pid), Some(fd)),
+        // It is in flight, or about none.
+        None => Err(source).at(Phase::Create),
     }
 }
 

@@ -11,7 +11,7 @@ use tracing::debug;
 
 use super::fill::CreatedFiles;
 use super::{FileId, FileRef, Files, Stage};
-use crate::Result;
+use crate::{Error, Result};
 
 /// Where the contents of shared memory objects come from, see
 /// [`SaveShared`](super::SaveShared).
@@ -22,6 +22,15 @@ pub trait LoadShared {
     /// # Errors
     /// It cannot be read or written.
     fn load(&self, shmid: u32, file: BorrowedFd<'_>, size: u64) -> Result<()>;
+}
+
+/// A file that could not be created.
+#[derive(Debug)]
+pub struct Uncreated {
+    /// Which, if it is about one.
+    pub file: Option<FileId>,
+    /// Why.
+    pub source: Error,
 }
 
 /// A point in the course of a restore at which inodes that are kept at hand
@@ -167,11 +176,12 @@ impl<'a> CreateCx<'a> {
     ///
     /// # Errors
     /// The first that cannot be created.
-    pub fn create_all(&mut self) -> Result<CreatedFiles<'a>> {
+    pub fn create_all(&mut self) -> Result<CreatedFiles<'a>, Uncreated> {
         let (created, given) = (BTreeMap::new(), BTreeSet::new());
         let mut files = CreatedFiles { files: self.files, created, given };
         self.create_stage(Stage::Early, &mut files)?;
-        self.reached(Milestone::Created)?;
+        let reached = self.reached(Milestone::Created);
+        reached.map_err(|source| Uncreated { file: None, source })?;
         Ok(files)
     }
 
@@ -179,7 +189,7 @@ impl<'a> CreateCx<'a> {
     ///
     /// # Errors
     /// The first that cannot be created.
-    pub fn create_living(&mut self, files: &mut CreatedFiles<'a>) -> Result<()> {
+    pub fn create_living(&mut self, files: &mut CreatedFiles<'a>) -> Result<(), Uncreated> {
         self.create_stage(Stage::Living, files)
     }
 
@@ -187,11 +197,15 @@ impl<'a> CreateCx<'a> {
     ///
     /// # Errors
     /// The first that cannot be created.
-    pub fn create_installed(&mut self, files: &mut CreatedFiles<'a>) -> Result<()> {
+    pub fn create_installed(&mut self, files: &mut CreatedFiles<'a>) -> Result<(), Uncreated> {
         self.create_stage(Stage::Installed, files)
     }
 
-    fn create_stage(&mut self, stage: Stage, files: &mut CreatedFiles<'a>) -> Result<()> {
+    fn create_stage(
+        &mut self,
+        stage: Stage,
+        files: &mut CreatedFiles<'a>,
+    ) -> Result<(), Uncreated> {
         for (id, file) in self.files.descriptions() {
             if file.stage() != stage {
                 continue;
@@ -200,10 +214,11 @@ impl<'a> CreateCx<'a> {
             let made = match key.and_then(|key| self.inherited(&key)) {
                 Some(inherited) => {
                     files.given.insert(id);
-                    file.take_over(id, inherited)?
+                    file.take_over(id, inherited)
                 }
-                None => file.create(id, self)?,
+                None => file.create(id, self),
             };
+            let made = made.map_err(|source| Uncreated { file: Some(id), source })?;
             debug!(id = id.as_raw(), "{}", file.name());
             files.created.insert(id, made);
         }

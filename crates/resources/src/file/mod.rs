@@ -28,6 +28,7 @@ mod collect;
 mod create;
 mod epoll;
 mod eventfd;
+mod extended;
 mod fanotify;
 mod fifo;
 mod files;
@@ -72,6 +73,7 @@ mod status;
 mod table;
 mod taken;
 mod timerfd;
+mod times;
 mod tty;
 mod tun;
 mod undo;
@@ -81,7 +83,7 @@ mod watched;
 pub use collect::{
     CollectCx, CollectOptions, LinkRemap, NetworkLock, SaveShared, TcpConnections, UnixPeers,
 };
-pub use create::{CreateCx, LoadShared};
+pub use create::{CreateCx, LoadShared, Uncreated};
 pub use epoll::{Adder, Hidden, ItemProblem, Outsider, SignalItem};
 pub use files::{FileRef, Files};
 pub use fill::{CreatedFiles, FillCx};

@@ -14,6 +14,7 @@ use rustix::fs::{FileType, Mode, OFlags, fstatfs};
 
 use super::kernel_files::KernelSocket;
 use super::{FileId, KernelFile, KernelFileId, Mounts, Sighting};
+use crate::unseen::open_unseen;
 use crate::{Error, Result};
 
 /// Where the file was found.
@@ -366,6 +367,20 @@ impl Probe {
         link.starts_with(b"/memfd:") || link.starts_with(b"/dev/zero")
     }
 
+    /// Whether it is an inode that no directory has, opened with `O_PATH`: of its state the kernel
+    /// then tells nothing, so no room is for it.
+    pub(super) fn is_anonymous_path(&self) -> bool {
+        self.file_system == FsMagic::ANON_INODE && self.is_path_only()
+    }
+
+    /// Whether the link is that of a segment of `shmget(2)` (`ipc/shm.c`), or of huge pages that
+    /// were mapped without a file (`mm/mmap.c`), opened in the same way.
+    pub(super) fn is_segment_link(&self) -> bool {
+        let link = self.link.as_os_str().as_bytes();
+        let is_tmpfs = [FsMagic::TMPFS, FsMagic::HUGETLB].contains(&self.file_system);
+        is_tmpfs && (link.starts_with(b"/SYSV") || link.starts_with(b"/anon_hugepage"))
+    }
+
     /// A descriptor of this process on the same open file description. For
     /// a file behind a link there is none, and this is one opened `O_PATH`.
     ///
@@ -392,6 +407,14 @@ impl Probe {
     /// What `open(2)` says.
     pub fn reopen(&self, flags: OFlags) -> Result<OwnedFd> {
         self.origin.reopen(flags)
+    }
+
+    /// One to read from, see [`Origin::reopen_unseen`].
+    ///
+    /// # Errors
+    /// What `open(2)` says.
+    pub(crate) fn reopen_unseen(&self) -> Result<OwnedFd> {
+        self.origin.reopen_unseen()
     }
 }
 
@@ -425,6 +448,14 @@ impl Origin {
                 reopen(file.as_fd(), flags).map_err(Error::kernel("open", "/proc/self/fd"))
             }
         }
+    }
+
+    /// The same for reading, which is not to show in the access time.
+    ///
+    /// # Errors
+    /// What `open(2)` says.
+    pub(crate) fn reopen_unseen(&self) -> Result<OwnedFd> {
+        open_unseen(|flags| self.reopen(flags | OFlags::NONBLOCK), Error::errno)
     }
 }
 

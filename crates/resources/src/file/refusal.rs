@@ -45,6 +45,9 @@ refusals! {
     /// `pidfd_open(2)`, opened again by its link.
     Pidfd: "a pidfd opened with O_PATH", "the kernel gives no way to open one again",
         "have the program duplicate the descriptor instead (dup)";
+    /// An inode that no directory has, opened again by its link in `/proc`.
+    AnonymousPath: "a kernel object opened with O_PATH", "the kernel gives no way to open one again",
+        "have the program duplicate the descriptor instead (dup)";
     /// `userfaultfd(2)`.
     Userfaultfd: "a userfaultfd", "userfaultfds are not saved yet",
         "checkpoint the program while it has none open";
@@ -111,6 +114,9 @@ impl Refusal {
     /// Which kind of file it is, if no room claims it.
     #[must_use]
     pub fn of(probe: &Probe) -> Self {
+        if probe.is_anonymous_path() {
+            return Self::AnonymousPath;
+        }
         match probe.file_system {
             FsMagic::SOCKET => return Self::socket(probe),
             FsMagic::PID => return Self::Pidfd,
@@ -130,7 +136,7 @@ impl Refusal {
                 match (probe.mounted, probe.file_system) {
                     (true, FsMagic::DEBUG | FsMagic::TRACE) => Self::Debugging,
                     (true, _) => Self::Anonymous,
-                    (false, FsMagic::TMPFS | FsMagic::HUGETLB) => Self::SharedMemory,
+                    (false, _) if probe.is_segment_link() => Self::SharedMemory,
                     (false, _) => Self::Detached,
                 }
             }

@@ -54,7 +54,7 @@ macro_rules! registry {
             /// refused.
             pub fn claims(probe: &Probe) -> impl Iterator<Item = FdType> {
                 let claims = [$( <$room>::claims(probe).then_some(<$room>::TYPE), )*];
-                claims.into_iter().flatten()
+                claims.into_iter().flatten().filter(|_| !probe.is_anonymous_path())
             }
 
             /// Reads a file, in the room that claims it. Nothing about the
@@ -64,7 +64,7 @@ macro_rules! registry {
             /// No room claims it, it has state that cannot be saved, or the
             /// kernel does not tell.
             pub fn collect(cx: &CollectCx<'_>, probe: &Probe) -> Result<Self> {
-                $( if <$room>::claims(probe) {
+                $( if !probe.is_anonymous_path() && <$room>::claims(probe) {
                     debug_assert_eq!(Self::claims(probe).count(), 1, "{probe:?}");
                     return <$room>::collect(cx, probe).map(Self::$kind);
                 } )*

@@ -4,10 +4,25 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use dormouse_kernel::FdNum;
-use dormouse_kernel::proc::{Entry, Extra, FdInfo, ProcDir};
+use dormouse_kernel::proc::{self, Entry, Extra, FdInfo, ProcDir};
 use rustix::fs::{AtFlags, OFlags, Stat, StatxFlags, fstat, statat, statx};
+use rustix::io::Errno;
 
 use crate::{Error, Result};
+
+/// What a link of `/proc` reads.
+pub(super) fn link(proc: &ProcDir, entry: Entry) -> Result<PathBuf> {
+    match proc.link(entry) {
+        Ok(link) => Ok(link.into()),
+        Err(proc::Error::Io { source: Errno::NAMETOOLONG, .. }) => Err(Error::Unsupported {
+            object: "a file",
+            detail: entry.to_string().into(),
+            reason: "its path is longer than the kernel tells (4096 bytes)",
+            hint: "give a directory on the way a shorter name",
+        }),
+        Err(error) => Err(error.into()),
+    }
+}
 
 /// What can be said of a file without touching it.
 #[derive(Clone, Debug)]
@@ -35,7 +50,7 @@ impl Sighting {
 
     /// The same without `fdinfo`.
     pub(super) fn place(proc: &ProcDir, fd: FdNum) -> Result<(PathBuf, Stat)> {
-        let link = PathBuf::from(proc.fd_link(fd)?);
+        let link = link(proc, Entry::Fd(fd))?;
         // Follows the link to the very file, whatever has become of its name.
         let stat = statat(proc.as_fd(), Entry::Fd(fd).to_string(), AtFlags::empty())
             .map_err(Error::kernel("stat", &link))?;
@@ -50,7 +65,7 @@ impl Sighting {
     /// There is no such link, or it may not be followed (`map_files` takes
     /// `CAP_CHECKPOINT_RESTORE`).
     pub fn of_link(proc: &ProcDir, entry: Entry, flags: OFlags) -> Result<(Self, OwnedFd)> {
-        let link = PathBuf::from(proc.link(entry)?);
+        let link = link(proc, entry)?;
         let file = proc.open_entry(entry, OFlags::PATH)?;
         let stat = fstat(&file).map_err(Error::kernel("fstat", &link))?;
         let mount = statx(&file, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)

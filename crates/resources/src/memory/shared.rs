@@ -10,12 +10,13 @@ use std::path::Path;
 use dormouse_kernel::proc::{self, Entry, ProcDir};
 use dormouse_kernel::shm::SegmentId;
 use dormouse_kernel::{Addr, AddrRange, DeviceId, Errno, HostPid, PAGE_SIZE};
-use rustix::fs::{MemfdFlags, OFlags, SeekFrom, fstat, memfd_create, seek};
+use rustix::fs::{MemfdFlags, SeekFrom, fstat, memfd_create, seek};
 
 use super::error::{Error, Result};
 use super::segment::{Segment, Segments};
 use super::survey::push_joined;
 use super::vma::ShmemId;
+use crate::unseen::open_unseen;
 
 /// The shared memory objects of a dump.
 #[derive(Debug)]
@@ -61,8 +62,8 @@ impl SharedObjects {
         self.id((vma.device, vma.inode), || Holder::Mapping { pid, range })
     }
 
-    /// The number of the object behind `file`, a memfd open for reading (a duplicate of the
-    /// task's own, or a new open file description). Contents are stored once, however often it is
+    /// The number of the object behind `file`, a memfd open for reading (by
+    /// `O_NOATIME`, if it may be). Contents are stored once, however often it is
     /// given here or mapped.
     ///
     /// # Errors
@@ -142,11 +143,17 @@ impl SharedObject<'_> {
         }
     }
 
-    /// Opens it for reading.
+    /// Opens it for reading, which is not to show in its access time.
     pub(super) fn open(self) -> Result<OwnedFd> {
         match self.0 {
             Holder::Mapping { pid, range } => {
-                Ok(ProcDir::open(*pid)?.open_entry(Entry::MapFile(*range), OFlags::RDONLY)?)
+                let proc = ProcDir::open(*pid)?;
+                let errno = |error: &proc::Error| match error {
+                    proc::Error::Io { source, .. } => Some(*source),
+                    _ => None,
+                };
+                let open = |flags| proc.open_entry(Entry::MapFile(*range), flags);
+                Ok(open_unseen(open, errno)?)
             }
             Holder::File(file) => file.as_fd().try_clone_to_owned().map_err(|error| {
                 let source = Errno::from_io_error(&error).unwrap_or(Errno::IO);

@@ -15,7 +15,7 @@ use dormouse_resources::Result;
 use dormouse_resources::file::{
     self, CollectCx, CollectOptions, CreateCx, Descriptor, FdTable, FdTableId, File, FileId,
     FileIndex, FillRank, Identity, ImageSink, ImageSource, LoadShared, Mounts, Probe, RingSurvey,
-    SaveShared, Sighting, Use,
+    SaveShared, Sighting, Uncreated, Use,
 };
 use rustix::fs::{OFlags, SeekFrom, fcntl_getfl, fstat, seek};
 use tempfile::TempDir;
@@ -204,9 +204,10 @@ impl Images {
         let files = source.finish()?;
         assert_eq!(images.unread().unwrap(), Vec::<std::ffi::OsString>::new());
         let mut cx = CreateCx::new(&files, &images, shared).with_inherited(given);
-        let mut created = cx.create_all()?;
-        cx.create_living(&mut created)?;
-        cx.create_installed(&mut created)?;
+        let why = |error: Uncreated| error.source;
+        let mut created = cx.create_all().map_err(why)?;
+        cx.create_living(&mut created).map_err(why)?;
+        cx.create_installed(&mut created).map_err(why)?;
         let opened = inodes.into_iter().map(|(file, flags)| cx.open_for_mapping(file, flags));
         let inodes = opened.collect::<Result<Vec<_>>>()?;
         cx.finish()?;

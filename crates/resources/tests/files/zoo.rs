@@ -132,6 +132,7 @@ pub(crate) fn zoo() -> Zoo {
     rustix::io::write(&memfd, b"in memory").unwrap();
     fcntl_add_seals(&memfd, SealFlags::SHRINK).unwrap();
     let watched = eventfd(1, EventfdFlags::NONBLOCK).unwrap();
+    let event_place = again(&watched, OFlags::PATH);
     let epoll = epoll::create(epoll::CreateFlags::empty()).unwrap();
     for (file, data) in [(&watched, 1), (&from, 2)] {
         let data = epoll::EventData::new_u64(data);
@@ -203,6 +204,7 @@ pub(crate) fn zoo() -> Zoo {
             Claimed(FdType::Inotify),
         ),
         ("a socket's place", again(&place, OFlags::PATH), Refused(Refusal::Socket)),
+        ("an eventfd's place", event_place, Refused(Refusal::AnonymousPath)),
         ("a pidfd", pidfd_open(getpid(), PidfdFlags::empty()).unwrap(), Claimed(FdType::PidFd)),
         ("a BPF map", bpf_map(), Claimed(FdType::BpfMap)),
         ("an io_uring", ring(), Claimed(FdType::IoUring)),

@@ -6,7 +6,7 @@ use dormouse_image::proto::inventory::InventoryEntry;
 use dormouse_image::proto::namespace::ipc::IpcShmEntry;
 use dormouse_image::proto::pstree::PstreeEntry;
 use dormouse_image::{ImageDir, ImageName};
-use dormouse_kernel::{Addr, NsPid};
+use dormouse_kernel::{Addr, FdNum, NsPid};
 use dormouse_resources::file::{
     Adder, FdTable, FdTableId, FileId, ImageSource, Lock, Notification, SignalItem,
 };
@@ -110,7 +110,7 @@ pub(in crate::restore) fn decode(
         return Err(contradiction(ImageName::Mqueue, reason)).at(PHASE);
     }
     let pids: BTreeSet<NsPid> = processes.iter().map(|it| it.node.pid).collect();
-    let holder = |file| holder(&processes, &tables, file);
+    let holder = |file| holder(&processes, &tables, file).map(|(pid, _)| pid);
     let signal_items = files.signal_items(holder);
     let signal_items =
         signal_items.map_err(|reason| contradiction(ImageName::Files, reason)).at(PHASE)?;
@@ -167,14 +167,17 @@ pub(in crate::restore) fn decode(
     })
 }
 
-/// A process that has this file open.
-fn holder(
+/// A process that has this file open, and the number there.
+pub(super) fn holder(
     processes: &[Process],
     tables: &BTreeMap<FdTableId, FdTable>,
     file: FileId,
-) -> Option<NsPid> {
-    let holds = |id| tables[&id].entries.iter().any(|own| own.file.id() == file);
+) -> Option<(NsPid, FdNum)> {
+    let number = |id| {
+        let own = tables[&id].entries.iter().find(|own| own.file.id() == file);
+        own.map(|own| own.fd)
+    };
     let bodies = processes.iter().filter_map(|it| Some((it.node.pid, it.body.as_ref()?)));
     let mut threads = bodies.flat_map(|(pid, body)| body.threads.iter().map(move |it| (pid, it)));
-    threads.find(|(_, thread)| holds(thread.table)).map(|(pid, _)| pid)
+    threads.find_map(|(pid, thread)| Some((pid, number(thread.table)?)))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dormouse_kernel::signal::Signal;
-use dormouse_kernel::{HostPid, NsPid};
+use dormouse_kernel::{FdNum, HostPid, NsPid};
 use dormouse_puppet::Interruption;
 use dormouse_resources::file::{FdTable, FdTableId, FileId, FileRef, Files, Lock, SignalItem};
 use dormouse_resources::memory::{PagesFiles, SavedMemory, SavedObject, Segments, ShmemId};
@@ -45,6 +45,11 @@ impl Checkpoint {
     /// The processes that are not zombies.
     pub(crate) fn living(&self) -> impl Iterator<Item = (&Process, &Body)> {
         self.processes.iter().filter_map(|process| Some((process, process.body.as_ref()?)))
+    }
+
+    /// A process that has this file open, and the number there.
+    pub(crate) fn holder(&self, file: FileId) -> Option<(NsPid, FdNum)> {
+        super::all::holder(&self.processes, &self.tables, file)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Memfds; their inodes are in `memfd.img`.
 
 use crate::proto::files::FownEntry;
+use crate::proto::files::reg::{GhostChunkEntry, Timeval, XattrEntry};
 
 /// `memfd_file_entry`.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -46,4 +47,20 @@ pub struct MemfdInodeEntry {
     pub hugetlb_flag: Option<u32>,
     #[prost(uint32, optional, tag = "9")]
     pub mode: Option<u32>,
+    /// Dormouse: when it was accessed and modified last.
+    #[prost(message, optional, tag = "20000")]
+    pub atim: Option<Timeval>,
+    #[prost(message, optional, tag = "20001")]
+    pub mtim: Option<Timeval>,
+    /// Dormouse: nanoseconds (0 to 999) beyond those, which are in microseconds.
+    #[prost(uint32, optional, tag = "20002")]
+    pub atim_nsec: Option<u32>,
+    #[prost(uint32, optional, tag = "20003")]
+    pub mtim_nsec: Option<u32>,
+    /// Dormouse: extended attributes.
+    #[prost(message, repeated, tag = "20004")]
+    pub xattrs: Vec<XattrEntry>,
+    /// Dormouse: parts that are allocated and were never written, even behind the end.
+    #[prost(message, repeated, tag = "20005")]
+    pub allocated: Vec<GhostChunkEntry>,
 }

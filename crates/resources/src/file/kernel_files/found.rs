@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use dormouse_kernel::FdNum;
-use dormouse_kernel::proc::{Extra, FdInfo, ProcDir};
+use dormouse_kernel::proc::{Entry, Extra, FdInfo, ProcDir};
 use epoll_interest::FileKey;
 use epoll_interest::kernel_memory::Address;
 use rustix::fs::{OFlags, Stat};
@@ -12,6 +12,7 @@ use super::anonymous::ShortName;
 use super::eventfd::Counter;
 use super::{KernelFiles, KernelSocket};
 use crate::Result;
+use crate::file::sighting::link;
 use crate::file::{FsMagic, Sighting};
 
 /// An open file description, told from all others. Good as long as it is open
@@ -107,7 +108,7 @@ impl KernelFile {
             Nameless::No => match files.shared.get(&at.0) {
                 Some(stat) => match self.name {
                     Some(name) => (name.link(), *stat),
-                    None => (PathBuf::from(proc.fd_link(fd)?), *stat),
+                    None => (link(proc, Entry::Fd(fd))?, *stat),
                 },
                 None => Sighting::place(proc, fd)?,
             },

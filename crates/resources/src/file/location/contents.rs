@@ -8,7 +8,6 @@ use std::os::unix::fs::FileExt;
 use dormouse_image::proto::files::reg::GhostChunkEntry;
 use dormouse_image::store::ImageReader;
 use dormouse_image::{ImageDir, ImageName, Writer};
-use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::file::Origin;
@@ -53,9 +52,7 @@ impl Contents {
     /// Writes the contents of a file of `size` bytes.
     pub(super) fn encode(&self, size: u64, writer: &mut Writer<'_>) -> Result<()> {
         let Self::Open(origin) = self else { return Ok(()) };
-        // Reading is not to show in the access time.
-        let file = origin.reopen(OFlags::RDONLY | OFlags::NOATIME)?;
-        let mut file = File::from(file);
+        let mut file = File::from(origin.reopen_unseen()?);
         if !self.are_chunks(size) {
             return copy(&mut file, size, writer);
         }

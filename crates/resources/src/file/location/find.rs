@@ -6,14 +6,18 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use dormouse_kernel::HostPid;
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, statat};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, Statx, StatxFlags, makedev, openat, statx,
+};
 use rustix::io::Errno;
 
+use super::barred;
 use super::ghost::{Ghost, Ghosts};
 use super::names::PRIVATE;
 use super::task::{PROC, TaskFile};
 use super::{Link, Reach};
 use crate::file::{CollectCx, FsMagic, LinkRemap, Probe};
+use crate::unseen::open_unseen;
 use crate::{Error, Result};
 
 /// What the kernel appends to the path of a file that has lost its name
@@ -60,7 +64,8 @@ pub(super) fn find(cx: &CollectCx<'_>, probe: &Probe) -> Result<(PathBuf, Reach)
         hint,
     };
     let linked = || link_beside(cx, probe, without_suffix(link), None);
-    if leads_to(link, &probe.stat)? {
+    if let Some(found) = leads_to(link, &probe.stat)? {
+        barred::may_open(probe, &found)?;
         if is_silly_name(probe) {
             return linked().ok_or_else(|| {
                 unsupported(
@@ -97,7 +102,7 @@ pub(super) fn find(cx: &CollectCx<'_>, probe: &Probe) -> Result<(PathBuf, Reach)
         return ghost(cx, probe, name);
     }
     if cx.options.link_remap != LinkRemap::Always
-        && let Some(sibling) = sibling(name, &probe.stat)?
+        && let Some(sibling) = sibling(name, probe)?
     {
         return Ok((sibling, Reach::OtherName { lost: name.to_owned() }));
     }
@@ -151,11 +156,15 @@ fn link_beside(
     Some((name.to_owned(), Reach::Link(link)))
 }
 
-/// Whether the path leads to this very inode.
-fn leads_to(path: &Path, stat: &Stat) -> Result<bool> {
-    match statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(found) => Ok(found.st_dev == stat.st_dev && found.st_ino == stat.st_ino),
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::NAMETOOLONG) => Ok(false),
+/// What there is at the path, if that is this very inode.
+fn leads_to(path: &Path, stat: &Stat) -> Result<Option<Statx>> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    match statx(CWD, path, flags, StatxFlags::INO) {
+        Ok(found) => {
+            let device = makedev(found.stx_dev_major, found.stx_dev_minor);
+            Ok(Some(found).filter(|_| device == stat.st_dev && found.stx_ino == stat.st_ino))
+        }
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::NAMETOOLONG) => Ok(None),
         Err(error) => Err(Error::kernel("stat", path)(error)),
     }
 }
@@ -169,19 +178,21 @@ fn home(name: &Path) -> Option<&Path> {
 }
 
 /// Another name of the file in the directory it was in.
-fn sibling(name: &Path, stat: &Stat) -> Result<Option<PathBuf>> {
+fn sibling(name: &Path, probe: &Probe) -> Result<Option<PathBuf>> {
     let Some(parent) = home(name) else { return Ok(None) };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let dir = match openat(CWD, parent, flags, Mode::empty()) {
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let open = |unseen| openat(CWD, parent, flags | unseen, Mode::empty());
+    let dir = match open_unseen(open, |&errno| Some(errno)) {
         Ok(dir) => dir,
         Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => return Ok(None),
         Err(error) => return Err(Error::kernel("open", parent)(error)),
     };
     for entry in Dir::read_from(&dir).map_err(Error::kernel("getdents", parent))?.take(SIBLINGS) {
         let entry = entry.map_err(Error::kernel("getdents", parent))?;
-        if entry.ino() == stat.st_ino {
+        if entry.ino() == probe.stat.st_ino {
             let path = parent.join(OsStr::from_bytes(entry.file_name().to_bytes()));
-            if leads_to(&path, stat)? {
+            if let Some(found) = leads_to(&path, &probe.stat)? {
+                barred::may_link(&probe.link, &found)?;
                 return Ok(Some(path));
             }
         }

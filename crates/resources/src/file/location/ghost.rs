@@ -2,18 +2,20 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use dormouse_image::proto::files::reg::{GhostFileEntry, Timeval};
+use dormouse_image::proto::files::reg::GhostFileEntry;
 use dormouse_image::{ImageDir, ImageName};
 use dormouse_kernel::DeviceId;
 use rustix::fs::{FileType, OFlags, readlinkat};
 
 use super::contents::Contents;
-use super::extended::Extended;
 use super::remap::RemapSink;
 use crate::corrupt::corrupt;
+use crate::file::extended::Extended;
+use crate::file::times::Times;
 use crate::file::{FileId, ImageSink, InodeId, Probe};
 use crate::{Error, Result};
 
@@ -38,21 +40,12 @@ pub(super) struct Attributes {
     pub(super) number: u64,
     /// Of a device.
     pub(super) rdev: DeviceId,
-    /// Seconds and nanoseconds.
-    pub(super) accessed: Time,
-    pub(super) modified: Time,
+    pub(super) times: Times,
     /// In bytes, of a regular file.
     pub(super) size: u64,
     /// Of a symbolic link.
     pub(super) target: Option<Vec<u8>>,
     pub(super) extended: Extended,
-}
-
-/// Seconds since 1970, which may be before that, and nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Time {
-    pub(super) seconds: i64,
-    pub(super) nanoseconds: u32,
 }
 
 /// An entry of `files.img` that stands for a ghost.
@@ -79,10 +72,12 @@ impl Attributes {
             FileType::RegularFile => u64::try_from(stat.st_size).unwrap_or(0),
             _ => 0,
         };
-        let time = |seconds, nanoseconds: u64| Time {
-            seconds,
-            // Below a thousand million.
-            nanoseconds: nanoseconds as u32,
+        let extended = match probe.file_type() {
+            FileType::RegularFile | FileType::Directory => {
+                let file = probe.reopen(OFlags::RDONLY | OFlags::NONBLOCK)?;
+                Extended::collect(file.as_fd(), ("an unlinked file", &probe.link))?
+            }
+            _ => Extended::default(),
         };
         Ok(Self {
             uid: stat.st_uid,
@@ -91,11 +86,10 @@ impl Attributes {
             device: DeviceId::from_stat(stat.st_dev),
             number: stat.st_ino,
             rdev: probe.device(),
-            accessed: time(stat.st_atime, stat.st_atime_nsec),
-            modified: time(stat.st_mtime, stat.st_mtime_nsec),
+            times: Times::of(stat),
             size,
             target,
-            extended: Extended::collect(probe)?,
+            extended,
         })
     }
 
@@ -104,25 +98,12 @@ impl Attributes {
     }
 
     fn entry(&self, chunks: bool) -> GhostFileEntry {
-        let Self {
-            uid,
-            gid,
-            mode,
-            device,
-            number,
-            rdev,
-            accessed,
-            modified,
-            size,
-            target,
-            extended,
-        } = self;
+        let Self { uid, gid, mode, device, number, rdev, times, size, target, extended } = self;
         let is_device =
             matches!(self.file_type(), FileType::CharacterDevice | FileType::BlockDevice);
         // As stat(2) packs it: that fits 32 bits as long as minors have 20.
         let rdev = rdev.as_stat() as u32;
-        let (atim, atim_nsec) = accessed.entry();
-        let (mtim, mtim_nsec) = modified.entry();
+        let ((atim, atim_nsec), (mtim, mtim_nsec)) = times.entries();
         GhostFileEntry {
             uid: *uid,
             gid: *gid,
@@ -130,8 +111,8 @@ impl Attributes {
             dev: Some(device.as_kernel()),
             ino: Some(*number),
             rdev: is_device.then_some(rdev),
-            atim: Some(atim),
-            mtim: Some(mtim),
+            atim,
+            mtim,
             chunks: chunks.then_some(true),
             size: chunks.then_some(*size),
             symlnk_target: target.clone(),
@@ -139,25 +120,6 @@ impl Attributes {
             mtim_nsec,
             xattrs: extended.encode(),
         }
-    }
-}
-
-impl Time {
-    /// CRIU's seconds and microseconds, and the nanoseconds below those.
-    fn entry(self) -> (Timeval, Option<u32>) {
-        let Self { seconds, nanoseconds } = self;
-        let usec = u64::from(nanoseconds / 1000);
-        let timeval = Timeval { tv_sec: seconds.cast_unsigned(), tv_usec: usec };
-        (timeval, Some(nanoseconds % 1000).filter(|&rest| rest != 0))
-    }
-
-    fn decode(timeval: Option<&Timeval>, rest: Option<u32>) -> Option<Self> {
-        let Some(Timeval { tv_sec, tv_usec }) = timeval else {
-            return Some(Self { seconds: 0, nanoseconds: 0 });
-        };
-        let usec = u32::try_from(*tv_usec).ok().filter(|&usec| usec < 1_000_000)?;
-        let rest = Some(rest.unwrap_or(0)).filter(|&rest| rest < 1000)?;
-        Some(Self { seconds: tv_sec.cast_signed(), nanoseconds: usec * 1000 + rest })
     }
 }
 
@@ -209,7 +171,8 @@ impl Ghost {
             FileType::Unknown => return Err(wrong("its mode is of no type of file")),
             _ => {}
         }
-        let bad_time = || wrong("its times are none");
+        let times =
+            Times::decode((atim, entry.atim_nsec), (mtim, entry.mtim_nsec)).map_err(wrong)?;
         let inode = Attributes {
             uid,
             gid,
@@ -217,8 +180,7 @@ impl Ghost {
             device: DeviceId::from_kernel(dev.unwrap_or(0)),
             number: ino.unwrap_or(0),
             rdev: DeviceId::from_stat(rdev.unwrap_or(0).into()),
-            accessed: Time::decode(atim.as_ref(), entry.atim_nsec).ok_or_else(bad_time)?,
-            modified: Time::decode(mtim.as_ref(), entry.mtim_nsec).ok_or_else(bad_time)?,
+            times,
             size,
             target: symlnk_target,
             extended: Extended::decode(entry.xattrs).map_err(wrong)?,

@@ -10,18 +10,21 @@ use std::path::{Path, PathBuf};
 use dormouse_image::ImageName;
 use dormouse_kernel::clone::Shield;
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, chmodat, chownat, linkat,
-    mkdirat, mknodat, open, symlinkat, utimensat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, linkat, mkdirat, mknodat,
+    open, symlinkat,
 };
 use rustix::io;
 
-use super::ghost::{Attributes, Ghost, Time, User};
+use super::ghost::{Attributes, Ghost, User};
 use super::names::MomentaryName;
 use super::open::open_flags;
 use crate::file::create::{Milestone, Stash};
 use crate::file::probe::reopen;
+use crate::file::times::Times;
 use crate::file::{CreateCx, FileId, InodeId};
 use crate::{Error, Result};
+
+const GHOST: &str = "a ghost file";
 
 /// The ghosts that were made, as long as somebody will open them.
 #[derive(Default)]
@@ -36,15 +39,27 @@ struct Inode {
     waiting: BTreeSet<FileId>,
     /// Whether it is needed for something else than those.
     keep: bool,
+    times: Times,
 }
 
 impl Stash for Made {
     fn reached(&mut self, milestone: Milestone) -> Result<()> {
         match milestone {
             Milestone::Created => self.0.retain(|_, inode| inode.keep),
-            Milestone::Mapped => self.0.clear(),
+            Milestone::Mapped => {
+                // To map a file is to access it.
+                for inode in std::mem::take(&mut self.0).into_values() {
+                    inode.times.set(inode.path(), GHOST)?;
+                }
+            }
         }
         Ok(())
+    }
+}
+
+impl Inode {
+    fn path(&self) -> BorrowedFd<'_> {
+        self.by_name.values().next().expect("a ghost has a user").as_fd()
     }
 }
 
@@ -94,10 +109,10 @@ impl Ghost {
             }
             _ => self.make_named(&users)?,
         };
-        let inode = Inode { by_name, ready, waiting, keep };
-        let path = inode.by_name.values().next().expect("a ghost has a user").as_fd();
+        let inode = Inode { by_name, ready, waiting, keep, times: self.inode.times };
+        let path = inode.path();
         if self.inode.file_type() == FileType::RegularFile {
-            let file = reopen(path, OFlags::RDWR).map_err(Error::kernel("open", "a ghost file"))?;
+            let file = reopen(path, OFlags::RDWR).map_err(Error::kernel("open", GHOST))?;
             let image = ImageName::GhostFile(self.id().as_raw());
             self.contents.create(&File::from(file), self.inode.size, (cx.images, image))?;
         }
@@ -185,16 +200,13 @@ impl Attributes {
         let name = format!("/proc/self/fd/{}", path.as_raw_fd());
         let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
         chownat(path, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)
-            .map_err(Error::kernel("chown", "a ghost file"))?;
+            .map_err(Error::kernel("chown", GHOST))?;
         if self.file_type() != FileType::Symlink {
             chmodat(CWD, &name, Mode::from_raw_mode(self.mode), AtFlags::empty())
-                .map_err(Error::kernel("chmod", "a ghost file"))?;
+                .map_err(Error::kernel("chmod", GHOST))?;
         }
         // After the owner, with whom some of them change.
         self.extended.apply(path)?;
-        let time = |time: Time| Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds.into() };
-        let (last_access, last_modification) = (time(self.accessed), time(self.modified));
-        utimensat(CWD, &name, &Timestamps { last_access, last_modification }, AtFlags::empty())
-            .map_err(Error::kernel("utimensat", "a ghost file"))
+        self.times.set(path, GHOST)
     }
 }

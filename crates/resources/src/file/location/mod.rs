@@ -19,9 +19,9 @@
 //! or that it was a thread of a process; what the kernel had read already to give next. A restore that is killed in the few microseconds during which
 //! a ghost has its name leaves an empty file there.
 
+mod barred;
 mod build_id;
 mod contents;
-mod extended;
 mod find;
 mod ghost;
 mod make;
@@ -124,7 +124,10 @@ impl Link {
         match (names::link(file.as_fd(), path), otherwise) {
             (Ok(()), _) => {}
             (Err(Errno::NOENT), Some(ghost)) => return Ok(Some(ghost)),
-            (Err(source), _) => return Err(Error::kernel("linkat", path)(source)),
+            (Err(source), _) => {
+                barred::may_link_open(path, file.as_fd())?;
+                return Err(Error::kernel("linkat", path)(source));
+            }
         }
         let path = path.clone();
         images.undo().push(move || {
@@ -368,9 +371,7 @@ fn noted_build_id(cx: &CollectCx<'_>, probe: &Probe) -> Result<Option<BuildId>> 
     if !cx.options.build_ids || !may_have {
         return Ok(None);
     }
-    // The program is not to see that it was read.
-    let file = probe.reopen(OFlags::RDONLY | OFlags::NOATIME | OFlags::NONBLOCK)?;
-    Ok(build_id::of(&file.into()))
+    Ok(build_id::of(&probe.reopen_unseen()?.into()))
 }
 
 /// Whether it tells of a change now.

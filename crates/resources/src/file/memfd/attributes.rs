@@ -1,15 +1,18 @@
 //! The inode of a memfd: what is known of it, and making it anew.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use dormouse_image::proto::files::memfd::MemfdInodeEntry;
 use rustix::fs::{
-    FileType, Gid, MemfdFlags, Mode, OFlags, SealFlags, Uid, fchmod, fchown, fcntl_get_seals,
-    ftruncate, memfd_create,
+    FileType, Gid, MemfdFlags, Mode, SealFlags, Uid, fchmod, fchown, fcntl_add_seals,
+    fcntl_get_seals, ftruncate, memfd_create,
 };
 
 use super::Memfd;
+use super::allocated::Allocated;
+use crate::file::extended::Extended;
+use crate::file::times::Times;
 use crate::file::{CollectCx, CreateCx, FileKind, FsMagic, InodeId, Probe};
 use crate::{Error, Result};
 
@@ -29,6 +32,10 @@ pub(super) struct Attributes {
     seals: SealFlags,
     /// The size of its pages, if they are huge.
     huge_pages: Option<HugePages>,
+    /// `None` in images of CRIU.
+    times: Option<Times>,
+    extended: Extended,
+    allocated: Allocated,
 }
 
 /// The logarithm of the size of a huge page.
@@ -59,13 +66,19 @@ const UNSEALABLE: SealFlags = SealFlags::SEAL;
 
 impl Attributes {
     pub(super) fn collect(cx: &CollectCx<'_>, probe: &Probe) -> Result<Self> {
-        let file = probe.reopen(OFlags::RDONLY)?;
+        let file = probe.reopen_unseen()?;
         let seals = fcntl_get_seals(&file).map_err(Error::kernel("F_GET_SEALS", &probe.link))?;
         let link = probe.link.as_os_str().as_bytes();
         let name = link.strip_suffix(b" (deleted)").unwrap_or(link);
         let name = name.strip_prefix(b"/memfd:").unwrap_or(name).to_vec();
         let huge_pages = (probe.file_system == FsMagic::HUGETLB)
             .then(|| HugePages(u64::try_from(probe.stat.st_blksize).unwrap_or(1).ilog2()));
+        let extended = Extended::collect(file.as_fd(), ("a memfd", &probe.link))?;
+        let allocated = match huge_pages {
+            None => Allocated::collect(file.as_fd(), &probe.stat)?,
+            // What is allocated of those counts as written.
+            Some(_) => Allocated::default(),
+        };
         Ok(Self {
             name,
             uid: probe.stat.st_uid,
@@ -75,11 +88,28 @@ impl Attributes {
             shmid: cx.shared.save(file)?,
             seals,
             huge_pages,
+            times: Some(Times::of(&probe.stat)),
+            extended,
+            allocated,
         })
     }
 
     pub(super) fn entry(&self, id: InodeId) -> MemfdInodeEntry {
-        let Self { name, uid, gid, mode, size, shmid, seals, huge_pages } = self;
+        let Self {
+            name,
+            uid,
+            gid,
+            mode,
+            size,
+            shmid,
+            seals,
+            huge_pages,
+            times,
+            extended,
+            allocated,
+        } = self;
+        let ((atim, atim_nsec), (mtim, mtim_nsec)) =
+            times.map_or_else(Default::default, Times::entries);
         MemfdInodeEntry {
             name: name.clone(),
             uid: *uid,
@@ -90,6 +120,12 @@ impl Attributes {
             inode_id: id.as_raw().into(),
             hugetlb_flag: huge_pages.map(|pages| pages.flags().bits()),
             mode: *mode,
+            atim,
+            mtim,
+            atim_nsec,
+            mtim_nsec,
+            xattrs: extended.encode(),
+            allocated: allocated.entries(),
         }
     }
 
@@ -118,8 +154,24 @@ impl Attributes {
         if i64::try_from(*size).is_err() {
             return Err("its size is none");
         }
-        let (name, uid, gid) = (name.clone(), *uid, *gid);
-        Ok(Self { name, uid, gid, mode: *mode, size: *size, shmid: *shmid, seals, huge_pages })
+        let MemfdInodeEntry { atim, mtim, atim_nsec, mtim_nsec, xattrs, allocated, .. } = entry;
+        let times = match (atim, mtim) {
+            (None, None) => None,
+            _ => Some(Times::decode((atim.clone(), *atim_nsec), (mtim.clone(), *mtim_nsec))?),
+        };
+        Ok(Self {
+            name: name.clone(),
+            uid: *uid,
+            gid: *gid,
+            mode: *mode,
+            size: *size,
+            shmid: *shmid,
+            seals,
+            huge_pages,
+            times,
+            extended: Extended::decode(xattrs.clone())?,
+            allocated: Allocated::decode(allocated)?,
+        })
     }
 
     /// Makes the inode, with its contents, not sealed yet.
@@ -137,16 +189,25 @@ impl Attributes {
         if self.size > 0 {
             cx.shared.load(self.shmid, file.as_fd(), self.size)?;
         }
+        self.allocated.apply(file.as_fd())?;
         let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
         fchown(&file, Some(uid), Some(gid)).map_err(failed("fchown"))?;
         if let Some(mode) = self.mode {
             fchmod(&file, Mode::from_raw_mode(mode)).map_err(failed("fchmod"))?;
         }
+        // After the owner, with whom some of them change.
+        self.extended.apply(file.as_fd())?;
         Ok(file)
     }
 
-    /// The seals that are still to be set.
-    pub(super) fn missing_seals(&self) -> SealFlags {
-        if self.seals == UNSEALABLE { SealFlags::empty() } else { self.seals }
+    /// Sets what must wait until everything is mapped and written: to map it is to access it.
+    pub(super) fn finish(&self, file: BorrowedFd<'_>) -> Result<()> {
+        if let Some(times) = self.times {
+            times.set(file, Memfd::NAME)?;
+        }
+        if self.seals != UNSEALABLE && !self.seals.is_empty() {
+            fcntl_add_seals(file, self.seals).map_err(Error::kernel("F_ADD_SEALS", Memfd::NAME))?;
+        }
+        Ok(())
     }
 }

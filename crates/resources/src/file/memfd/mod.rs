@@ -9,10 +9,14 @@
 //! Create: `memfd_create(2)`, contents at once. The first description for
 //! reading and writing is the one that made, as only that lets the memfd be
 //! executed (`fexecve(3)`); all others are opened through `/proc`.
-//! Fill: nothing; seals are set when everything is mapped and written.
-//! Not preserved: times of the inode; that shared anonymous memory was none.
+//! Fill: nothing; times and seals are set when everything is mapped and written.
+//! Not preserved: the change time; that shared anonymous memory was none; times of such memory
+//! that is not open as a file.
+//! Kernel needed: any; before 6.5, and to users who may not write the memfd, it does not tell which
+//! parts are allocated (`fallocate(2)`) and were never written: they come back as holes.
 //! Scenarios: `crates/resources/tests`.
 
+mod allocated;
 mod attributes;
 
 use std::cell::RefCell;
@@ -24,7 +28,7 @@ use dormouse_image::proto::files::memfd::{MemfdFileEntry, MemfdInodeEntry};
 use dormouse_image::proto::files::{FdType, FileEntry};
 use dormouse_image::store::NewPart;
 use dormouse_image::{ImageDir, ImageName};
-use rustix::fs::{FileType, OFlags, SeekFrom, fcntl_add_seals, seek};
+use rustix::fs::{FileType, OFlags, SeekFrom, seek};
 use rustix::io::fcntl_dupfd_cloexec;
 
 use crate::corrupt::corrupt;
@@ -108,36 +112,20 @@ struct MadeInode {
     inode: Rc<MemfdInode>,
     /// Whether a description is the one that `file` has.
     taken: bool,
-    /// How many descriptions are still to be created.
-    waiting: usize,
-    /// Whether it is mapped.
-    mapped: bool,
 }
 
 impl Stash for Made {
     fn reached(&mut self, milestone: Milestone) -> Result<()> {
         match milestone {
-            Milestone::Created => self.0.retain(|_, made| made.is_kept()),
-            Milestone::Mapped => {
-                for made in std::mem::take(&mut self.0).into_values() {
-                    let seals = made.inode.attributes.missing_seals();
-                    if !seals.is_empty() {
-                        fcntl_add_seals(&made.file, seals)
-                            .map_err(Error::kernel("F_ADD_SEALS", Memfd::NAME))?;
-                    }
-                }
-            }
+            Milestone::Created => Ok(()),
+            Milestone::Mapped => std::mem::take(&mut self.0)
+                .into_values()
+                .try_for_each(|made| made.inode.attributes.finish(made.file.as_fd())),
         }
-        Ok(())
     }
 }
 
 impl MadeInode {
-    /// Whether it is needed even if all descriptions exist.
-    fn is_kept(&self) -> bool {
-        self.mapped || !self.inode.attributes.missing_seals().is_empty()
-    }
-
     /// The description that `memfd_create(2)` made.
     fn original(&self) -> Result<OwnedFd> {
         fcntl_dupfd_cloexec(&self.file, 0).map_err(Error::kernel("dup", Memfd::NAME))
@@ -153,12 +141,7 @@ impl MemfdInode {
     fn made<'cx>(self: &Rc<Self>, cx: &'cx mut CreateCx<'_>) -> Result<&'cx mut MadeInode> {
         if !cx.stash::<Made>().0.contains_key(&self.id) {
             let file = self.attributes.create(cx)?;
-            let files = cx.files();
-            let users = self.users.borrow();
-            let waiting = users.iter().filter(|&&user| files.is_described(user)).count();
-            let mapped = users.iter().any(|&user| files.is_opened(user));
-            let inode = Rc::clone(self);
-            let made = MadeInode { file, inode, taken: false, waiting, mapped };
+            let made = MadeInode { file, inode: Rc::clone(self), taken: false };
             cx.stash::<Made>().0.insert(self.id, made);
         }
         Ok(cx.stash::<Made>().0.get_mut(&self.id).expect("it was just made"))
@@ -274,10 +257,6 @@ impl FileKind for Memfd {
         } else {
             made.reopen(flags)?
         };
-        made.waiting = made.waiting.saturating_sub(1);
-        if made.waiting == 0 && !made.is_kept() {
-            cx.stash::<Made>().0.remove(&inode.id);
-        }
         status.apply(Self::NAME, file.as_fd())?;
         if *offset > 0 && !status.is_path_only() {
             seek(&file, SeekFrom::Start(*offset)).map_err(Error::kernel("lseek", Self::NAME))?;

@@ -1,16 +1,14 @@
-//! Extended attributes, `xattr(7)`, of an inode without a name.
+//! Extended attributes, `xattr(7)`, of an inode that is made anew.
 
 use std::ffi::{CString, OsString};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
+use std::path::Path;
 
 use dormouse_image::proto::files::reg::XattrEntry;
-use rustix::fs::{
-    FileType, IFlags, OFlags, XattrFlags, getxattr, ioctl_getflags, listxattr, setxattr,
-};
+use rustix::fs::{IFlags, XattrFlags, getxattr, ioctl_getflags, listxattr, setxattr};
 use rustix::io::Errno;
 
-use crate::file::Probe;
-use crate::file::watched::own_path;
+use super::watched::own_path;
 use crate::{Error, Result};
 
 /// Names with their values, as the kernel lists them.
@@ -32,23 +30,22 @@ fn whole(read: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::R
 }
 
 impl Extended {
-    pub(super) fn collect(probe: &Probe) -> Result<Self> {
-        let link = &probe.link;
-        if !matches!(probe.file_type(), FileType::RegularFile | FileType::Directory) {
-            return Ok(Self::default());
-        }
-        let file = probe.reopen(OFlags::RDONLY | OFlags::NONBLOCK)?;
+    /// Those of the inode behind `file`. It is one of `object`s, and an error calls it `link`.
+    pub(super) fn collect(
+        file: BorrowedFd<'_>,
+        (object, link): (&'static str, &Path),
+    ) -> Result<Self> {
         let bars = IFlags::IMMUTABLE | IFlags::APPEND;
         // Not every file system has such flags.
-        if ioctl_getflags(&file).is_ok_and(|flags| flags.intersects(bars)) {
+        if ioctl_getflags(file).is_ok_and(|flags| flags.intersects(bars)) {
             return Err(Error::Unsupported {
-                object: "an unlinked file",
-                detail: link.clone().into(),
+                object,
+                detail: link.into(),
                 reason: "it is append-only or immutable, which would keep it from being made again",
                 hint: "take the attribute off (chattr)",
             });
         }
-        let path = own_path(file.as_fd());
+        let path = own_path(file);
         let names = match whole(|room| listxattr(&path, room)) {
             Err(Errno::OPNOTSUPP) => return Ok(Self::default()),
             names => names.map_err(Error::kernel("listxattr", link))?,
