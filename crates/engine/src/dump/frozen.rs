@@ -123,34 +123,31 @@ fn shorten(task: &mut Stopped, deadline: Deadline) {
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        let parents: BTreeSet<_> =
-            self.processes.iter().filter_map(|process| process.parent_thread).collect();
-        let (mut targets, mut others) = (Vec::new(), Vec::new());
-        for Process { pid, threads, .. } in self.processes.drain(..) {
-            for task in threads {
-                let is_target = task.tid() == pid || parents.contains(&task.tid());
-                if is_target { &mut targets } else { &mut others }.push(task);
-            }
-        }
-        let tasks = targets.into_iter().chain(others);
-        let_go_all(tasks, &self.waits, &self.deadlines, &self.queues);
+        let processes = self.processes.iter();
+        let targets = processes.flat_map(|process| [Some(process.pid), process.parent_thread]);
+        let targets: BTreeSet<_> = targets.flatten().collect();
+        let tasks = self.processes.drain(..).flat_map(|process| process.threads);
+        let is_target = |tid| targets.contains(&tid);
+        let_go_all(tasks, is_target, &self.waits, &self.deadlines, &self.queues);
     }
 }
 
 /// Has tasks go on where they were, first those that wait with others: as long
-/// as nobody else runs, nobody wakes them. The other tasks in their order: to begin with, those to
-/// whom signals are sent, parents before their children, for one that is traced still has what does
-/// nothing to it wake others of its process.
+/// as nobody else runs, nobody wakes them. The other tasks in their order, but targets before all
+/// others: those to whom signals are sent. One that is traced still has what does nothing to it
+/// wake others of its process.
 pub(super) fn let_go_all(
     tasks: impl Iterator<Item = Stopped>,
+    is_target: impl Fn(HostPid) -> bool,
     waits: &BTreeMap<HostPid, Wait>,
     deadlines: &BTreeMap<HostPid, Deadline>,
     queues: &Queues,
 ) {
     let turns = queues.turns();
-    let (mut waiters, others): (Vec<_>, Vec<_>) =
+    let (mut waiters, mut others): (Vec<_>, Vec<_>) =
         tasks.partition(|task| turns.contains_key(&task.tid()));
     waiters.sort_by_key(|task| turns[&task.tid()]);
+    others.sort_by_key(|task| !is_target(task.tid()));
     let usher = Usher::new();
     for task in waiters {
         let tid = task.tid();

@@ -33,10 +33,8 @@ pub(crate) fn freeze(
         Ok(()) => freezer.arrange(root, tasks, queues),
         Err(error) => {
             let Freezer { waits, deadlines, dirs, with_children, .. } = &freezer;
-            let (targets, others) = tasks.into_values().partition::<Vec<_>, _>(|task| {
-                dirs.contains_key(&task.tid()) || with_children.contains(&task.tid())
-            });
-            let_go_all(targets.into_iter().chain(others), waits, deadlines, &queues);
+            let is_target = |tid| dirs.contains_key(&tid) || with_children.contains(&tid);
+            let_go_all(tasks.into_values(), is_target, waits, deadlines, &queues);
             Err(error)
         }
     }
