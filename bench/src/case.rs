@@ -62,6 +62,15 @@ impl Case {
         format!("{}-{}", self.workload, self.size)
     }
 
+    /// How many bytes of memory each dump has to copy, where that is what takes
+    /// the time.
+    pub(crate) fn copied(&self) -> u64 {
+        match self.workload {
+            "mem" | "cow" => self.size << 20,
+            _ => 0,
+        }
+    }
+
     /// Is it asked for, by its workload or with its size? All are if none is.
     pub(crate) fn is_chosen(&self, only: &[String]) -> bool {
         let name = self.name();

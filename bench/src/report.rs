@@ -17,8 +17,8 @@ const INTRODUCTION: &str = "\
 # What dumps and restores cost
 
 Made by `cargo run --release -p dormouse-bench -- --criu PATH --write`. Every workload (`scenarios/src/workloads`) is
-started in a pid namespace, dumped, restored, and then checks its whole state; dormouse and CRIU take turns within one
-run, with images on tmpfs. Times are those of whole commands, in milliseconds, and medians. Absolute times differ from
+started in a pid namespace, dumped, restored, and then checks its whole state; dormouse, CRIU and the bare work take
+turns within one run, each first as often, with images on tmpfs. Times are those of whole commands, in milliseconds, and medians. Absolute times differ from
 machine to machine and from hour to hour: the ratios are what counts.
 
 * *bare work*: what no dump (first figure) and no restore (second) can do without: one copy of the memory into a file on
