@@ -67,6 +67,7 @@ pub(crate) mod stale_states;
 pub(crate) mod target;
 pub(crate) mod wait_masked;
 pub(crate) mod wait_nested;
+pub(crate) mod wait_number_back;
 pub(crate) mod wait_processes;
 pub(crate) mod wait_several;
 pub(crate) mod wait_timed;

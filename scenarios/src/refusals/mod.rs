@@ -30,6 +30,7 @@ pub(crate) mod most_mappings;
 pub(crate) mod mqueue_stranger;
 pub(crate) mod namespace;
 pub(crate) mod packet_news;
+pub(crate) mod read_replaced;
 pub(crate) mod syscall_dispatch;
 pub(crate) mod timerfd_cancelled;
 pub(crate) mod tun;
@@ -39,6 +40,8 @@ pub(crate) mod unix_upset;
 pub(crate) mod userfaultfd;
 pub(crate) mod vfork;
 pub(crate) mod vsock;
+pub(crate) mod wait_closed;
+pub(crate) mod wait_replaced;
 
 /// Puts the descriptor where the harness expects the refused object.
 pub(crate) fn at_42(fd: i32) {

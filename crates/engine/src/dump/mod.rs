@@ -19,6 +19,7 @@ mod senders;
 mod sharing;
 mod sleepers;
 mod stacks;
+mod stale;
 mod terminals;
 mod traced;
 mod waits;

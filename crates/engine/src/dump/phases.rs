@@ -15,7 +15,7 @@ use tracing::info;
 use super::collect::{self, Living};
 use super::enumerate::{self, Census};
 use super::frozen::Frozen;
-use super::{aio, checks, encode, files, freeze, rings};
+use super::{aio, checks, encode, files, freeze, queues, rings, stale};
 use crate::cause::{At, Cause};
 use crate::progress::Logged;
 use crate::stats::Stats;
@@ -45,7 +45,10 @@ pub fn dump(options: &DumpOptions, progress: &mut dyn Progress) -> Result<DumpRe
     let work = options.work.as_ref().unwrap_or(&options.images);
     let stats = Stats::begin(work, ImageName::StatsDump, options.needs_stats).at(Phase::Encode)?;
     let begun = Instant::now();
-    let mut frozen = freeze::freeze(options.pid, options.timeout, &|| progress.is_abandoned())
+    let looked = queues::look(options.pid);
+    stale::check(&looked)?;
+    let is_abandoned = || progress.is_abandoned();
+    let mut frozen = freeze::freeze(options.pid, looked, options.timeout, &is_abandoned)
         .of(Phase::Freeze, options.pid)?;
     let mut report =
         DumpReport { freezing: begun.elapsed(), tasks: frozen.tasks(), ..DumpReport::default() };

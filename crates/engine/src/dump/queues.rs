@@ -115,7 +115,7 @@ pub(crate) struct Queues(Vec<HostPid>);
 impl Queues {
     /// Reads them, while the tree runs. Whoever comes or goes meanwhile has a
     /// place that nobody can tell.
-    pub(super) fn read(Looked { waiting, parents: _ }: &Looked) -> Self {
+    pub(super) fn read(Looked { waiting, .. }: &Looked) -> Self {
         let (waiting, sending): (Vec<&Wait>, Vec<&Wait>) =
             waiting.iter().partition(|wait| wait.is_in_epoll);
         let mut calls: BTreeMap<FdNum, usize> = BTreeMap::new();
@@ -154,11 +154,40 @@ impl Queues {
 
 /// What there is to see of a tree that runs.
 #[derive(Debug, Default)]
-pub(super) struct Looked {
+pub(crate) struct Looked {
     /// Those that may wait together with others.
     waiting: Vec<Wait>,
     /// Threads with children.
     pub(super) parents: BTreeSet<HostPid>,
+    /// The processes.
+    pub(super) processes: Vec<Process>,
+    /// The calls in which threads were, as far as these were asked.
+    pub(super) calls: Vec<Call>,
+}
+
+/// A process that runs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Process {
+    pub(super) pid: HostPid,
+    has_threads: bool,
+    waits_in_epoll: bool,
+}
+
+impl Process {
+    /// Whether somebody may have closed the number with which a call waits: another thread, which
+    /// may have ended, where that happens most.
+    pub(super) fn may_be_stale(&self) -> bool {
+        self.has_threads || self.waits_in_epoll
+    }
+}
+
+/// A call that a thread is in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call {
+    pub(super) pid: HostPid,
+    pub(super) tid: HostPid,
+    pub(super) number: u64,
+    pub(super) args: [u64; 6],
 }
 
 /// Looks at the tree below `root`.
@@ -175,18 +204,22 @@ pub(super) fn look(root: HostPid) -> Looked {
             let call = may_wait.then(|| dir.syscall_of(tid));
             (dir.children(tid).unwrap_or_default(), call)
         });
+        let (has_threads, mut waits_in_epoll) = (tids.len() > 1, false);
         for (tid, (children, call)) in tids.into_iter().zip(looked) {
             if !children.is_empty() {
                 found.parents.insert(tid);
             }
             processes.extend(children);
-            if let Some(Ok(BlockedIn::Syscall { number, args, .. })) = call
-                && (is_wait(number) || is_sending(&dir, number, args[0]))
-            {
-                let (fd, is_in_epoll) = (FdNum::from_raw(args[0] as u32), is_wait(number));
+            let Some(Ok(BlockedIn::Syscall { number, args, .. })) = call else { continue };
+            found.calls.push(Call { pid, tid, number, args });
+            let is_in_epoll = is_wait(number);
+            waits_in_epoll |= is_in_epoll;
+            if is_in_epoll || is_sending(&dir, number, args[0]) {
+                let fd = FdNum::from_raw(args[0] as u32);
                 found.waiting.push(Wait { pid, tid, fd, is_in_epoll });
             }
         }
+        found.processes.push(Process { pid, has_threads, waits_in_epoll });
     }
     found
 }

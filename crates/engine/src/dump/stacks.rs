@@ -6,7 +6,7 @@
 use epoll_interest::kernel_memory::{Address, Btf, BtfError, KernelMemory, ReadError};
 
 /// `THREAD_SIZE` of x86_64, in bytes.
-const STACK: u64 = 16 << 10;
+pub(super) const STACK: u64 = 16 << 10;
 /// What is read at one address, in bytes.
 const PIECE: u64 = 256;
 /// Where the kernel's own code is mapped from.
@@ -27,6 +27,15 @@ impl Stacks {
         let task = btf.structure("task_struct")?;
         let (thread_at, thread) = task.member("thread")?;
         Ok(Self { stack: task.offset("stack")?, pointer: thread_at + thread.offset("sp")? })
+    }
+
+    /// Where the stacks of some tasks begin.
+    pub(super) fn bottoms(
+        self,
+        memory: &mut KernelMemory,
+        tasks: &[Address],
+    ) -> Result<Vec<Address>, ReadError> {
+        memory.words_behind(tasks, self.stack)
     }
 
     /// The part of a sleeping task's stack that is in use, and where that begins.

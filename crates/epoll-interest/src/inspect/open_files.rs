@@ -61,6 +61,46 @@ impl OpenFiles {
         if moved || found.contains(&0) { Err(ReadError::Fault) } else { Ok(found) }
     }
 
+    /// The `struct file` that a number stands for in the table that a task uses, for each of some; 0 if
+    /// it stands for none.
+    ///
+    /// # Errors
+    /// As [`KernelMemory::read`], also if a task has ended, or its table was moved meanwhile.
+    pub fn behind(
+        &self,
+        memory: &mut KernelMemory,
+        numbers: &[(Address, u32)],
+    ) -> Result<Vec<Address>, ReadError> {
+        let tasks: Vec<_> = numbers.iter().map(|&(task, _)| task).collect();
+        let files = memory.words_behind(&tasks, self.task_files)?;
+        let tables = memory.words_behind(&files, self.files_table)?;
+        let arrays = memory.words_behind(&tables, self.table_array)?;
+        let lens = memory.words_behind(&tables, self.table_len)?;
+        let places = numbers.iter().zip(arrays.iter().zip(lens));
+        let slots: Vec<_> = places
+            .map(|(&(_, number), (array, len))| {
+                (number < len as u32).then(|| array + 8 * u64::from(number))
+            })
+            .collect();
+        let there: Vec<_> = slots.iter().copied().flatten().collect();
+        let mut found = memory.words(&there)?.into_iter();
+        let found = slots.iter().map(|slot| slot.and_then(|_| found.next()).unwrap_or(0)).collect();
+        let moved = memory.words_behind(&files, self.files_table)? != tables;
+        if moved { Err(ReadError::Fault) } else { Ok(found) }
+    }
+
+    /// What the kind of each `struct file` keeps for it.
+    ///
+    /// # Errors
+    /// As [`KernelMemory::read`].
+    pub fn kept_for(
+        &self,
+        memory: &mut KernelMemory,
+        files: &[Address],
+    ) -> Result<Vec<Address>, ReadError> {
+        memory.words_behind(files, self.file_private)
+    }
+
     /// All of the fd table that a task uses.
     pub(super) fn table(
         &self,

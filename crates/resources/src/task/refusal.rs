@@ -17,6 +17,10 @@ refusals! {
     Vfork: "a process that waits in vfork(2) for long",
         "it cannot be stopped before its child has ended or runs another program",
         "dump again when the child has run its program";
+    /// `close(2)` or `dup2(2)` meanwhile.
+    StaleNumber: "a call that waits with a file whose number is closed, or another file's, by now",
+        "a stop interrupts the call, and it can only be made again by the number",
+        "dump again when the call has returned, and have the program close no number that a call waits with";
     /// Of a program for i386 or x32, or by a far jump.
     Ia32: "a thread in 32-bit code",
         "its registers are other ones",

@@ -9,18 +9,18 @@ use dormouse_kernel::ptrace::{Reaper, Stop, Stopped};
 
 use super::Error;
 use crate::dump::frozen::{Frozen, Process, let_go, let_go_all};
-use crate::dump::queues::{self, Queues};
+use crate::dump::queues::{Looked, Queues};
 use crate::dump::sleepers::{Deadline, Sleepers};
 use crate::dump::waits::Wait;
 
-/// Stops the tree below `root`: seizes task after task, and looks for new
+/// Stops the tree below `root`, as it was when it was looked at, or by now: seizes task after task, and looks for new
 /// ones until a whole look round finds none.
 pub(crate) fn freeze(
     root: HostPid,
+    looked: Looked,
     timeout: Duration,
     is_abandoned: &dyn Fn() -> bool,
 ) -> Result<Frozen, Error> {
-    let looked = queues::look(root);
     let queues = Queues::read(&looked);
     let mut freezer = Freezer::new(timeout, looked.parents);
     // Who is not stopped keeps its place, and nobody could wait behind it again. So with queues the
