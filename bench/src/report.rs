@@ -18,8 +18,8 @@ const INTRODUCTION: &str = "\
 
 Made by `cargo run --release -p dormouse-bench -- --criu PATH --write`. Every workload (`scenarios/src/workloads`) is
 started in a pid namespace, dumped, restored, and then checks its whole state; dormouse, CRIU and the bare work take
-turns within one run, each first as often, with images on tmpfs. Times are those of whole commands, in milliseconds, and medians. Absolute times differ from
-machine to machine and from hour to hour: the ratios are what counts.
+turns within one run, each first as often, with images on tmpfs. Times are those of whole commands, in milliseconds, and
+medians. Absolute times differ from machine to machine and from hour to hour: the ratios are what counts.
 
 * *bare work*: what no dump (first figure) and no restore (second) can do without: one copy of the memory into a file on
   tmpfs and one back by one thread; `fork`, `pthread_create`, `EPOLL_CTL_ADD` as often as the workload has them.

@@ -159,26 +159,11 @@ pub(crate) struct Looked {
     waiting: Vec<Wait>,
     /// Threads with children.
     pub(super) parents: BTreeSet<HostPid>,
-    /// The processes.
-    pub(super) processes: Vec<Process>,
+    /// Processes in which the number with which a call waits may have been closed: by another
+    /// thread, which may have ended, where that happens most.
+    pub(super) suspicious: Vec<HostPid>,
     /// The calls in which threads were, as far as these were asked.
     pub(super) calls: Vec<Call>,
-}
-
-/// A process that runs.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Process {
-    pub(super) pid: HostPid,
-    has_threads: bool,
-    waits_in_epoll: bool,
-}
-
-impl Process {
-    /// Whether somebody may have closed the number with which a call waits: another thread, which
-    /// may have ended, where that happens most.
-    pub(super) fn may_be_stale(&self) -> bool {
-        self.has_threads || self.waits_in_epoll
-    }
 }
 
 /// A call that a thread is in.
@@ -204,7 +189,7 @@ pub(super) fn look(root: HostPid) -> Looked {
             let call = may_wait.then(|| dir.syscall_of(tid));
             (dir.children(tid).unwrap_or_default(), call)
         });
-        let (has_threads, mut waits_in_epoll) = (tids.len() > 1, false);
+        let mut is_suspicious = tids.len() > 1;
         for (tid, (children, call)) in tids.into_iter().zip(looked) {
             if !children.is_empty() {
                 found.parents.insert(tid);
@@ -213,13 +198,15 @@ pub(super) fn look(root: HostPid) -> Looked {
             let Some(Ok(BlockedIn::Syscall { number, args, .. })) = call else { continue };
             found.calls.push(Call { pid, tid, number, args });
             let is_in_epoll = is_wait(number);
-            waits_in_epoll |= is_in_epoll;
+            is_suspicious |= is_in_epoll;
             if is_in_epoll || is_sending(&dir, number, args[0]) {
                 let fd = FdNum::from_raw(args[0] as u32);
                 found.waiting.push(Wait { pid, tid, fd, is_in_epoll });
             }
         }
-        found.processes.push(Process { pid, has_threads, waits_in_epoll });
+        if is_suspicious {
+            found.suspicious.push(pid);
+        }
     }
     found
 }

@@ -16,6 +16,7 @@
 
 use std::os::fd::AsFd;
 
+use dormouse_kernel::io_uring::ENTER_REGISTERED_RING;
 use dormouse_kernel::pidfd::PidFd;
 use dormouse_kernel::proc::{self, BlockedIn, ProcDir, TaskState};
 use dormouse_kernel::{Errno, FdNum, HostPid};
@@ -44,14 +45,12 @@ const TRIES: usize = 4;
 
 /// Refuses a tree in which a call waits that could not be made again.
 pub(super) fn check(looked: &Looked) -> Result<(), Error> {
-    let mut suspicious =
-        looked.processes.iter().filter(|process| process.may_be_stale()).peekable();
-    if suspicious.peek().is_none() {
+    if looked.suspicious.is_empty() {
         return Ok(());
     }
     let found = match KernelMemory::open(Layout::new) {
         Ok((mut memory, layout)) => {
-            suspicious.find_map(|process| layout.stale_of(&mut memory, process.pid))
+            looked.suspicious.iter().find_map(|&pid| layout.stale_of(&mut memory, pid))
         }
         Err(error) => {
             Unreadable::from(error).tell(LOST);
@@ -76,15 +75,13 @@ struct Stale {
 
 /// The descriptors that a call with these arguments waits with.
 fn descriptors(number: u64, args: [u64; 6]) -> impl Iterator<Item = FdNum> {
-    /// `IORING_ENTER_REGISTERED_RING`: by another name.
-    const REGISTERED_RING: u64 = 1 << 4;
     let places: &[usize] = match number.cast_signed() {
         libc::SYS_fcntl
             if ![libc::F_SETLKW, libc::F_OFD_SETLKW].contains(&(args[1] as u32).cast_signed()) =>
         {
             &[]
         }
-        libc::SYS_io_uring_enter if args[3] & REGISTERED_RING != 0 => &[],
+        libc::SYS_io_uring_enter if args[3] as u32 & ENTER_REGISTERED_RING != 0 => &[],
         libc::SYS_epoll_wait
         | libc::SYS_epoll_pwait
         | libc::SYS_epoll_pwait2

@@ -13,8 +13,8 @@ use crate::dump::queues::{Looked, Queues};
 use crate::dump::sleepers::{Deadline, Sleepers};
 use crate::dump::waits::Wait;
 
-/// Stops the tree below `root`, as it was when it was looked at, or by now: seizes task after task, and looks for new
-/// ones until a whole look round finds none.
+/// Stops the tree below `root`, at which was looked while it ran: seizes task
+/// after task, and looks for new ones until a whole look round finds none.
 pub(crate) fn freeze(
     root: HostPid,
     looked: Looked,
