@@ -132,11 +132,7 @@ impl Context {
 
     /// Waits until the thread is asleep in the syscall.
     pub(crate) fn await_blocked(&self, tid: i32, syscall: libc::c_long) {
-        let path = format!("/proc/{tid}/syscall");
-        let wanted = format!("{syscall} ");
-        until(&format!("{tid} to block in syscall {syscall}"), || {
-            fs::read_to_string(&path).is_ok_and(|line| line.starts_with(&wanted))
-        });
+        until(&format!("{tid} to block in syscall {syscall}"), || sys::sleeps_in(tid, syscall));
     }
 
     /// Waits until the task's state letter in `/proc` is this one.

@@ -18,8 +18,8 @@ pub(crate) use mqueue::{Queue, no_queues, queue_name, unlink_queue};
 pub(crate) use process::{
     CPath, Clone3, IDENTITY, become_subreaper, begin, capture_status, clone_vm, clone3, close,
     credentials, dup2, exit, exit_thread, fork, gettid, is_subreaper, lower_limits, nap,
-    no_thread_pidfds, own_pid, parent, run_last, set_errno, state, status_of, wait_siginfo,
-    wait_status, wait_user,
+    no_thread_pidfds, own_pid, parent, run_last, set_errno, sleeps_in, state, status_of,
+    wait_siginfo, wait_status, wait_user,
 };
 pub(crate) use seccomp::{
     KILL_PROCESS, LOG, NEW_LISTENER, TSYNC, USER_NOTIF, allow_only, bare_call, deny, error,

@@ -155,6 +155,13 @@ pub(crate) fn state(pid: i32) -> Option<char> {
     stat.get(after + 2).map(|&b| b.into())
 }
 
+/// Whether a task sleeps in the syscall. One that was just woken is told to be in its call still, but
+/// not to sleep: `TASK_WAKING` is a state like any other to `task_current_syscall` in `lib/syscall.c`.
+pub(crate) fn sleeps_in(tid: i32, syscall: libc::c_long) -> bool {
+    let call = || fs::read_to_string(format!("/proc/{tid}/syscall"));
+    state(tid) == Some('S') && call().is_ok_and(|call| call.starts_with(&format!("{syscall} ")))
+}
+
 /// `waitpid(2)`: the raw status.
 pub(crate) fn wait_status(pid: i32) -> Result<i32, i32> {
     let mut status = 0;

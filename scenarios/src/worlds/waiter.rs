@@ -1,7 +1,6 @@
 //! Threads that wait in an epoll while all else happens.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -41,12 +40,8 @@ impl Waiters {
     /// Lets the one of a world return if anything has woken it.
     pub(super) fn settle(&self, world: World) {
         let Some(Waiter { tid, found }) = self.0.get(&world.number) else { return };
-        let waits = format!("{} ", libc::SYS_epoll_pwait);
-        let path = format!("/proc/self/task/{tid}/syscall");
-        // Who is woken is running from then on, as far as this file tells.
-        while found.get().is_none()
-            && !fs::read_to_string(&path).is_ok_and(|call| call.starts_with(&waits))
-        {
+        // Who is woken does not sleep from then on.
+        while found.get().is_none() && !sys::sleeps_in(*tid, libc::SYS_epoll_pwait) {
             sys::nap(Duration::from_micros(50));
         }
     }
