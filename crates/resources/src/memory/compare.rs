@@ -11,7 +11,7 @@ use super::error::Result;
 use super::saved::PagesFiles;
 use super::survey::push_joined;
 use super::vma::Vma;
-use super::workers::{self, CHUNK, Chunk, Turnstile};
+use super::workers::{self, Buffer, Chunk, Turnstile};
 
 /// Two processes to compare.
 #[derive(Clone, Copy, Debug)]
@@ -37,8 +37,8 @@ pub(super) fn equal_pages(
         pairs.iter().enumerate().flat_map(|(number, pair)| pieces(number, *pair)).collect();
     let chunks = Chunk::cut(pieces.iter().map(|piece| piece.range.len()));
     let equal = Turnstile::new(vec![Vec::new(); pairs.len()]);
-    let begin = || [(); 2].map(|()| vec![0; CHUNK as usize]);
-    let work = |buffers: &mut [Vec<u8>; 2], job: usize| {
+    let begin = <[Buffer; 2]>::default;
+    let work = |buffers: &mut [Buffer; 2], job: usize| {
         let chunk = chunks[job];
         let mut found = Vec::new();
         let result =

@@ -13,12 +13,12 @@ use std::sync::Arc;
 
 use dormouse_image::ImageName;
 use dormouse_kernel::remote_memory::{self, Mem};
-use dormouse_kernel::{AddrRange, Errno, HostPid, PAGE_SIZE};
+use dormouse_kernel::{Addr, AddrRange, Errno, HostPid, PAGE_SIZE};
 
 use super::error::{Error, Result};
 use super::pieces::skip;
 use super::shared::SharedObject;
-use super::workers::{self, CHUNK, Chunk, Turnstile};
+use super::workers::{self, Buffer, Chunk, Turnstile};
 
 /// Where pages come from.
 #[derive(Debug)]
@@ -147,61 +147,31 @@ impl Place {
 /// What a thread has of its own.
 #[derive(Default)]
 struct Own {
-    buffer: Vec<u8>,
+    buffer: Buffer,
     remote: Vec<AddrRange>,
     /// The object read last.
-    object: Option<(usize, OwnedFd)>,
+    object: Option<(u32, OwnedFd)>,
 }
 
 impl Own {
     /// Reads what the job says, and finds the pages that can be left out.
     fn read(&mut self, sources: &[Source<'_>], output: &Output, job: &Job) -> Result<LeftOut> {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.resize(CHUNK as usize, 0);
+        let Self { buffer, remote, object } = self;
         let mut rest = &mut buffer[..job.chunk.bytes as usize];
         let mut pieces = job.pieces(output).peekable();
         while let Some((_, Piece { source, range, .. })) = pieces.next() {
-            self.remote.clear();
-            self.remote.push(range);
+            remote.clear();
+            remote.push(range);
             let mut len = range.len();
             while let Some((_, next)) = pieces.next_if(|(_, next)| next.source == source) {
-                self.remote.push(next.range);
+                remote.push(next.range);
                 len += next.range.len();
             }
             let (now, later) = rest.split_at_mut(len as usize);
-            self.fetch(sources, source as usize, now)?;
+            fetch((&sources[source as usize], source), remote, object, now)?;
             rest = later;
         }
-        self.buffer = buffer;
-        Ok(zeros(&self.buffer, job.pieces(output)))
-    }
-
-    fn fetch(&mut self, sources: &[Source<'_>], number: usize, into: &mut [u8]) -> Result<()> {
-        match &sources[number] {
-            Source::Process(pid) => read_process(*pid, &mut self.remote, into),
-            Source::Mem(pid, mem) => {
-                let mut into = into;
-                for range in &self.remote {
-                    let (now, later) = into.split_at_mut(range.len() as usize);
-                    mem.read_exact(range.start(), now).map_err(|error| vanished(*pid, error))?;
-                    into = later;
-                }
-                Ok(())
-            }
-            Source::Object(object) => {
-                if self.object.as_ref().is_none_or(|(open, _)| *open != number) {
-                    self.object = Some((number, object.open()?));
-                }
-                let (_, file) = self.object.as_ref().expect("it was just opened");
-                let mut into = into;
-                for range in &self.remote {
-                    let (now, later) = into.split_at_mut(range.len() as usize);
-                    read_object(file, range.start().as_raw(), now)?;
-                    into = later;
-                }
-                Ok(())
-            }
-        }
+        Ok(zeros(buffer, job.pieces(output)))
     }
 
     /// Writes what was read, but for `zeros`.
@@ -234,6 +204,43 @@ impl Own {
             source,
         })
     }
+}
+
+/// Reads all of `remote`, which is used up, from the source with a number. `object` is the one that
+/// was read last.
+fn fetch(
+    (source, number): (&Source<'_>, u32),
+    remote: &mut [AddrRange],
+    object: &mut Option<(u32, OwnedFd)>,
+    into: &mut [u8],
+) -> Result<()> {
+    match source {
+        Source::Process(pid) => read_process(*pid, remote, into),
+        Source::Mem(pid, mem) => each(remote, into, |start, into| {
+            mem.read_exact(start, into).map_err(|error| vanished(*pid, error))
+        }),
+        Source::Object(of) => {
+            if object.as_ref().is_none_or(|(open, _)| *open != number) {
+                *object = Some((number, of.open()?));
+            }
+            let (_, file) = object.as_ref().expect("it was just opened");
+            each(remote, into, |start, into| read_object(file, start.as_raw(), into))
+        }
+    }
+}
+
+/// Reads ranges one by one.
+fn each(
+    ranges: &[AddrRange],
+    mut into: &mut [u8],
+    read: impl Fn(Addr, &mut [u8]) -> Result<()>,
+) -> Result<()> {
+    for range in ranges {
+        let (now, later) = into.split_at_mut(range.len() as usize);
+        read(range.start(), now)?;
+        into = later;
+    }
+    Ok(())
 }
 
 /// The pages of zeros in `buffer`, which holds the contents of `pieces`, that may be left out.

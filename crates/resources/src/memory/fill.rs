@@ -21,7 +21,7 @@ use super::error::Result;
 use super::pieces::skip;
 use super::saved::PagesFiles;
 use super::vma::Vma;
-use super::workers::{self, CHUNK, Chunk};
+use super::workers::{self, Buffer, Chunk};
 
 /// The pages to be put into one process.
 #[derive(Debug)]
@@ -126,11 +126,11 @@ fn read(files: &PagesFiles, unread: Option<(PageSource, usize)>, buffer: &mut [u
 /// Fills processes now.
 pub(super) fn fill(fillers: &[Filler], files: &PagesFiles) -> Result<()> {
     let jobs = jobs(fillers);
-    let work = |buffer: &mut Vec<u8>, job: usize| {
+    let work = |buffer: &mut Buffer, job: usize| {
         let (filler, chunk) = jobs[job];
         fillers[filler].fill(chunk, files, buffer)
     };
-    workers::run(jobs.len(), buffer, work, &mut |_| ControlFlow::Continue(()))
+    workers::run(jobs.len(), Buffer::default, work, &mut |_| ControlFlow::Continue(()))
 }
 
 fn jobs(fillers: &[Filler]) -> Vec<(usize, Chunk)> {
@@ -138,10 +138,6 @@ fn jobs(fillers: &[Filler]) -> Vec<(usize, Chunk)> {
         filler.chunks.clone().into_iter().map(move |chunk| (number, chunk))
     };
     fillers.iter().enumerate().flat_map(of).collect()
-}
-
-fn buffer() -> Vec<u8> {
-    vec![0; CHUNK as usize]
 }
 
 /// Threads at work filling memory. Dropped, they stop; [`wait`](Self::wait) says how it went.
@@ -164,7 +160,7 @@ struct Work {
 
 impl Work {
     fn labour(&self) -> Result<()> {
-        let mut buffer = buffer();
+        let mut buffer = Buffer::default();
         while !self.stop.load(Ordering::Relaxed) {
             let job = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(&(filler, chunk)) = self.jobs.get(job) else { break };

@@ -15,7 +15,7 @@ use super::contents::{ContentRun, Contents};
 use super::error::{Error, MappingProblem, Result};
 use super::saved::{PagesFiles, SavedMemory, read_contents};
 use super::vma::{Backing, HugePages, ShmemId, Traits};
-use super::workers::{self, CHUNK, Chunk};
+use super::workers::{self, Buffer, Chunk};
 
 /// A shared memory object in an image.
 #[derive(Debug)]
@@ -125,7 +125,7 @@ impl SavedObject {
             return Err(Error::Corrupt { image: self.image, at: Addr::from_raw(size), problem });
         }
         let chunks = Chunk::cut(runs.iter().map(|run| run.range.len()));
-        let work = |buffer: &mut Vec<u8>, job: usize| {
+        let work = |buffer: &mut Buffer, job: usize| {
             for (number, skip, len) in chunks[job].parts(runs, |run| run.range.len()) {
                 let ContentRun { range, source } = runs[number];
                 let offset = range.start().as_raw() + skip;
@@ -141,7 +141,7 @@ impl SavedObject {
             progress(bytes);
             ControlFlow::Continue(())
         };
-        workers::run(chunks.len(), || vec![0; CHUNK as usize], work, &mut tell)
+        workers::run(chunks.len(), Buffer::default, work, &mut tell)
     }
 }
 

@@ -4,11 +4,12 @@
 //! job costs no thread at all.
 
 use std::num::NonZero;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use dormouse_kernel::PAGE_SIZE;
 use dormouse_kernel::remote_memory::MAX_PIECES;
 
 use super::error::{Error, Result};
@@ -91,6 +92,36 @@ pub(super) fn run<T>(
 /// Moved at once: enough that a system call does not count, little enough that what was read is
 /// still in the processor's cache when it is written.
 pub(super) const CHUNK: u64 = 256 << 10;
+
+/// Room for a chunk, at the beginning of a page. Copying whole pages to a place a few bytes into one
+/// takes three times as long: what is stored then seems to be what is loaded next, by the lower bits
+/// of its address.
+pub(super) struct Buffer {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Default for Buffer {
+    fn default() -> Self {
+        let bytes = vec![0; CHUNK as usize + PAGE_SIZE as usize];
+        let start = bytes.as_ptr().align_offset(PAGE_SIZE as usize);
+        Self { bytes, start }
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[self.start..][..CHUNK as usize]
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..][..CHUNK as usize]
+    }
+}
 
 /// Some of the bytes of a list of pieces: `bytes` from `skip` bytes into piece `first` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

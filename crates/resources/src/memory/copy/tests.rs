@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::memory::samples::pages;
+use crate::memory::workers::CHUNK;
 
 fn output(pieces: Vec<Piece>) -> Output {
     Output { image: ImageName::Pages(1), pieces }
