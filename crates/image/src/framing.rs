@@ -52,7 +52,9 @@ impl Reader<BufReader<std::fs::File>> {
 
     /// The same for a file of so many bytes.
     pub(crate) fn of_len(file: std::fs::File, len: u64, magic: Magic, path: &Path) -> Result<Self> {
-        Self::new(BufReader::with_capacity(BUFFER, file), len, magic, path)
+        // Memory for all of a small image and no more: it is had and given back for each of thousands.
+        let room = usize::try_from(len).map_or(BUFFER, |len| len.clamp(1, BUFFER));
+        Self::new(BufReader::with_capacity(room, file), len, magic, path)
     }
 }
 

@@ -8,7 +8,6 @@ use dormouse_kernel::signal::{SigSet, Signal};
 use dormouse_kernel::{Addr, AddrRange, HostPid, NsPid};
 
 use crate::arch::{self, CODE, Place};
-use crate::resumption::Resumption;
 use crate::session::{self, HeldOff};
 use crate::{Batch, Error, Replies, Slot, scratch};
 
@@ -348,10 +347,7 @@ impl Bare {
         Ok(())
     }
 
-    /// Gives the task its own registers and mask. If `vacate`, its room is
-    /// unmapped first; the last task of an address space does that. A call
-    /// that was interrupted goes on as `resumption` says; `registers` make it
-    /// again. The task stays stopped.
+    /// Gives the task its own registers and mask. It stays stopped.
     ///
     /// # Errors
     ///
@@ -360,20 +356,10 @@ impl Bare {
         mut self,
         (registers, xstate): (&Registers, &[u8]),
         mask: SigSet,
-        resumption: Option<Resumption>,
-        vacate: bool,
     ) -> Result<Stopped, Error> {
-        let registers = match resumption {
-            Some(resumption) => self.resume_call(registers, resumption)?,
-            None => *registers,
-        };
-        if vacate {
-            let args = [self.room.start().as_raw(), self.room.len(), 0, 0, 0, 0];
-            self.call_interrupted(libc::SYS_munmap, args)?;
-        }
         let mut task = self.task.take().ok_or(Error::Died(self.tid))?;
         task.set_xstate(xstate)?;
-        task.set_registers(&registers)?;
+        task.set_registers(registers)?;
         task.set_sigmask(mask)?;
         Ok(task)
     }
@@ -383,35 +369,48 @@ impl Bare {
     /// kernel has yet to look for signals and for calls to be restarted, and
     /// has not gone back to its code.
     pub(crate) fn call_interrupted(&mut self, number: i64, args: [u64; 6]) -> Result<u64, Error> {
+        let mut call = self.begin_interrupted(number, args)?;
+        while let Some(next) = self.go_on_interrupted(call)? {
+            call = next;
+        }
+        Ok(self.task().registers()?.rax)
+    }
+
+    fn begin_interrupted(&mut self, number: i64, args: [u64; 6]) -> Result<InterruptedCall, Error> {
         let mut task = self.task.take().ok_or(Error::Died(self.tid))?;
         task.set_registers(&arch::boot(&self.place, &self.base, number, args))?;
-        let mut entered = false;
-        loop {
-            let running = if entered {
-                task.interrupt()?;
-                task.resume(None)?
-            } else {
-                task.resume_to_syscall(None)?
-            };
-            task = match running.wait()? {
-                Outcome::Exited(_) => return Err(Error::Died(self.tid)),
-                Outcome::Stopped(task) => task,
-            };
-            match task.stop() {
-                Stop::Syscall if !entered => entered = true,
-                Stop::Event(Event::Stop) | Stop::Group(_) if entered => {
-                    let answer = task.registers()?.rax;
-                    self.task = Some(task);
-                    return Ok(answer);
-                }
-                Stop::Event(Event::Stop) | Stop::Group(_) => {}
-                Stop::Signal(Signal::STOP) => self.held.stop = true,
-                stop => {
-                    let at = Addr::from_raw(task.registers()?.rip);
-                    return Err(Error::Astray { task: self.tid, stop, at });
-                }
+        Ok(InterruptedCall { running: task.resume_to_syscall(None)?, entered: false })
+    }
+
+    /// Waits for the next stop of such a call; `None` if it was the last.
+    fn go_on_interrupted(
+        &mut self,
+        InterruptedCall { running, mut entered }: InterruptedCall,
+    ) -> Result<Option<InterruptedCall>, Error> {
+        let mut task = match running.wait()? {
+            Outcome::Exited(_) => return Err(Error::Died(self.tid)),
+            Outcome::Stopped(task) => task,
+        };
+        match task.stop() {
+            Stop::Syscall if !entered => entered = true,
+            Stop::Event(Event::Stop) | Stop::Group(_) if entered => {
+                self.task = Some(task);
+                return Ok(None);
+            }
+            Stop::Event(Event::Stop) | Stop::Group(_) => {}
+            Stop::Signal(Signal::STOP) => self.held.stop = true,
+            stop => {
+                let at = Addr::from_raw(task.registers()?.rip);
+                return Err(Error::Astray { task: self.tid, stop, at });
             }
         }
+        let running = if entered {
+            task.interrupt()?;
+            task.resume(None)?
+        } else {
+            task.resume_to_syscall(None)?
+        };
+        Ok(Some(InterruptedCall { running, entered }))
     }
 
     /// Where batches are.
@@ -419,6 +418,38 @@ impl Bare {
         let start = self.room.start().checked_add(CODE_PAGE).expect("a room is larger than a page");
         AddrRange::new(start, self.room.end()).expect("a room is larger than a page")
     }
+}
+
+/// A call that is made with an interrupt waiting, on its way.
+struct InterruptedCall {
+    running: Running,
+    /// Whether the task is in the call.
+    entered: bool,
+}
+
+/// Has tasks unmap their rooms, all at once; each is the last of its address space. They have still to
+/// [become programs](Bare::become_program).
+///
+/// # Errors
+///
+/// One has died.
+pub fn vacate_together<'a>(tasks: impl IntoIterator<Item = &'a mut Bare>) -> Result<(), Error> {
+    let mut calls = Vec::new();
+    for task in tasks {
+        let args = [task.room.start().as_raw(), task.room.len(), 0, 0, 0, 0];
+        let call = task.begin_interrupted(libc::SYS_munmap, args)?;
+        calls.push((task, call));
+    }
+    while !calls.is_empty() {
+        let mut left = Vec::with_capacity(calls.len());
+        for (task, call) in calls {
+            if let Some(call) = task.go_on_interrupted(call)? {
+                left.push((task, call));
+            }
+        }
+        calls = left;
+    }
+    Ok(())
 }
 
 /// How a process ends.

@@ -18,6 +18,7 @@ pub mod arch;
 mod bare;
 mod batch;
 mod borrowed;
+mod busy;
 mod error;
 mod resume;
 mod resumption;
@@ -26,9 +27,10 @@ mod scratch;
 mod session;
 mod together;
 
-pub use bare::{Bare, Ending};
+pub use bare::{Bare, Ending, vacate_together};
 pub use batch::{Arg, Batch, Data, OutSlot, Replies, Slot};
 pub use borrowed::{Borrowed, Host, run_all};
+pub use busy::{Busy, Perform};
 pub use error::{Args, Error, Syscall};
 pub use resume::call_with;
 pub use resumption::{

@@ -32,8 +32,13 @@ const EVENTS_TIME: usize = 16;
 const BELOW_STACK: [u64; 2] = [16 << 10, 256];
 
 impl Bare {
-    /// The registers with which the task goes on; `again` make the call.
-    pub(crate) fn resume_call(
+    /// The registers with which the task goes on with a call that was interrupted; `again` make it.
+    /// It makes no calls but those to leave after this.
+    ///
+    /// # Errors
+    ///
+    /// It has died.
+    pub fn resume_call(
         &mut self,
         again: &Registers,
         resumption: Resumption,

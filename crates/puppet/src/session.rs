@@ -85,7 +85,11 @@ pub(crate) fn run(
 }
 
 /// Sets the task going at `registers`.
-fn start(mut task: Stopped, place: &Place, registers: &Registers) -> Result<Running, Failure> {
+pub(crate) fn start(
+    mut task: Stopped,
+    place: &Place,
+    registers: &Registers,
+) -> Result<Running, Failure> {
     match task.set_registers(registers) {
         Ok(()) => Ok(resume(task, place)?),
         Err(error) => Err(Failure { task: Some(task), error: error.into() }),
@@ -97,7 +101,7 @@ fn resume(task: Stopped, place: &Place) -> Result<Running, Error> {
 }
 
 /// Waits for the signal to itself of a task that was set going.
-fn finish(
+pub(crate) fn finish(
     mut running: Running,
     place: &Place,
     held: &mut HeldOff,

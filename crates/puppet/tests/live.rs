@@ -11,7 +11,7 @@ use dormouse_kernel::proc::{Perms, ProcDir, VmaName};
 use dormouse_kernel::ptrace::{Halt, Options, Running, Stopped};
 use dormouse_kernel::signal::{SigSet, Signal};
 use dormouse_kernel::{Addr, AddrRange, HostPid, NsPid};
-use dormouse_puppet::{Bare, Batch, Borrowed, Ending, Error, Host, run_all};
+use dormouse_puppet::{Bare, Batch, Borrowed, Ending, Error, Host, run_all, vacate_together};
 
 struct Sleeper(Child);
 
@@ -151,8 +151,8 @@ fn a_bare_child_is_stripped_and_multiplies() {
     let replies = root.run(batch).unwrap();
     assert_eq!(i32::from_ne_bytes(*replies.array(&status)), 3 << 8);
 
-    let stopped =
-        root.become_program((&Default::default(), &xstate()), SigSet::EMPTY, None, true).err();
+    vacate_together([&mut root]).unwrap();
+    let stopped = root.become_program((&Default::default(), &xstate()), SigSet::EMPTY).err();
     // Registers of all zeros are no program's.
     assert!(stopped.is_some());
     rustix::process::kill_process(

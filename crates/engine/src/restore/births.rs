@@ -102,6 +102,11 @@ impl Births {
         Ok(Self(births))
     }
 
+    /// Who makes a process.
+    pub(crate) fn maker_of(&self, process: NsPid) -> Option<NsPid> {
+        self.0.get(&process)?.first().map(|birth| birth.maker)
+    }
+
     /// The births of a process and its threads, in order, together where one
     /// thread makes many.
     pub(crate) fn of(&self, process: NsPid) -> impl Iterator<Item = (NsPid, &[Birth])> {

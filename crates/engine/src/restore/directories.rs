@@ -1,57 +1,70 @@
 //! Working and root directories, umasks.
 
-use std::collections::BTreeSet;
-use std::os::fd::AsFd;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsFd, OwnedFd};
 
 use dormouse_puppet::Batch;
-use dormouse_resources::file::CreateCx;
+use dormouse_resources::file::{CreateCx, FileRef};
+use rustix::fs::Stat;
 
-use super::decode::{Checkpoint, host};
-use super::world::World;
+use super::decode::{DirectoriesId, Thread, host};
+use super::world::fetch;
 use crate::cause::{At, Cause};
 use crate::{Error, Phase};
 
-/// Gives them to all tasks, each to one of those who share it.
-pub(super) fn set(
-    world: &mut World,
-    checkpoint: &Checkpoint,
-    cx: &mut CreateCx<'_>,
-) -> Result<(), Error> {
-    const PHASE: Phase = Phase::Install;
-    let own_root = rustix::fs::stat("/").map_err(|source| Cause::Own {
-        call: "stat",
-        subject: "/".to_owned(),
-        source,
-    });
-    let own_root = own_root.at(PHASE)?;
-    let mut done = BTreeSet::new();
-    for thread in checkpoint.living().flat_map(|(_, body)| &body.threads) {
-        if !done.insert(thread.directories.number) {
-            continue;
+const PHASE: Phase = Phase::Install;
+
+/// Those of all tasks. Must live until their batches are done.
+pub(super) struct AllDirectories {
+    own_root: Inode,
+    done: BTreeSet<DirectoriesId>,
+    open: BTreeMap<FileRef, (OwnedFd, Inode)>,
+}
+
+/// Which file it is: device and number.
+type Inode = (u64, u64);
+
+impl AllDirectories {
+    pub(super) fn new() -> Result<Self, Error> {
+        let own_root = inode(rustix::fs::stat("/"), "/").at(PHASE)?;
+        Ok(Self { own_root, done: BTreeSet::new(), open: BTreeMap::new() })
+    }
+
+    /// Adds the calls that give a task its own, unless one with whom it shares them has done so.
+    pub(super) fn give(
+        &mut self,
+        thread: &Thread,
+        batch: &mut Batch,
+        (link, cx): (u64, &mut CreateCx<'_>),
+    ) -> Result<(), Error> {
+        if !self.done.insert(thread.directories.number) {
+            return Ok(());
         }
         let of = host(thread.tid);
-        let mut batch = Batch::new();
-        let cwd = cx.open_path(thread.directories.cwd).of(PHASE, of)?;
-        let root = cx.open_path(thread.directories.root).of(PHASE, of)?;
-        let stat = rustix::fs::fstat(&root).map_err(|source| Cause::Own {
-            call: "fstat",
-            subject: "the root directory".to_owned(),
-            source,
-        });
-        let stat = stat.of(PHASE, of)?;
-        let changed = (stat.st_dev, stat.st_ino) != (own_root.st_dev, own_root.st_ino);
-        let cwd_slot = world.fetch(&mut batch, cwd.as_fd());
-        let root_slot = changed.then(|| world.fetch(&mut batch, root.as_fd()));
-        thread.directories.state.apply(
-            &mut batch,
-            (&cwd_slot).into(),
-            root_slot.as_ref().map(Into::into),
-        );
-        batch.call(libc::SYS_close, [(&cwd_slot).into()]);
-        if let Some(slot) = root_slot {
+        for file in [thread.directories.cwd, thread.directories.root] {
+            if let Entry::Vacant(place) = self.open.entry(file) {
+                let directory = cx.open_path(file).of(PHASE, of)?;
+                let stat = rustix::fs::fstat(&directory);
+                let inode = inode(stat, "a directory in use").of(PHASE, of)?;
+                place.insert((directory, inode));
+            }
+        }
+        let (cwd, _) = &self.open[&thread.directories.cwd];
+        let (root, root_inode) = &self.open[&thread.directories.root];
+        let cwd = fetch(link, batch, cwd.as_fd());
+        let changed = *root_inode != self.own_root;
+        let root = changed.then(|| fetch(link, batch, root.as_fd()));
+        let slot = root.as_ref().map(Into::into);
+        thread.directories.state.apply(batch, (&cwd).into(), slot);
+        for slot in [Some(cwd), root].into_iter().flatten() {
             batch.call(libc::SYS_close, [(&slot).into()]);
         }
-        world.run(thread.tid, batch).of(PHASE, of)?;
+        Ok(())
     }
-    Ok(())
+}
+
+fn inode(stat: rustix::io::Result<Stat>, subject: &str) -> Result<Inode, Cause> {
+    let failed = |source| Cause::Own { call: "stat", subject: subject.to_owned(), source };
+    stat.map(|stat| (stat.st_dev, stat.st_ino)).map_err(failed)
 }

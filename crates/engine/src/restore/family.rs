@@ -5,6 +5,7 @@ use dormouse_puppet::Batch;
 use dormouse_resources::file::CreateCx;
 use tracing::debug;
 
+use super::births::Birth;
 use super::decode::host;
 use super::endings::dismiss;
 use super::memory::Memory;
@@ -15,6 +16,9 @@ use super::world::World;
 use crate::cause::At;
 use crate::{Error, Phase};
 
+/// So many are made at once at most.
+const AT_ONCE: usize = 256;
+
 /// Forks the tree, with all threads, and makes its sessions. Who is to inherit
 /// memory is made when it is there.
 pub(super) fn spawn(
@@ -24,21 +28,42 @@ pub(super) fn spawn(
     (memory, cx): (&mut Memory<'_>, &mut CreateCx<'_>),
     terminals: &Terminals<'_>,
 ) -> Result<(), Error> {
-    let make = |world: &mut World, process: NsPid| {
-        for (maker, births) in plan.births.of(process) {
-            world.multiply(maker, births).of(Phase::Spawn, host(process))?;
-        }
-        Ok(())
-    };
-    make(world, root)?;
-    for step in &plan.steps {
+    multiply(world, plan.births.of(root))?;
+    let mut steps = &plan.steps[..];
+    while let Some((step, rest)) = steps.split_first() {
+        steps = rest;
         match *step {
             Step::Fork { maker, child, .. } => {
                 debug!(maker, child, "fork");
-                if memory.inherits(pid(child)) {
+                let inherits = memory.inherits(pid(child));
+                if inherits {
                     memory.prepare(pid(maker), world, cx)?;
                 }
-                make(world, pid(child))?;
+                // Whoever makes several, one after the other, does so at once.
+                let first = plan.births.maker_of(pid(child));
+                let mut children = vec![pid(child)];
+                while let Some((&Step::Fork { child, .. }, rest)) = steps.split_first() {
+                    let next = pid(child);
+                    let alike = first.is_some() && plan.births.maker_of(next) == first;
+                    if !alike || memory.inherits(next) != inherits || children.len() == AT_ONCE {
+                        break;
+                    }
+                    debug!(maker, child, "fork");
+                    children.push(next);
+                    steps = rest;
+                }
+                let mut births: Vec<_> =
+                    children.iter().map(|&child| plan.births.of(child)).collect();
+                let themselves = births.iter_mut().filter_map(Iterator::next);
+                let themselves: Vec<_> = themselves.collect();
+                if let Some(&(maker, _)) = themselves.first() {
+                    let all: Vec<_> =
+                        themselves.iter().flat_map(|(_, births)| *births).copied().collect();
+                    multiply(world, [(maker, &all[..])])?;
+                }
+                for threads in births {
+                    multiply(world, threads)?;
+                }
             }
             Step::SetSid(leader) => {
                 let mut batch = Batch::new();
@@ -54,6 +79,19 @@ pub(super) fn spawn(
                 subreaper(world, adopter, false)?;
             }
             Step::SetPgid { .. } | Step::Dismiss { .. } => {}
+        }
+    }
+    Ok(())
+}
+
+/// Has each of these make tasks.
+fn multiply<'b>(
+    world: &mut World,
+    births: impl IntoIterator<Item = (NsPid, &'b [Birth])>,
+) -> Result<(), Error> {
+    for (maker, births) in births {
+        if let Err((process, cause)) = world.multiply(maker, births) {
+            return Err(cause).of(Phase::Spawn, host(process));
         }
     }
     Ok(())

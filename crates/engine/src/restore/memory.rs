@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use dormouse_kernel::{FdNum, NsPid};
-use dormouse_puppet::{Arg, Batch};
+use dormouse_puppet::{Arg, Batch, Perform};
 use dormouse_resources::file::{CreateCx, CreatedFiles, FileRef};
 use dormouse_resources::memory::{
     Access, Filling, KernelVdso, MadeSegments, MapFiles, MapSource, PlannedPages, RestorePlan,
@@ -15,6 +15,7 @@ use dormouse_resources::memory::{
 use dormouse_resources::task::Refusal;
 
 use super::decode::{Checkpoint, Space, host};
+use super::overlap::Overlap;
 use super::plan::Plan;
 use super::spawn_plan::Step;
 use super::world::{World, fetch};
@@ -130,15 +131,29 @@ impl<'a> Memory<'a> {
         cx: &mut CreateCx<'_>,
     ) -> Result<(), Error> {
         let Some(&number) = self.numbers.get(&pid) else { return Ok(()) };
-        if std::mem::replace(&mut self.mapped[number], true) {
-            return Ok(());
-        }
+        let (pid, _) = self.order[number];
         let link = world.link();
+        if self.map(number, (world.puppet(pid), link), cx)? {
+            self.plan.fill_common(number, host(pid)).of(Phase::Memory, host(pid))?;
+        }
+        Ok(())
+    }
+
+    /// Gives a process its mappings; tells whether it had none before.
+    fn map(
+        &mut self,
+        number: usize,
+        (puppet, link): (&mut dyn Perform, u64),
+        cx: &mut CreateCx<'_>,
+    ) -> Result<bool, Error> {
+        if std::mem::replace(&mut self.mapped[number], true) {
+            return Ok(false);
+        }
         let (pid, space) = self.order[number];
         let mut opener = Opener { link, cx, space, files: &mut self.files, objects: &self.objects };
         opener.keep_sealed().of(Phase::Memory, host(pid))?;
-        self.plan.map(number, world.puppet(pid), opener).of(Phase::Memory, host(pid))?;
-        self.plan.fill_common(number, host(pid)).of(Phase::Memory, host(pid))
+        self.plan.map(number, puppet, opener).of(Phase::Memory, host(pid))?;
+        Ok(true)
     }
 
     /// Begins to fill all processes. All of them are forked.
@@ -147,12 +162,26 @@ impl<'a> Memory<'a> {
         world: &mut World,
         cx: &mut CreateCx<'_>,
     ) -> Result<Filling, Error> {
+        let mut overlap = Overlap::new(world, Phase::Memory);
+        let link = overlap.link();
+        let mut common = Vec::new();
         for number in 0..self.order.len() {
-            self.prepare(self.order[number].0, world, cx)?;
+            let (pid, _) = self.order[number];
+            if self.map(number, (&mut overlap.hands(pid), link), cx)?
+                && self.plan.has_common(number)
+            {
+                common.push((number, pid));
+            }
+        }
+        overlap.world()?;
+        for (number, pid) in common {
+            self.plan.fill_common(number, host(pid)).of(Phase::Memory, host(pid))?;
         }
         for (number, (pid, _)) in self.order.iter().enumerate() {
-            self.plan.settle(number, world.puppet(*pid)).of(Phase::Memory, host(*pid))?;
+            let hands = &mut overlap.hands(*pid);
+            self.plan.settle(number, hands).of(Phase::Memory, host(*pid))?;
         }
+        overlap.finish()?;
         let pids: Vec<_> =
             self.order.iter().enumerate().map(|(number, (pid, _))| (number, host(*pid))).collect();
         self.plan.fill(&pids).at(Phase::Memory)
@@ -176,9 +205,16 @@ impl<'a> Memory<'a> {
             };
             let puppet = world.puppet(*pid);
             self.plan.place_rings(number, puppet, ring).of(Phase::Memory, host(*pid))?;
-            let sealed = Sealed { link, space, files: &self.files };
-            self.plan.finish(number, world.puppet(*pid), sealed).of(Phase::Memory, host(*pid))?;
+            let puppet = world.puppet(*pid);
+            self.plan.make_contexts(number, puppet).of(Phase::Memory, host(*pid))?;
         }
+        let mut overlap = Overlap::new(world, Phase::Memory);
+        for (number, (pid, space)) in self.order.iter().enumerate() {
+            let sealed = Sealed { link, space, files: &self.files };
+            let hands = &mut overlap.hands(*pid);
+            self.plan.finish(number, hands, sealed).of(Phase::Memory, host(*pid))?;
+        }
+        overlap.finish()?;
         Ok(self.segments)
     }
 }

@@ -12,6 +12,7 @@ mod locks;
 mod memory;
 mod network;
 mod outside;
+mod overlap;
 mod phases;
 mod plan;
 mod rights;

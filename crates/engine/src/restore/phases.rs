@@ -18,9 +18,7 @@ use super::memory::Memory;
 use super::plan::Plan;
 use super::terminals::Terminals;
 use super::world::{Parent, World};
-use super::{
-    directories, endings, errands, family, locks, network, outside, states, tables, terminals,
-};
+use super::{endings, errands, family, locks, network, outside, states, tables, terminals};
 use crate::cause::At;
 use crate::late_file::LateFile;
 use crate::progress::Logged;
@@ -101,11 +99,10 @@ pub fn restore(
 
     progress.phase(Phase::Install, None);
     errands::signal_items(&mut world, &checkpoint, &created)?;
-    let late = tables::install(&mut world, &checkpoint, &created)?;
+    let late = tables::install(&mut world, &checkpoint, &created, &mut cx)?;
     cx.create_installed(&mut created).or_else(|error| uncreated(&checkpoint, error))?;
     tables::replace(&mut world, late, &created)?;
     let terminals = Terminals::new(&checkpoint, &created);
-    directories::set(&mut world, &checkpoint, &mut cx)?;
 
     progress.phase(Phase::Fill, None);
     fill(&created, FillRank::Contents)?;
@@ -119,7 +116,6 @@ pub fn restore(
     family::groups(&mut world, &plan)?;
     terminals::arrange(&mut world, &checkpoint, &terminals, options.shell_job)?;
     outside::write(&mut world, &checkpoint, options.shell_job)?;
-    tables::let_go_of_link(&mut world, &checkpoint)?;
     locks::take(&mut world, &checkpoint, &created)?;
     errands::notifications(&mut world, &checkpoint)?;
     endings::zombies(&mut world, &checkpoint)?;

@@ -128,6 +128,11 @@ fn receive(socket: u32, messages: usize) -> Batch {
     batch
 }
 
+/// Whether any come so.
+pub(super) fn is_worth_it(entries: &[Descriptor]) -> bool {
+    dense(entries) > 0
+}
+
 /// How many of the lowest there are without too much between them.
 fn dense<F>(entries: &[Descriptor<F>]) -> usize {
     let counts = FEWEST..=entries.len();

@@ -1,16 +1,21 @@
 //! State and registers of each task.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dormouse_kernel::NsPid;
+use dormouse_kernel::ptrace::Registers;
 use dormouse_kernel::signal::{SigSet, Signal};
 use dormouse_puppet::{Batch, Resumption};
 use dormouse_resources::task::{Cpu, Filters, Numbering};
 
-use super::decode::{Body, Checkpoint, host};
+use super::decode::{Body, Checkpoint, Process, Thread, host};
+use super::overlap::Overlap;
+use super::tables;
 use super::world::World;
 use crate::cause::{At, Cause};
 use crate::{Error, Phase};
+
+const PHASE: Phase = Phase::Threads;
 
 /// Everything that processes and their threads have of their own.
 pub(super) fn apply(
@@ -18,25 +23,28 @@ pub(super) fn apply(
     checkpoint: &Checkpoint,
     numbering: Numbering,
 ) -> Result<(), Error> {
+    let closers = tables::closers(checkpoint);
+    let mut overlap = Overlap::new(world, PHASE);
     for (_, body) in checkpoint.living() {
-        apply_one(world, body, checkpoint, numbering)?;
+        apply_one(&mut overlap, body, checkpoint, (numbering, &closers))?;
     }
-    Ok(())
+    overlap.finish()
 }
 
-/// Everything that a process and its threads have of their own.
+/// Everything that a process and its threads have of their own. They give up the link to dormouse.
 fn apply_one(
-    world: &mut World,
+    overlap: &mut Overlap<'_>,
     body: &Body,
     checkpoint: &Checkpoint,
-    numbering: Numbering,
+    (numbering, closers): (Numbering, &BTreeSet<NsPid>),
 ) -> Result<(), Error> {
-    const PHASE: Phase = Phase::Threads;
     // Batches of more are not kept in memory.
     const MANY: usize = 64;
     let filters = &checkpoint.filters;
     let dumpable = checkpoint.spaces[&body.space].memory.mm.dumpable;
     let first = body.threads[0].tid;
+    let link = overlap.link();
+    let world = overlap.world_for(first)?;
     let expected = expected(body);
     for thread in body.threads.iter().rev() {
         world.puppet(thread.tid).avoid(expected).of(PHASE, host(thread.tid))?;
@@ -45,6 +53,9 @@ fn apply_one(
     let mut together = Vec::new();
     for thread in body.threads.iter().rev() {
         let mut batch = Batch::new();
+        if closers.contains(&thread.tid) {
+            batch.call(libc::SYS_close, [link.into()]);
+        }
         // Puppets are not filtered, and may lose the right to be.
         filters.apply(thread.seccomp, common, &mut batch);
         if thread.tid == first {
@@ -59,17 +70,20 @@ fn apply_one(
         let before = batch.len();
         thread.undo.apply(&mut batch);
         // What others do to a semaphore may not come in between.
-        let alone = thread.tid == first || batch.len() > before;
+        let alone = batch.len() > before;
         thread.state.apply(&mut batch);
         if thread.tid == first {
             let dumpable = i32::from(dumpable.as_raw() == 1);
             batch.call(libc::SYS_prctl, [libc::PR_SET_DUMPABLE.into(), dumpable.into()]);
         }
-        if alone || together.len() == MANY {
+        if alone || thread.tid == first || together.len() == MANY {
+            let world = overlap.world_for(first)?;
             world.run_together(std::mem::take(&mut together)).of(PHASE, host(first))?;
         }
         if alone {
-            world.run(thread.tid, batch).of(PHASE, host(thread.tid))?;
+            overlap.world()?.run(thread.tid, batch).of(PHASE, host(thread.tid))?;
+        } else if thread.tid == first {
+            overlap.run(thread.tid, batch);
         } else {
             together.push((thread.tid, batch));
         }
@@ -101,32 +115,45 @@ fn expected(body: &Body) -> SigSet {
     all.fold(SigSet::EMPTY, SigSet::with).union(body.timers.signals())
 }
 
-/// Gives all threads their registers.
+/// Gives all threads their registers. The last task of an address space unmaps the room before.
 pub(super) fn set_registers(world: &mut World, checkpoint: &Checkpoint) -> Result<(), Error> {
+    // Processes of which tasks unmap their rooms at the same time.
+    const AT_ONCE: usize = 16;
     let last: BTreeMap<NsPid, NsPid> =
         checkpoint.living().map(|(process, body)| (body.space, process.node.pid)).collect();
-    for (process, body) in checkpoint.living() {
-        let pid = process.node.pid;
-        registers(world, body, last[&body.space] == pid).of(Phase::Threads, host(pid))?;
+    let living: Vec<_> = checkpoint.living().collect();
+    for some in living.chunks(AT_ONCE) {
+        let tasks = || some.iter().flat_map(|(_, body)| body.threads.iter().rev());
+        let mut all = Vec::new();
+        for thread in tasks() {
+            let Cpu { registers, .. } = &thread.cpu;
+            let registers = match thread.interrupted {
+                None => *registers,
+                Some(interruption) => {
+                    let resumption = Resumption { interruption, time_left: thread.time_left };
+                    let puppet = world.puppet(thread.tid);
+                    puppet.resume_call(registers, resumption).of(PHASE, host(thread.tid))?
+                }
+            };
+            all.push(registers);
+        }
+        let is_last = |(process, body): &&(&Process, &Body)| last[&body.space] == process.node.pid;
+        let leaving = some.iter().filter(is_last).map(|(_, body)| body.threads[0].tid);
+        let leaving: BTreeSet<NsPid> = leaving.collect();
+        world.vacate(&leaving).at(PHASE)?;
+        for (thread, registers) in tasks().zip(&all) {
+            become_program(world, thread, registers).of(PHASE, host(thread.tid))?;
+        }
     }
     Ok(())
 }
 
-/// Gives every thread of a process its registers. The first comes last, and unmaps the room
-/// if no other process still has it there.
-fn registers(world: &mut World, body: &Body, is_last: bool) -> Result<(), Cause> {
-    for (index, thread) in body.threads.iter().enumerate().rev() {
-        let Cpu { registers, xstate } = &thread.cpu;
-        let mask = thread.state.mask.get();
-        let resumption = thread
-            .interrupted
-            .map(|interruption| Resumption { interruption, time_left: thread.time_left });
-        let puppet = world.take(thread.tid);
-        let vacate = is_last && index == 0;
-        let mut task = puppet.become_program((registers, xstate), mask, resumption, vacate)?;
-        thread.areas.set(&mut task)?;
-        thread.dispatch.set(&mut task)?;
-        world.put_ready(task);
-    }
+fn become_program(world: &mut World, thread: &Thread, registers: &Registers) -> Result<(), Cause> {
+    let puppet = world.take(thread.tid);
+    let mask = thread.state.mask.get();
+    let mut task = puppet.become_program((registers, &thread.cpu.xstate), mask)?;
+    thread.areas.set(&mut task)?;
+    thread.dispatch.set(&mut task)?;
+    world.put_ready(task);
     Ok(())
 }

@@ -10,7 +10,7 @@ use dormouse_kernel::proc::ProcDir;
 use dormouse_kernel::ptrace::{self, Halt, Options, Outcome, Running, Stopped};
 use dormouse_kernel::signal::Signal;
 use dormouse_kernel::{AddrRange, Errno, HostPid, NsPid};
-use dormouse_puppet::{Arg, Bare, Batch, Error, Slot, run_together};
+use dormouse_puppet::{Arg, Bare, Batch, Error, Slot, run_together, vacate_together};
 use dormouse_resources::file::RingTasks;
 use dormouse_resources::task::Inheritance;
 
@@ -31,6 +31,30 @@ pub(crate) struct World {
     root: NsPid,
     /// The descriptor in every puppet that leads to dormouse.
     link: u64,
+    /// Who cannot work at the same time.
+    pub(super) kinship: Kinship,
+}
+
+/// Which tasks share their memory or their fd table.
+#[derive(Debug, Default)]
+pub(super) struct Kinship(BTreeMap<NsPid, [NsPid; 2]>);
+
+impl Kinship {
+    fn add(&mut self, task: NsPid, maker: NsPid, flags: CloneFlags) {
+        let of_maker = self.of(maker);
+        let shared = [CloneFlags::VM, CloneFlags::FILES].map(|flag| flags.contains(flag));
+        let of_task = [0, 1].map(|kind| if shared[kind] { of_maker[kind] } else { task });
+        self.0.insert(task, of_task);
+    }
+
+    /// The tasks who had its memory and its fd table first.
+    fn of(&self, task: NsPid) -> [NsPid; 2] {
+        self.0.get(&task).copied().unwrap_or([task; 2])
+    }
+
+    pub(super) fn are_related(&self, one: NsPid, other: NsPid) -> bool {
+        self.of(one).iter().zip(self.of(other)).any(|(one, other)| *one == other)
+    }
 }
 
 /// Whose child the root is.
@@ -80,8 +104,13 @@ impl World {
                 spawned => break spawned?,
             }
         };
-        let mut world =
-            Self { puppets: BTreeMap::new(), ready: Vec::new(), root, link: link.into() };
+        let mut world = Self {
+            puppets: BTreeMap::new(),
+            ready: Vec::new(),
+            root,
+            link: link.into(),
+            kinship: Kinship::default(),
+        };
         let mut options = Options::EXITKILL | Options::TRACESYSGOOD;
         options.set(Options::SUSPEND_SECCOMP, unfiltered);
         let task = match Running::seize(pid, options)?.halt()? {
@@ -149,6 +178,19 @@ impl World {
         self.puppets.remove(&task).expect("a task is made before it is used")
     }
 
+    /// Puts back a task that was taken out.
+    pub(crate) fn put_back(&mut self, task: NsPid, puppet: Bare) {
+        self.puppets.insert(task, puppet);
+    }
+
+    /// Has tasks unmap their rooms, all at once; each is the last of its address space that
+    /// makes calls.
+    pub(crate) fn vacate(&mut self, tasks: &BTreeSet<NsPid>) -> Result<(), Cause> {
+        let (Some(&low), Some(&high)) = (tasks.first(), tasks.last()) else { return Ok(()) };
+        let some = self.puppets.range_mut(low..=high).filter(|(task, _)| tasks.contains(task));
+        Ok(vacate_together(some.map(|(_, puppet)| puppet))?)
+    }
+
     /// Puts back a task that is as it was, until [`Self::release`].
     pub(crate) fn put_ready(&mut self, task: Stopped) {
         self.ready.push(task);
@@ -198,11 +240,15 @@ impl World {
 
     /// Has `maker` make a child that stands for a process that has ended.
     pub(crate) fn stand_in(&mut self, maker: NsPid, pid: NsPid) -> Result<(), Cause> {
-        self.multiply(maker, &[births::stand_in(maker, pid)])
+        self.multiply(maker, &[births::stand_in(maker, pid)]).map_err(|(_, cause)| cause)
     }
 
-    /// Has `maker` make tasks, all in one batch.
-    pub(crate) fn multiply(&mut self, maker: NsPid, births: &[Birth]) -> Result<(), Cause> {
+    /// Has `maker` make tasks, all in one batch. An error comes with the process that it is about.
+    pub(crate) fn multiply(
+        &mut self,
+        maker: NsPid,
+        births: &[Birth],
+    ) -> Result<(), (NsPid, Cause)> {
         let goes = Going::begin();
         let mut left = births;
         loop {
@@ -215,17 +261,20 @@ impl World {
             let made = left.iter().take_while(|birth| is_traced_here(birth.task)).count();
             left = &left[made..];
             match (error, left.first()) {
-                (Error::Call { source: Errno::EXIST, .. }, Some(Birth { task, .. })) => {
+                (Error::Call { source: Errno::EXIST, .. }, Some(Birth { task, process, .. })) => {
                     if !goes.may_be_free_soon(*task) {
-                        return Err(taken(*task));
+                        return Err((*process, taken(*task)));
                     }
                 }
-                (error, _) => return Err(error.into()),
+                (error, failed) => {
+                    return Err((failed.map_or(maker, |birth| birth.process), error.into()));
+                }
             }
         }
-        for &Birth { task, process, .. } in births {
-            let puppet = Bare::adopt(&self.puppets[&maker], host(task), task, process)?;
-            self.puppets.insert(task, puppet);
+        for &Birth { task, process, flags, .. } in births {
+            let puppet = Bare::adopt(&self.puppets[&maker], host(task), task, process);
+            self.puppets.insert(task, puppet.map_err(|error| (process, error.into()))?);
+            self.kinship.add(task, maker, flags);
         }
         Ok(())
     }

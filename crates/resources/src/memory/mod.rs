@@ -55,6 +55,7 @@
 //! other work on the processes
 //! filling.wait()?;
 //! for each process:
+//!     plan.make_contexts(process, &mut puppet)?;
 //!     plan.finish(process, &mut puppet, how to open files there)?;
 //! ```
 //!

@@ -15,7 +15,7 @@
 use std::sync::Arc;
 
 use dormouse_kernel::{Addr, AddrRange, HostPid};
-use dormouse_puppet::{Arg, Bare, Batch};
+use dormouse_puppet::{Arg, Bare, Batch, Perform};
 
 use super::aio::AioContext;
 use super::contents::Contents;
@@ -42,7 +42,8 @@ use crate::file::FileId;
 /// 6. [`fill`](Self::fill): all other pages. This may be done for all processes at once, beside
 ///    other work on them.
 /// 7. [`place_rings`](Self::place_rings), when all files exist.
-/// 8. [`finish`](Self::finish): AIO contexts, protection, advice, locks, guards.
+/// 8. [`make_contexts`](Self::make_contexts).
+/// 9. [`finish`](Self::finish): protection, advice, locks, guards.
 #[derive(Debug)]
 pub struct RestorePlan<'a> {
     processes: Vec<Process<'a>>,
@@ -169,6 +170,12 @@ impl<'a> RestorePlan<'a> {
         self.counts
     }
 
+    /// Whether a process is given pages for its children before they are made.
+    #[must_use]
+    pub fn has_common(&self, process: usize) -> bool {
+        !self.processes[process].common.is_empty()
+    }
+
     /// Whether a process has pages in common with its parent, so that it has to be forked after
     /// its parent has [them](Self::fill_common).
     #[must_use]
@@ -184,7 +191,7 @@ impl<'a> RestorePlan<'a> {
     pub fn map<F: MapFiles>(
         &self,
         process: usize,
-        puppet: &mut Bare,
+        puppet: &mut dyn Perform,
         files: F,
     ) -> Result<(), F::Error> {
         let process = &self.processes[process];
@@ -222,7 +229,7 @@ impl<'a> RestorePlan<'a> {
     /// # Errors
     ///
     /// The kernel refuses a call.
-    pub fn settle(&self, process: usize, puppet: &mut Bare) -> Result<()> {
+    pub fn settle(&self, process: usize, puppet: &mut dyn Perform) -> Result<()> {
         let mut runner = Runner::new(puppet, NoFiles);
         runner.steps(&self.processes[process].settle)?;
         runner.finish()
@@ -257,6 +264,15 @@ impl<'a> RestorePlan<'a> {
         ring::place(&self.processes[process].mm.vmas, puppet, fetch)
     }
 
+    /// Makes the AIO contexts that a process has, which is filled.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses a call.
+    pub fn make_contexts(&self, process: usize, puppet: &mut Bare) -> Result<()> {
+        self.processes[process].contexts.iter().try_for_each(|context| context.create(puppet))
+    }
+
     /// Gives the mappings of a process, which is filled, their final protection and all else. Files
     /// are sealed by now; `files` has those to open for which a mapping had to wait for that.
     ///
@@ -266,12 +282,9 @@ impl<'a> RestorePlan<'a> {
     pub fn finish<F: MapFiles>(
         &self,
         process: usize,
-        puppet: &mut Bare,
+        puppet: &mut dyn Perform,
         files: F,
     ) -> Result<(), F::Error> {
-        for context in self.processes[process].contexts {
-            context.create(puppet)?;
-        }
         let mut runner = Runner::new(puppet, files);
         runner.steps(&self.processes[process].finish)?;
         let outlook = self.processes[process].mm.outlook;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use dormouse_kernel::shm::SegmentId;
 use dormouse_kernel::{Addr, AddrRange, FdNum, PAGE_SIZE};
-use dormouse_puppet::{Arg, Bare, Batch};
+use dormouse_puppet::{Arg, Batch, Perform};
 use rustix::mm::MapFlags;
 
 use super::error::{Error, Result};
@@ -129,7 +129,7 @@ pub trait MapFiles {
 
 /// Steps on their way into batches.
 pub(super) struct Runner<'a, F> {
-    puppet: &'a mut Bare,
+    puppet: &'a mut dyn Perform,
     files: F,
     batch: Batch,
     /// What is open within the batch.
@@ -137,7 +137,7 @@ pub(super) struct Runner<'a, F> {
 }
 
 impl<'a, F: MapFiles> Runner<'a, F> {
-    pub(super) fn new(puppet: &'a mut Bare, files: F) -> Self {
+    pub(super) fn new(puppet: &'a mut dyn Perform, files: F) -> Self {
         Self { puppet, files, batch: Batch::new(), open: BTreeMap::new() }
     }
 
@@ -188,7 +188,7 @@ impl<'a, F: MapFiles> Runner<'a, F> {
         }
         let batch = std::mem::take(&mut self.batch);
         if !batch.is_empty() {
-            self.puppet.run(batch).map_err(Error::from)?;
+            self.puppet.perform(batch).map_err(Error::from)?;
         }
         Ok(())
     }

@@ -297,6 +297,7 @@ pub(crate) fn restore_family(
     let pids: Vec<_> = family.iter().map(Bare::tid).enumerate().collect();
     plan.fill(&pids).unwrap().wait().unwrap();
     for (number, puppet) in family.iter_mut().enumerate() {
+        plan.make_contexts(number, puppet).unwrap();
         plan.finish(number, puppet, open).unwrap();
     }
     family
