@@ -22,6 +22,15 @@ pub(crate) fn each_long<T: Sync, R: Send>(things: &[T], work: impl Fn(&T) -> R +
     each_in_parts(things, 1, work)
 }
 
+/// The same for a few things, for each of which there are `many` to look at.
+pub(crate) fn each_if<T: Sync, R: Send>(
+    many: usize,
+    things: &[T],
+    work: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
+    each_in_parts(things, if many > FEW { 1 } else { things.len() }, work)
+}
+
 fn each_in_parts<T: Sync, R: Send>(
     things: &[T],
     few: usize,

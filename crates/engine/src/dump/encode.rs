@@ -5,12 +5,13 @@ use std::os::unix::ffi::OsStrExt;
 
 use dormouse_image::ImageName;
 use dormouse_image::proto::core::{CoreEntry, Machine, TaskCoreEntry, TaskKobjIdsEntry};
+use dormouse_image::proto::fs::FsEntry;
 use dormouse_image::proto::inventory::InventoryEntry;
 use dormouse_image::proto::pstree::PstreeEntry;
 use dormouse_image::store::NewDump;
 use dormouse_kernel::{HostPid, NsPid};
 use dormouse_resources::file::{FdTableId, NamespaceType};
-use dormouse_resources::memory::HOST_IPC;
+use dormouse_resources::memory::{HOST_IPC, Mm};
 use dormouse_resources::task::{Filters, Life, Remains, TreeNode};
 
 use super::collect::{Living, Thread};
@@ -26,7 +27,7 @@ const PHASE: Phase = Phase::Encode;
 /// CRIU's image format.
 const IMAGE_VERSION: u32 = 2;
 
-/// So many threads' images are in memory at a time.
+/// So many processes' or threads' images are in memory at a time.
 const AT_ONCE: usize = 256;
 
 /// What an fd table is called in images.
@@ -65,14 +66,43 @@ pub(super) fn encode(
         dump.put_one(ImageName::Seccomp, &entry).at(PHASE)?;
     }
     let without = terminals::without(frozen);
-    for process in &frozen.processes {
-        let lacks = without.contains(&process.pid);
-        let parent = process.parent.and_then(|parent| read.get(&parent));
-        let continued = parent.is_some_and(|parent| parent.continued.contains(&process.pid));
-        encode_process((process, lacks, continued), census, read.get(&process.pid), dump)
-            .of(PHASE, process.pid)?;
+    for some in frozen.processes.chunks(AT_ONCE) {
+        let images = some.iter().map(|process| {
+            let lacks = without.contains(&process.pid);
+            let parent = process.parent.and_then(|parent| read.get(&parent));
+            let continued = parent.is_some_and(|parent| parent.continued.contains(&process.pid));
+            encode_process((process, lacks, continued), census, read.get(&process.pid))
+                .of(PHASE, process.pid)
+        });
+        let images = images.collect::<Result<Vec<_>, _>>()?;
+        let written = crew::each(&images, |images| images.write(dump).of(PHASE, images.pid));
+        written.into_iter().collect::<Result<(), _>>()?;
+        for process in some {
+            let Some(living) = read.get(&process.pid) else { continue };
+            encode_others(process, living, census, dump).of(PHASE, process.pid)?;
+        }
     }
     Ok(())
+}
+
+/// What is written of a process and its first thread.
+struct ProcessImages<'a> {
+    pid: HostPid,
+    core: CoreEntry,
+    living: Option<(TaskKobjIdsEntry, Option<&'a Mm>, FsEntry)>,
+}
+
+impl ProcessImages<'_> {
+    fn write(&self, dump: &NewDump) -> Result<(), Cause> {
+        let pid = image_pid(self.pid);
+        dump.put_one(ImageName::Core(pid), &self.core)?;
+        let Some((ids, mm, directories)) = &self.living else { return Ok(()) };
+        dump.put_one(ImageName::Ids(pid), ids)?;
+        if let Some(mm) = mm {
+            dump.put_one(ImageName::Mm(pid), &mm.encode())?;
+        }
+        Ok(dump.put_one(ImageName::Fs(pid), directories)?)
+    }
 }
 
 fn node(process: &Process) -> TreeNode {
@@ -87,13 +117,11 @@ fn node(process: &Process) -> TreeNode {
     }
 }
 
-fn encode_process(
+fn encode_process<'a>(
     (process, without_terminal, continued): (&Process, bool, bool),
     census: &Census,
-    living: Option<&Living>,
-    dump: &NewDump,
-) -> Result<(), Cause> {
-    let pid = image_pid(process.pid);
+    living: Option<&'a Living>,
+) -> Result<ProcessImages<'a>, Cause> {
     let mut core = CoreEntry { mtype: Machine::X8664.into(), ..CoreEntry::default() };
     encode_birth(process, core.tc.get_or_insert_default());
     if without_terminal {
@@ -104,8 +132,7 @@ fn encode_process(
         Life::Zombie { status }.encode(&mut core);
         core.tc.get_or_insert_default().comm = process.stat.comm.as_bytes().to_vec();
         encode_remains(process, &mut core)?;
-        dump.put_one(ImageName::Core(pid), &core)?;
-        return Ok(());
+        return Ok(ProcessImages { pid: process.pid, core, living: None });
     };
     let life = process.held_by.map_or(Life::Running, Life::Stopped);
     life.encode(&mut core);
@@ -118,30 +145,34 @@ fn encode_process(
     living.state.encode(&mut core);
     living.outside.encode(&mut core);
     living.timers.encode(&mut core);
-    let threads = match living.threads.as_slice() {
-        [leader, others @ ..] if leader.tid == process.pid => {
+    match living.threads.first().filter(|first| first.tid == process.pid) {
+        Some(leader) => {
             encode_thread(leader, &mut core);
             encode_undo(process, leader.tid, &census.undo, &mut core);
             census.possessions.of(leader.tid).encode(&mut core);
-            others
         }
-        others => {
+        None => {
             let tc = core.tc.get_or_insert_default();
             tc.leader_status = process.leader_status.map(i32::cast_unsigned);
             tc.comm = process.stat.comm.as_bytes().to_vec();
             encode_remains(process, &mut core)?;
-            others
         }
-    };
-    let first = process.first();
-    dump.put_one(ImageName::Core(pid), &core)?;
-    dump.put_one(ImageName::Ids(pid), &ids(first, census))?;
-    if let Some(mm) = &living.mm {
-        dump.put_one(ImageName::Mm(pid), &mm.encode())?;
     }
+    let first = process.first();
     let directories = census.directories[census.fs.number(first)].encode();
-    dump.put_one(ImageName::Fs(pid), &directories)?;
-    for some in threads.chunks(AT_ONCE) {
+    let living = Some((ids(first, census), living.mm.as_ref(), directories));
+    Ok(ProcessImages { pid: process.pid, core, living })
+}
+
+/// Writes all threads but the leader.
+fn encode_others(
+    process: &Process,
+    living: &Living,
+    census: &Census,
+    dump: &NewDump,
+) -> Result<(), Cause> {
+    let leads = living.threads.first().is_some_and(|first| first.tid == process.pid);
+    for some in living.threads[usize::from(leads)..].chunks(AT_ONCE) {
         let cores: Vec<_> = some
             .iter()
             .map(|thread| Ok((thread, encode_other(process, thread, census, dump)?)))

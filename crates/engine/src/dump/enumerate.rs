@@ -114,19 +114,22 @@ pub(crate) fn enumerate(frozen: &Frozen, external: &[String]) -> Result<Census, 
     }
     let firsts: BTreeMap<HostPid, HostPid> =
         living().map(|process| (process.pid, process.first())).collect();
-    let share = |object| {
-        let tasks = living().flat_map(|process| {
-            let parent = process.parent.and_then(|parent| firsts.get(&parent)).copied();
-            process.threads.iter().map(move |task| {
-                let (tid, first) = (task.tid(), process.first());
-                let parent = parent.map_or(Hint::None, Hint::Child);
-                (tid, if tid == first { parent } else { Hint::Thread(first) })
-            })
-        });
-        Sharing::find(tasks, object).at(PHASE)
-    };
-    let (files, fs) = (share(Shared::Files)?, share(Shared::Fs)?);
-    let (memory, handlers) = (share(Shared::Memory)?, share(Shared::SignalHandlers)?);
+    let tasks = living().flat_map(|process| {
+        let parent = process.parent.and_then(|parent| firsts.get(&parent)).copied();
+        process.threads.iter().map(move |task| {
+            let (tid, first) = (task.tid(), process.first());
+            let parent = parent.map_or(Hint::None, Hint::Child);
+            (tid, if tid == first { parent } else { Hint::Thread(first) })
+        })
+    });
+    let tasks: Vec<_> = tasks.collect();
+    let share = |object: &Shared| Sharing::find(tasks.iter().copied(), *object);
+    // In this order one part takes as long as the other.
+    let objects = [Shared::Files, Shared::Memory, Shared::Fs, Shared::SignalHandlers];
+    let shares = crew::each_if(tasks.len(), &objects, share);
+    let shares = shares.into_iter().collect::<Result<Vec<_>, _>>().at(PHASE)?;
+    let [files, memory, fs, handlers] =
+        <[Sharing; 4]>::try_from(shares).expect("one for each of the objects");
     let homes = Homes::new(frozen);
     let (mut lister, tables, in_flight) = either_way(|may_look_inside| {
         let mut lister = Lister::new(frozen, external, may_look_inside)?;

@@ -13,6 +13,8 @@
 //!   changed (`FH_FLAG_IMMUTABLE`, which only some builds of 6.16 have)
 //! - Scenarios: `threads::futex_hash`
 
+use std::num::NonZero;
+use std::sync::LazyLock;
 use std::thread;
 
 use dormouse_image::proto::core::CoreEntry;
@@ -33,12 +35,15 @@ const GET_SLOTS: u64 = 2;
 const FEWEST: u32 = 16;
 const FOR_EACH: u32 = 4;
 
+/// To ask for that takes files.
+static PROCESSORS: LazyLock<u32> =
+    LazyLock::new(|| thread::available_parallelism().map_or(1, NonZero::get) as u32);
+
 /// What the kernel gives a process with so many threads: it looks when the last is about to be made.
 fn usual(threads: u32) -> u32 {
-    let processors = thread::available_parallelism().map_or(1, |number| number.get() as u32);
     match threads {
         0 | 1 => 0,
-        _ => (FOR_EACH * (threads - 1).min(processors)).next_power_of_two().max(FEWEST),
+        _ => (FOR_EACH * (threads - 1).min(*PROCESSORS)).next_power_of_two().max(FEWEST),
     }
 }
 
