@@ -45,7 +45,7 @@ const fn cost(calls: f64, requests: f64) -> Cost {
 
 /// What is measured now, and a little.
 const BOUNDS: &[Bound] = &[
-    Bound { workload: "threads", size: 50, dump: cost(79.0, 18.2), restore: cost(42.0, 7.2) },
+    Bound { workload: "threads", size: 50, dump: cost(85.0, 18.2), restore: cost(42.0, 7.2) },
     Bound { workload: "procs", size: 25, dump: cost(520.0, 27.4), restore: cost(205.0, 23.4) },
     Bound { workload: "chain", size: 25, dump: cost(520.0, 27.4), restore: cost(205.0, 26.4) },
     Bound { workload: "vmas", size: 500, dump: cost(0.4, 0.05), restore: cost(0.8, 0.05) },
@@ -56,7 +56,7 @@ const BOUNDS: &[Bound] = &[
 
 /// Dump and restore of one process that sleeps, from the first call of the command
 /// to its last.
-const TINY: [Cost; 2] = [cost(850.0, 29.0), cost(750.0, 47.0)];
+const TINY: [Cost; 2] = [cost(850.0, 29.0), cost(850.0, 47.0)];
 
 /// More for one unit of a larger size than of a smaller would be no straight line.
 const BEND: f64 = 1.25;
