@@ -254,6 +254,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::refusals::packet_news::SCENARIO,
     &crate::refusals::read_replaced::SCENARIO,
     &crate::refusals::syscall_dispatch::SCENARIO,
+    &crate::refusals::thread_namespace::SCENARIO,
     &crate::refusals::timerfd_cancelled::SCENARIO,
     &crate::refusals::tun::SCENARIO,
     &crate::refusals::unix_elsewhere::SCENARIO,

@@ -32,6 +32,7 @@ pub(crate) mod namespace;
 pub(crate) mod packet_news;
 pub(crate) mod read_replaced;
 pub(crate) mod syscall_dispatch;
+pub(crate) mod thread_namespace;
 pub(crate) mod timerfd_cancelled;
 pub(crate) mod tun;
 pub(crate) mod unix_elsewhere;

@@ -55,7 +55,13 @@ impl NamespaceKind {
     /// The path of its link below `/proc/PID`.
     #[must_use]
     pub const fn entry(self) -> Entry {
-        Entry::Named(match self {
+        Entry::Named(self.name())
+    }
+
+    /// The same, as text.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
             Self::Cgroup => "ns/cgroup",
             Self::Ipc => "ns/ipc",
             Self::Mount => "ns/mnt",
@@ -66,7 +72,7 @@ impl NamespaceKind {
             Self::TimeForChildren => "ns/time_for_children",
             Self::User => "ns/user",
             Self::Uts => "ns/uts",
-        })
+        }
     }
 }
 
@@ -216,9 +222,25 @@ impl ProcDir {
     /// Which namespace of this kind the task is in; `None` if the kernel has
     /// no such kind.
     pub fn namespace(&self, kind: NamespaceKind) -> Result<Option<NamespaceId>, Error> {
-        let entry = kind.entry();
+        self.namespace_by(kind.entry(), || self.stat())
+    }
+
+    /// The same of one thread of the process, by `task/TID/ns`.
+    pub fn namespace_of(
+        &self,
+        tid: HostPid,
+        kind: NamespaceKind,
+    ) -> Result<Option<NamespaceId>, Error> {
+        self.namespace_by(Entry::OfTask(tid, kind.name()), || self.stat_of(tid))
+    }
+
+    fn namespace_by(
+        &self,
+        entry: Entry,
+        stat: impl FnOnce() -> Result<super::Stat, Error>,
+    ) -> Result<Option<NamespaceId>, Error> {
         let link = match self.link(entry) {
-            Err(Error::Io { source: Errno::NOENT, .. }) if !self.stat()?.state.is_dead() => {
+            Err(Error::Io { source: Errno::NOENT, .. }) if !stat()?.state.is_dead() => {
                 return Ok(None);
             }
             link => link?,

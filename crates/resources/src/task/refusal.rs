@@ -33,6 +33,10 @@ refusals! {
     PidNamespace: "a pid namespace",
         "namespaces of a tree's own are not saved yet",
         "run dormouse inside of the namespace";
+    /// `unshare(2)` and `setns(2)`.
+    Namespace: "a namespace that is not that of dormouse",
+        "namespaces of a tree's own are not saved yet",
+        "run dormouse inside of the namespace (nsenter)";
     /// `PF_MEMALLOC_NOIO` and `PF_LOCAL_THROTTLE`.
     IoFlusher: "a thread that has said to be behind a disk (PR_SET_IO_FLUSHER)",
         "it would come back without, and might wait for itself when memory is short",
