@@ -361,6 +361,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::threads::two::SCENARIO,
     &crate::timers::alarm::SCENARIO,
     &crate::timers::interval::SCENARIO,
+    &crate::timers::interval_expired::SCENARIO,
     &crate::timers::posix::SCENARIO,
     &crate::timers::posix_cpu::SCENARIO,
     &crate::timers::posix_many::SCENARIO,

@@ -30,7 +30,7 @@ pub enum Interruption {
 /// of system calls"), and where in the kernel. Those on sockets do so with a
 /// time-out only (`SO_RCVTIMEO`, `SO_SNDTIMEO`; `sock_intr_errno` in
 /// `include/net/sock.h`).
-const NEVER_RESTARTED: [(i64, &str); 23] = [
+const NEVER_RESTARTED: [(i64, &str); 24] = [
     (libc::SYS_epoll_wait, "ep_poll in fs/eventpoll.c"),
     (libc::SYS_epoll_pwait, "ep_poll in fs/eventpoll.c"),
     (libc::SYS_epoll_pwait2, "ep_poll in fs/eventpoll.c"),
@@ -51,6 +51,7 @@ const NEVER_RESTARTED: [(i64, &str); 23] = [
     (libc::SYS_recvmmsg, "sock_intr_errno"),
     (libc::SYS_sendto, "sock_intr_errno"),
     (libc::SYS_sendmsg, "sock_intr_errno"),
+    (libc::SYS_sendmmsg, "sock_intr_errno"),
     (libc::SYS_accept, "sock_intr_errno"),
     (libc::SYS_accept4, "sock_intr_errno"),
     (libc::SYS_connect, "sock_intr_errno"),

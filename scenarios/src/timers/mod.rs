@@ -2,6 +2,7 @@
 
 pub(crate) mod alarm;
 pub(crate) mod interval;
+pub(crate) mod interval_expired;
 pub(crate) mod posix;
 pub(crate) mod posix_cpu;
 pub(crate) mod posix_many;

@@ -3,7 +3,9 @@
 //! - Kernel object: `signal_struct.{real_timer, it[2]}`
 //! - Truth from: `getitimer(2)` asked of the process itself
 //! - Image: `core-PID.img`, `tc.timers.{real,virt,prof}`
-//! - Not preserved: nothing; `alarm(2)` is `ITIMER_REAL`
+//! - Not preserved: nothing; `alarm(2)` is `ITIMER_REAL`. A periodic one that has expired has no time
+//!   left until its signal is taken: `posixtimer_rearm_itimer` in `kernel/time/itimer.c`
+//! - Scenarios: `timers::{interval, interval_expired}`
 
 use std::time::Duration;
 
@@ -94,9 +96,13 @@ impl Property for IntervalTimers {
     fn apply(&self, batch: &mut Batch) {
         let which = [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF];
         for (which, Itimer { interval, left }) in which.into_iter().zip(self.0) {
-            if left == (0, 0) {
-                continue;
-            }
+            // One that has expired and goes on when its signal is taken: this long after it was set, it
+            // is in the same state again.
+            let left = match (left, interval) {
+                ((0, 0), (0, 0)) => continue,
+                ((0, 0), _) => (0, 1),
+                (left, _) => left,
+            };
             let words = [interval.0, interval.1, left.0, left.1].map(u64::to_ne_bytes);
             let value = batch.data(words.as_flattened());
             batch.call(libc::SYS_setitimer, [which.into(), value.into(), 0.into()]);
