@@ -94,7 +94,7 @@ pub use inspect::{
 pub mod kernel_memory {
     pub use crate::inspect::{
         Address, Bits, Btf, BtfError, DirectMap, FindError, KernelMemory, Numbers, OpenError,
-        OpenFiles, ReadError, Struct, Table, Tasks, TypeInformation,
+        OpenFiles, ReadError, Struct, Table, Tasks, TypeInformation, symbols,
     };
 }
 pub use interest::{Interest, Item};

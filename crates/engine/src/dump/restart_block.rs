@@ -13,14 +13,12 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
 use dormouse_kernel::HostPid;
 use dormouse_kernel::ptrace::Registers;
 use dormouse_puppet::TimeOut;
-use epoll_interest::kernel_memory::{Address, Btf, BtfError, KernelMemory};
+use epoll_interest::kernel_memory::{Address, Btf, BtfError, KernelMemory, symbols};
 use rustix::time::{ClockId, DynamicClockId, clock_gettime_dynamic};
 
 use super::traced::{LOST, Traced, Unreadable, word};
@@ -39,7 +37,7 @@ pub(super) struct Remembered {
 pub(super) struct RestartBlocks {
     blocks: BTreeMap<HostPid, RestartBlock>,
     /// Which calls are resumed by the functions at these addresses. Looked up
-    /// once, for it takes long, and only if a task was interrupted twice.
+    /// once, and only if a task was interrupted twice.
     resuming: OnceCell<BTreeMap<Address, i64>>,
 }
 
@@ -193,14 +191,7 @@ const RESUMING: [(&str, i64); 5] = [
 
 /// Where these functions are; empty if the kernel does not tell.
 fn resuming_functions() -> BTreeMap<Address, i64> {
-    let Ok(symbols) = File::open("/proc/kallsyms") else { return BTreeMap::new() };
-    let function = |line: &str| {
-        let mut words = line.split_ascii_whitespace();
-        let at = u64::from_str_radix(words.next()?, 16).ok().filter(|&at| at != 0)?;
-        let name = words.nth(1)?;
-        RESUMING.iter().find(|(resuming, _)| *resuming == name).map(|&(_, number)| (at, number))
-    };
-    let lines = BufReader::new(symbols).lines().map_while(Result::ok);
-    // There are some hundred thousand others.
-    lines.filter_map(|line| function(&line)).take(RESUMING.len()).collect()
+    let Ok(found) = symbols(RESUMING.map(|(name, _)| name)) else { return BTreeMap::new() };
+    let calls = RESUMING.map(|(_, number)| number);
+    found.into_iter().zip(calls).filter_map(|(at, number)| Some((at?, number))).collect()
 }

@@ -271,22 +271,22 @@ pub(super) fn u64_at(bytes: &[u8], offset: usize) -> u64 {
 // Instructions and helpers, as far as they are used here.
 //
 // Truth from: `Documentation/bpf/standardization/instruction-set.rst`.
-const MOVE: u64 = 0xbf;
-const MOVE_K: u64 = 0xb7;
+pub(super) const MOVE: u64 = 0xbf;
+pub(super) const MOVE_K: u64 = 0xb7;
 const ADD: u64 = 0x0f;
-const ADD_K: u64 = 0x07;
+pub(super) const ADD_K: u64 = 0x07;
 const MUL_K: u64 = 0x27;
 const LOAD_W: u64 = 0x61;
 const LOAD: u64 = 0x79;
 const STORE: u64 = 0x7b;
-const LOAD_MAP: u64 = 0x18;
+pub(super) const LOAD_MAP: u64 = 0x18;
 const JUMP: u64 = 0x05;
 const JUMP_GE: u64 = 0x3d;
 const JUMP_GE_K: u64 = 0x35;
 const JUMP_GT_K: u64 = 0x25;
-const CALL: u64 = 0x85;
-const EXIT: u64 = 0x95;
-const MAP_VALUE: u64 = 2;
+pub(super) const CALL: u64 = 0x85;
+pub(super) const EXIT: u64 = 0x95;
+pub(super) const MAP_VALUE: u64 = 2;
 const GET_CURRENT_TASK: i32 = 35;
 const PROBE_READ_KERNEL: i32 = 113;
 

@@ -20,6 +20,7 @@ mod own;
 mod processors;
 mod queues;
 mod signals;
+mod symbols;
 mod tasks;
 mod type_information;
 mod walk;
@@ -40,6 +41,7 @@ pub use open_files::OpenFiles;
 pub(crate) use queues::Place;
 pub use queues::SharedQueues;
 pub use signals::SignalsKey;
+pub use symbols::symbols;
 pub use tasks::{Table, Tasks};
 pub use type_information::TypeInformation;
 
