@@ -142,6 +142,12 @@ impl Scenario {
         self.module.split_once("::").map_or(self.module, |(_, name)| name)
     }
 
+    /// Whether `test` is one of this scenario's, which are named after it.
+    #[must_use]
+    pub fn is_tested_by(&self, test: &str) -> bool {
+        test.strip_prefix(self.name()).is_some_and(|rest| rest.starts_with("::"))
+    }
+
     /// Whether it is dumped, and not refused.
     #[must_use]
     pub fn can_be_dumped(&self) -> bool {

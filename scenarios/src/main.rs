@@ -1,4 +1,4 @@
-//! `dormouse-scenario NAME STATE_DIR [ordinary|oddly]`, `--list`, `--probe PID...`, `--exec PROGRAM ARG...`,
+//! `dormouse-scenario NAME STATE_DIR [ordinary|oddly]`, `--list [TEST]`, `--probe PID...`, `--exec PROGRAM ARG...`,
 //! `--oddly PROGRAM ARG...`, `--exec-storm`, `--worlds DIR`, `--fd-worlds DIR`, `--product DIR`, `--workload NAME SIZE STATE_DIR`,
 //! `--limit NAME SIZE STATE_DIR`.
 
@@ -15,6 +15,11 @@ fn main() -> ExitCode {
     match words[..] {
         ["--list"] => {
             registry::ALL.iter().for_each(|s| println!("{s}"));
+            ExitCode::SUCCESS
+        }
+        ["--list", test] => {
+            let tested = registry::ALL.iter().filter(|s| s.is_tested_by(test));
+            tested.for_each(|s| println!("{s}"));
             ExitCode::SUCCESS
         }
         ["--probe", ref pids @ ..] => match probe::print(pids) {
@@ -70,7 +75,7 @@ fn main() -> ExitCode {
         [name, dir, odd_root::WORD] => play(name, Path::new(dir), (User::Root, true)),
         _ => {
             eprintln!(
-                "usage: dormouse-scenario NAME STATE_DIR [ordinary|oddly] | --list | --probe PID... | --exec PROGRAM ARG... | --oddly PROGRAM ARG... | --exec-storm | --workload NAME SIZE STATE_DIR | --limit NAME SIZE STATE_DIR"
+                "usage: dormouse-scenario NAME STATE_DIR [ordinary|oddly] | --list [TEST] | --probe PID... | --exec PROGRAM ARG... | --oddly PROGRAM ARG... | --exec-storm | --workload NAME SIZE STATE_DIR | --limit NAME SIZE STATE_DIR"
             );
             ExitCode::FAILURE
         }

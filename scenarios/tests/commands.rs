@@ -589,7 +589,7 @@ fn estrange(images: &Path) -> Result<(), Failure> {
 fn main() -> ExitCode {
     let scenario = Path::new(env!("CARGO_BIN_EXE_dormouse-scenario"));
     let binaries = Binaries::find(scenario);
-    let facts = match Facts::list(scenario) {
+    let facts = match Facts::list(scenario, None) {
         Ok(facts) => facts,
         Err(failure) => {
             eprintln!("{failure}");

@@ -76,6 +76,15 @@ pub fn skip_all() -> Option<String> {
     (!root).then(|| "not root: no pid namespace can be made".into())
 }
 
+/// The name of the only test that the arguments ask for, if it is one of a [`Case`].
+pub(crate) fn only_one() -> Option<String> {
+    let arguments = Arguments::from_args();
+    arguments.filter.filter(|name| arguments.exact && name != SKIPS)
+}
+
+/// The name of the test that tells what is skipped.
+const SKIPS: &str = "skips";
+
 /// The `main` of a test executable: runs what the arguments ask for, or, inside a pen, the one
 /// test the pen was made for.
 ///
@@ -95,7 +104,7 @@ pub fn main(cases: &[Case<'_>]) -> ExitCode {
             Trial::test(case.name.clone(), run).with_ignored_flag(case.skip.is_some())
         })
         .collect();
-    trials.push(Trial::test("skips", move || {
+    trials.push(Trial::test(SKIPS, move || {
         println!("{summary}");
         Ok(())
     }));

@@ -107,13 +107,17 @@ impl Facts {
         Ok(facts)
     }
 
-    /// Asks the scenario binary for all it has.
+    /// Asks the scenario binary for all it has, or for what the test of this name is about: to find
+    /// out what this machine lacks takes long.
     ///
     /// # Errors
     /// It cannot be run, or says something that is not understood.
-    pub fn list(scenario: &Path) -> Result<Vec<Self>, Failure> {
-        let output =
-            Command::new(scenario).arg("--list").output().map_err(io_failure("run", scenario))?;
+    pub fn list(scenario: &Path, test: Option<&str>) -> Result<Vec<Self>, Failure> {
+        let output = Command::new(scenario)
+            .arg("--list")
+            .args(test)
+            .output()
+            .map_err(io_failure("run", scenario))?;
         let text = String::from_utf8_lossy(&output.stdout);
         let parsed: Result<Vec<Self>, BadLine> = text.lines().map(Self::parse).collect();
         parsed.map_err(std::io::Error::other).map_err(io_failure("list", scenario))

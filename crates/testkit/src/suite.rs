@@ -157,7 +157,9 @@ impl Combination {
 #[must_use]
 pub fn main(scenario: &Path, lacks: Lacks<'_>) -> ExitCode {
     let binaries = Binaries::find(scenario);
-    let facts = match Facts::list(scenario) {
+    let inside = pen::inside();
+    let test = inside.as_ref().map(|inside| inside.test.clone()).or_else(cases::only_one);
+    let facts = match Facts::list(scenario, test.as_deref()) {
         Ok(facts) => facts,
         Err(failure) => {
             eprintln!("{failure}");
@@ -165,7 +167,7 @@ pub fn main(scenario: &Path, lacks: Lacks<'_>) -> ExitCode {
         }
     };
     let mut all = combinations(&facts);
-    if pen::inside().is_some() {
+    if inside.is_some() {
         // No tests, but others ask for them.
         all.extend(all.iter().filter_map(Combination::criu_alone).collect::<Vec<_>>());
     }

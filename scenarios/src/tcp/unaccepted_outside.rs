@@ -9,6 +9,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_linger;
@@ -28,9 +29,12 @@ const MUCH: usize = 16 << 20;
 const LATER: u8 = b'.';
 
 pub(super) fn missing() -> Option<String> {
-    let has = std::fs::read_to_string("/proc/kallsyms")
-        .is_ok_and(|symbols| symbols.contains(" bpf_sk_assign_tcp_reqsk\n"));
-    (!has).then(|| "the kernel makes no such connections again (Linux 6.9)".into())
+    /// Many scenarios ask, and it is a file that takes long to read.
+    static HAS: LazyLock<bool> = LazyLock::new(|| {
+        std::fs::read_to_string("/proc/kallsyms")
+            .is_ok_and(|symbols| symbols.contains(" bpf_sk_assign_tcp_reqsk\n"))
+    });
+    (!*HAS).then(|| "the kernel makes no such connections again (Linux 6.9)".into())
 }
 
 /// What a peer does once it is connected.

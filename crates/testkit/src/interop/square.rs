@@ -36,7 +36,7 @@ pub enum InteropError {
 /// A checkpointer is missing, or the file cannot be read or written. A corner that fails is no error.
 pub fn main(scenario: &Path, out: &Path, filter: &str) -> Result<ExitCode, InteropError> {
     let binaries = Binaries::find(scenario);
-    let mut squares = squares(Facts::list(scenario)?);
+    let mut squares = squares(Facts::list(scenario, None)?);
     if let Some(inside) = pen::inside() {
         let corners = squares.iter().flatten();
         return Ok(in_pen(
@@ -101,7 +101,7 @@ pub fn beside(scenario: &Path, subject: &str) -> Result<Vec<Beside>, InteropErro
     let binaries = Binaries::find(scenario);
     binaries.dormouse?;
     binaries.criu?;
-    let mut squares = squares(Facts::list(scenario)?);
+    let mut squares = squares(Facts::list(scenario, None)?);
     squares.retain(|square| square[0].subject.facts.name.starts_with(subject));
     let alone = |[dormouse, _, _, criu]: [Combination; 4]| [dormouse, criu];
     let mut rows = run(squares.into_iter().map(alone).collect());

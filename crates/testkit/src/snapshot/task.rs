@@ -290,6 +290,9 @@ pub(super) fn numbers(path: impl AsRef<Path>) -> Result<Vec<i32>, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     #[test]
@@ -305,8 +308,12 @@ mod tests {
 
     #[test]
     fn a_real_process_is_seen_whole() {
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let mut child =
+            Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let pid = child.id() as i32;
+        // Until it answers, it is being loaded, and files come and go in it.
+        child.stdin.as_ref().unwrap().write_all(b"?").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         let mut snapshot = Snapshot::default();
         let seen = process(&mut snapshot, pid, &[pid], &mut Inodes::default());
         child.kill().unwrap();
