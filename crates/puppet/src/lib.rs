@@ -29,7 +29,7 @@ mod together;
 
 pub use bare::{Bare, Ending, vacate_together};
 pub use batch::{Arg, Batch, Data, OutSlot, Replies, Slot};
-pub use borrowed::{Borrowed, Host, run_all};
+pub use borrowed::{Borrowed, Host, borrow_each, run_all, run_each};
 pub use busy::{Busy, Perform};
 pub use error::{Args, Error, Syscall};
 pub use resume::call_with;

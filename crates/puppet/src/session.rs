@@ -42,34 +42,35 @@ impl<E: Into<Error>> From<E> for Failure {
 
 /// Sets tasks going, all of them before any is waited for; gives the registers of each when it has
 /// stopped again, as all that ran have in any case, wherever that is.
-pub(crate) fn run_at_once(mut jobs: Vec<Job<'_>>) -> Result<Vec<Registers>, Error> {
-    let mut running = Vec::with_capacity(jobs.len());
-    let mut failure = None;
-    for job in &mut jobs {
+pub(crate) fn run_at_once(jobs: Vec<Job<'_>>) -> Result<Vec<Registers>, Error> {
+    run_each(jobs).into_iter().collect()
+}
+
+/// The same, and what became of each whatever became of the others.
+pub(crate) fn run_each(mut jobs: Vec<Job<'_>>) -> Vec<Result<Registers, Error>> {
+    let set_going = |job: &mut Job<'_>| {
         let task = job.task.take().ok_or(Failure::from(Error::Died(job.tid)));
-        match task.and_then(|task| start(task, job.place, &job.registers)) {
-            Ok(task) => running.push(task),
-            Err(Failure { task, error }) => {
-                *job.task = task;
-                failure = Some(error);
-                break;
-            }
-        }
+        let running = task.and_then(|task| start(task, job.place, &job.registers));
+        running.map_err(|failure| job.give_up(failure))
+    };
+    let running: Vec<_> = jobs.iter_mut().map(set_going).collect();
+    let ran = jobs.iter_mut().zip(running).map(|(job, running)| {
+        let (task, after) = match finish(running?, job.place, job.held) {
+            Ok(ran) => ran,
+            Err(failure) => return Err(job.give_up(failure)),
+        };
+        *job.task = Some(task);
+        Ok(after)
+    });
+    ran.collect()
+}
+
+impl Job<'_> {
+    /// Puts the task back, if it is there.
+    fn give_up(&mut self, Failure { task, error }: Failure) -> Error {
+        *self.task = task;
+        error
     }
-    let mut ran = Vec::with_capacity(jobs.len());
-    for (job, task) in jobs.iter_mut().zip(running) {
-        match finish(task, job.place, job.held) {
-            Ok((task, after)) => {
-                *job.task = Some(task);
-                ran.push(after);
-            }
-            Err(Failure { task, error }) => {
-                *job.task = task;
-                failure = failure.or(Some(error));
-            }
-        }
-    }
-    failure.map_or(Ok(ran), Err)
 }
 
 /// Sets the task going at `registers`, and gives those with which it signals itself in the end.

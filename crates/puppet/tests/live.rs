@@ -11,7 +11,9 @@ use dormouse_kernel::proc::{Perms, ProcDir, VmaName};
 use dormouse_kernel::ptrace::{Halt, Options, Running, Stopped};
 use dormouse_kernel::signal::{SigSet, Signal};
 use dormouse_kernel::{Addr, AddrRange, HostPid, NsPid};
-use dormouse_puppet::{Bare, Batch, Borrowed, Ending, Error, Host, run_all, vacate_together};
+use dormouse_puppet::{
+    Bare, Batch, Borrowed, Ending, Error, Host, borrow_each, run_all, run_each, vacate_together,
+};
 
 struct Sleeper(Child);
 
@@ -88,6 +90,97 @@ fn a_sleeper_answers_and_sleeps_on() {
     task.detach(None).unwrap();
     assert!(sleeper.0.wait().unwrap().success());
     assert!(begun.elapsed() > Duration::from_millis(850), "{:?}", begun.elapsed());
+}
+
+/// Borrows tasks of several sleepers at once; what they were is what they are afterwards, and they
+/// sleep on.
+fn borrow_sleepers(
+    sleepers: &mut [Sleeper],
+    work: impl FnOnce(&mut [Borrowed<'_>]) -> Result<(), (usize, Error)>,
+) -> Result<(), (usize, Error)> {
+    let procs: Vec<_> =
+        sleepers.iter().map(|sleeper| ProcDir::open(sleeper.pid()).unwrap()).collect();
+    let hosts: Vec<_> =
+        procs.iter().map(|proc| Host::prepare(proc, vdso(proc), []).unwrap()).collect();
+    let tasks: Vec<_> =
+        sleepers.iter().map(|sleeper| halt(sleeper.pid(), Options::empty())).collect();
+    let maps = |proc: &ProcDir| proc.maps().unwrap();
+    let before: Vec<_> = tasks.iter().map(|task| task.registers().unwrap()).collect();
+    let mapped: Vec<_> = procs.iter().map(maps).collect();
+    let statuses: Vec<_> = procs.iter().map(|proc| proc.status().unwrap()).collect();
+    let tasks = hosts.iter().zip(tasks).zip(&statuses);
+    let tasks = tasks.map(|((host, task), status)| (host, task, status)).collect();
+    let (back, result) = borrow_each(tasks, work);
+    hosts.into_iter().for_each(|host| host.leave().unwrap());
+    let back: Vec<_> = back.into_iter().map(Option::unwrap).collect();
+    let after: Vec<_> = back.iter().map(|task| task.registers().unwrap()).collect();
+    assert_eq!(before, after);
+    assert_eq!(mapped, procs.iter().map(maps).collect::<Vec<_>>());
+    back.into_iter().for_each(|task| task.detach(None).unwrap());
+    for sleeper in sleepers {
+        assert!(sleeper.0.wait().unwrap().success());
+    }
+    result
+}
+
+#[test]
+fn several_processes_answer_at_once() {
+    let mut sleepers = [Sleeper::start("1"), Sleeper::start("1"), Sleeper::start("1")];
+    let pids = [0, 1, 2].map(|index: usize| u64::from(sleepers[index].0.id()));
+    borrow_sleepers(&mut sleepers, |puppets| {
+        let asked = puppets.iter().map(|_| {
+            let mut batch = Batch::new();
+            let slot = batch.call(libc::SYS_getpid, []);
+            (batch, slot)
+        });
+        let (batches, slots): (Vec<_>, Vec<_>) = asked.unzip();
+        let replies = run_each(puppets, &batches)?;
+        let told: Vec<_> =
+            replies.iter().zip(&slots).map(|(replies, slot)| replies.value(slot)).collect();
+        assert_eq!(told, pids);
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn of_several_processes_the_one_that_fails_is_named() {
+    let mut sleepers = [Sleeper::start("1"), Sleeper::start("1")];
+    let result = borrow_sleepers(&mut sleepers, |puppets| {
+        let (well, mut bad) = (Batch::new(), Batch::new());
+        bad.call(libc::SYS_close, [12345.into()]);
+        run_each(puppets, &[well, bad]).map(drop)
+    });
+    assert!(matches!(result, Err((1, Error::Call { .. }))), "{result:?}");
+}
+
+#[test]
+fn of_several_processes_one_dies_and_the_others_sleep_on() {
+    let mut sleepers = [Sleeper::start("1"), Sleeper::start("30"), Sleeper::start("1")];
+    let procs = [0, 1, 2].map(|index: usize| ProcDir::open(sleepers[index].pid()).unwrap());
+    let hosts = procs.each_ref().map(|proc| Host::prepare(proc, vdso(proc), []).unwrap());
+    let tasks = procs.each_ref().map(|proc| halt(proc.pid(), Options::empty()));
+    let statuses = procs.each_ref().map(|proc| proc.status().unwrap());
+    let before = tasks.each_ref().map(|task| task.registers().unwrap());
+    let tasks = hosts.iter().zip(tasks).zip(&statuses);
+    let tasks = tasks.map(|((host, task), status)| (host, task, status)).collect();
+    let (back, result) = borrow_each(tasks, |puppets| {
+        let mut batches = [Batch::new(), Batch::new(), Batch::new()];
+        let to = procs[1].pid().as_raw();
+        batches[1].call(libc::SYS_kill, [to.into(), libc::SIGKILL.into()]);
+        run_each(puppets, &batches).map(drop)
+    });
+    let died = procs[1].pid();
+    assert!(matches!(result, Err((1, Error::Died(task))) if task == died), "{result:?}");
+    assert!(back[1].is_none());
+    let gone = hosts.map(|host| host.leave().is_err());
+    assert_eq!(gone, [false, true, false]);
+    for (index, task) in back.into_iter().enumerate() {
+        let Some(task) = task else { continue };
+        assert_eq!(task.registers().unwrap(), before[index]);
+        task.detach(None).unwrap();
+        assert!(sleepers[index].0.wait().unwrap().success());
+    }
 }
 
 /// A free place for puppets in this process, and so in its forks.

@@ -84,9 +84,7 @@ pub fn run_all(tasks: &mut [Borrowed<'_>], batches: Vec<Batch>) -> Result<Vec<Re
     scratch::put_all(any, &places)?;
     let jobs = tasks.iter_mut().zip(&batches).map(|(borrowed, batch)| {
         let registers = borrowed.at_work(batch);
-        let Borrowed { host, task, place, held, .. } = borrowed;
-        let tid = task.as_ref().map_or(host.process, Stopped::tid);
-        session::Job { tid, task, place, registers, held }
+        borrowed.job(registers)
     });
     let after = session::run_at_once(jobs.collect())?;
     let ran = tasks.iter().zip(&batches).zip(&after).map(|((borrowed, batch), after)| {

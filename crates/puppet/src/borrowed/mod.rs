@@ -23,12 +23,14 @@
 //!
 //! Where a limit of the program's leaves no room for that memory, it is raised for this one call.
 
+mod each;
 mod host;
 mod lend;
 mod limit;
 mod look;
 mod task;
 
+pub use each::{borrow_each, run_each};
 pub use host::Host;
 pub use lend::run_all;
 pub use task::Borrowed;

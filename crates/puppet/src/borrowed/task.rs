@@ -103,7 +103,13 @@ impl<'a> Borrowed<'a> {
 
     /// One call with nothing in memory, for which `registers` are ready.
     pub(super) fn boot(&mut self, registers: &Registers) -> Result<u64, Error> {
-        let result = arch::boot_result(&self.run_to_end(registers)?);
+        let after = self.run_to_end(registers)?;
+        self.booted(registers, &after)
+    }
+
+    /// The result of such a call, from the registers after it.
+    pub(super) fn booted(&self, registers: &Registers, after: &Registers) -> Result<u64, Error> {
+        let result = arch::boot_result(after);
         let Registers { rax, rdi, rsi, rdx, r10, r8, r9, .. } = *registers;
         match crate::batch::failure(result) {
             None => Ok(result.cast_unsigned()),
@@ -117,7 +123,12 @@ impl<'a> Borrowed<'a> {
     }
 
     pub(super) fn map_scratch(&mut self) -> Result<u64, Error> {
-        self.boot(&arch::map_scratch(&self.place, &self.registers))
+        self.boot(&self.mapping())
+    }
+
+    /// Registers for the call that maps memory for batches.
+    pub(super) fn mapping(&self) -> Registers {
+        arch::map_scratch(&self.place, &self.registers)
     }
 
     /// Registers for one call with these arguments.
@@ -127,9 +138,15 @@ impl<'a> Borrowed<'a> {
 
     /// Memory for batches. From here on the registers tell the escape of it.
     pub(super) fn map(&mut self) -> Result<(), Error> {
-        let start = match self.map_scratch() {
+        let start = self.map_scratch();
+        self.mapped(start)
+    }
+
+    /// Takes note of where that is, or tries once more where there was no room.
+    pub(super) fn mapped(&mut self, start: Result<u64, Error>) -> Result<(), Error> {
+        let start = match start {
             Err(refused) => self.map_above_limit(refused)?,
-            mapped => mapped?,
+            start => start?,
         };
         self.place.scratch = Addr::from_raw(start);
         self.room = AddrRange::with_len(self.place.scratch, SCRATCH);
@@ -150,6 +167,13 @@ impl<'a> Borrowed<'a> {
         scratch::take(tid, place.start(), &batch, left)
     }
 
+    /// What has it run at the same time as others, from these registers on.
+    pub(super) fn job(&mut self, registers: Registers) -> session::Job<'_> {
+        let Self { host, task, place, held, .. } = self;
+        let tid = task.as_ref().map_or(host.process, Stopped::tid);
+        session::Job { tid, task, place, registers, held }
+    }
+
     /// Where its batches go.
     pub(super) fn batches(&self) -> AddrRange {
         self.batches.expect("mapped when it was borrowed")
@@ -163,15 +187,27 @@ impl<'a> Borrowed<'a> {
 
     /// Gives it back stopped, as it was, unless it has died.
     pub(super) fn give_back(mut self) -> (Option<Stopped>, Result<(), Error>) {
-        let unmapped = match self.room.take() {
+        let unmapped = match self.unmapping() {
             None => Ok(()),
-            Some(room) => {
-                // Even if the tracer dies here, this call is made once.
-                self.place.scratch = Addr::NULL;
-                let args = [room.start().as_raw(), room.len(), 0, 0, 0, 0];
-                self.boot(&self.calling(libc::SYS_munmap, args)).map(drop)
-            }
+            Some(registers) => self.boot(&registers).map(drop),
         };
+        self.put_back(unmapped)
+    }
+
+    /// Registers for the call that unmaps what it has mapped, if it has.
+    pub(super) fn unmapping(&mut self) -> Option<Registers> {
+        let room = self.room.take()?;
+        // Even if the tracer dies here, this call is made once.
+        self.place.scratch = Addr::NULL;
+        let args = [room.start().as_raw(), room.len(), 0, 0, 0, 0];
+        Some(self.calling(libc::SYS_munmap, args))
+    }
+
+    /// Gives it back, with nothing mapped any more.
+    pub(super) fn put_back(
+        mut self,
+        unmapped: Result<(), Error>,
+    ) -> (Option<Stopped>, Result<(), Error>) {
         let Some(mut task) = self.task.take() else {
             return (None, Err(Error::Died(self.host.process)));
         };

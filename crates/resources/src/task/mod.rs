@@ -60,7 +60,7 @@ pub use login_uid::LoginUid;
 pub use memory_policy::MemoryPolicy;
 pub use outside::Outside;
 pub use pending::{ProcessPending, ThreadPending};
-pub use posix_timers::{Numbering, PosixTimers, ThreadClocks};
+pub use posix_timers::{Look, Numbering, PosixTimers, ThreadClocks};
 pub use property::{ProcessAsked, ProcessState, Property, TaskProbe, ThreadAsked, ThreadState};
 pub use refusal::Refusal;
 pub use registered_rings::RegisteredRing;

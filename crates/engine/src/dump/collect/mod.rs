@@ -23,6 +23,7 @@ use super::frozen::{Frozen, Process};
 use crate::cause::{At, Cause};
 use crate::{Error, Phase};
 use calls::Calls;
+use threads::{Reader, Reading, Told};
 
 /// A thread, read.
 #[derive(Debug)]
@@ -83,12 +84,15 @@ pub(crate) fn collect(
             children.entry(parent).or_default().push(process.pid);
         }
     }
-    for process in frozen.processes.iter_mut().filter(|process| !process.is_zombie()) {
-        let pid = process.pid;
-        debug!(%pid, threads = process.threads.len(), "a process");
-        let children = children.remove(&pid).unwrap_or_default();
-        let living = collect_process(process, census, &seccomp, (&children, &mut calls));
-        read.insert(pid, living.of(Phase::Collect, pid)?);
+    let living = frozen.processes.iter_mut().filter(|process| !process.is_zombie());
+    let mut processes: Vec<&mut Process> = living.collect();
+    let mut rest = &mut processes[..];
+    while !rest.is_empty() {
+        let (some, others) = rest.split_at_mut(without_shared_memory(rest, census));
+        rest = others;
+        let mut reader = Reader { census, seccomp: &seccomp, calls: &mut calls };
+        let living = collect_processes(some, &mut reader, &mut children)?;
+        read.extend(some.iter().map(|process| process.pid).zip(living));
     }
     domains::check(&read)?;
     Ok((read, filters))
@@ -135,28 +139,86 @@ pub(super) fn host(process: &Process, census: &Census) -> Result<Host, Cause> {
     Ok(Host::prepare(&process.proc, vdso, code)?.quietly(census.watches_signals()))
 }
 
-fn collect_process(
-    process: &mut Process,
+/// How many of the processes, the first of those that are left, can be read at once: of a memory
+/// that several have, only one can borrow.
+fn without_shared_memory(processes: &[&mut Process], census: &Census) -> usize {
+    /// More are not done sooner.
+    const MOST: usize = 16;
+    let mut owners = BTreeSet::new();
+    let owner = |process: &&mut Process| census.memory.owner(process.first());
+    processes.iter().take(MOST).take_while(|process| owners.insert(owner(process))).count()
+}
+
+fn collect_processes(
+    processes: &mut [&mut Process],
+    reader: &mut Reader<'_>,
+    children: &mut BTreeMap<HostPid, Vec<HostPid>>,
+) -> Result<Vec<Living>, Error> {
+    const PHASE: Phase = Phase::Collect;
+    let mut hosts = Vec::with_capacity(processes.len());
+    let prepared = processes.iter().try_for_each(|process| {
+        debug!(pid = %process.pid, threads = process.threads.len(), "a process");
+        hosts.push(host(process, reader.census).of(PHASE, process.pid)?);
+        Ok(())
+    });
+    let result = prepared.and_then(|()| read_processes(processes, &hosts, reader, children));
+    // Whatever came of it, the code goes.
+    let left = hosts.into_iter().zip(&*processes);
+    let left: Vec<_> = left.map(|(host, process)| host.leave().of(PHASE, process.pid)).collect();
+    let told = result?;
+    left.into_iter().collect::<Result<(), _>>()?;
+    let living = processes.iter().zip(told).map(|(process, told)| {
+        look_from_outside(process, reader.census, told).of(PHASE, process.pid)
+    });
+    living.collect()
+}
+
+/// What a process has told, and its timers.
+type ToldWithTimers = (Told, PosixTimers);
+
+fn read_processes(
+    processes: &mut [&mut Process],
+    hosts: &[Host],
+    reader: &mut Reader<'_>,
+    children: &mut BTreeMap<HostPid, Vec<HostPid>>,
+) -> Result<Vec<ToldWithTimers>, Error> {
+    const PHASE: Phase = Phase::Collect;
+    let timers = processes.iter().map(|process| process.proc.timers().of(PHASE, process.pid));
+    let timers = timers.collect::<Result<Vec<_>, _>>()?;
+    let readings = processes.iter_mut().zip(hosts).zip(timers).map(|((process, host), timers)| {
+        let threads = std::mem::take(&mut process.threads);
+        let (pid, clocks) = (process.pid, ThreadClocks::new(threads.len()));
+        let children = children.remove(&pid).unwrap_or_default();
+        Reading { pid, proc: &process.proc, host, timers, clocks, children, threads }
+    });
+    let mut readings: Vec<_> = readings.collect();
+    let told = reader.read(&mut readings);
+    let (clocks, threads): (Vec<_>, Vec<_>) =
+        readings.into_iter().map(|reading| (reading.clocks, reading.threads)).unzip();
+    for (process, threads) in processes.iter_mut().zip(threads) {
+        process.threads = threads;
+    }
+    let told = match told {
+        Ok(told) => told,
+        Err((index, cause)) => return Err(cause).of(PHASE, processes[index].pid),
+    };
+    let asked = processes.iter_mut().zip(hosts.iter().zip(&clocks)).zip(told);
+    let settled = asked.map(|((process, with), (mut state, answers, mut threads))| {
+        let told = (&mut state, &mut threads[..]);
+        let timers = timers::settle(process, reader.census, with, told).of(PHASE, process.pid)?;
+        Ok(((state, answers, threads), timers))
+    });
+    settled.collect()
+}
+
+/// Reads what `/proc` has of a process beside what it has told.
+fn look_from_outside(
+    process: &Process,
     census: &Census,
-    seccomp: &BTreeMap<HostPid, Seccomp>,
-    (children, calls): (&[HostPid], &mut Calls),
+    ((state, answers, threads), timers): ToldWithTimers,
 ) -> Result<Living, Cause> {
     let owner = census.memory.owner(process.first());
     let space = &census.spaces[&owner];
-    let host = host(process, census)?;
-    let mut clocks = ThreadClocks::new(process.threads.len());
-    let with = (&host, &mut clocks, seccomp);
-    let result = threads::read(process, census, with, (children, calls)).and_then(
-        |(mut state, answers, mut threads)| {
-            let timers =
-                timers::settle(process, census, (&host, &clocks), (&mut state, &mut threads))?;
-            Ok((state, answers, threads, timers))
-        },
-    );
-    // Whatever came of it, the code goes.
-    let left = host.leave();
-    let (state, answers, threads, timers) = result?;
-    left?;
     let bytes = process.proc.read(Entry::Named("auxv"))?;
     let (words, _) = bytes.as_chunks::<8>();
     let mm = (owner == process.first()).then(|| Mm {

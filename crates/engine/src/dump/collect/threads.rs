@@ -6,18 +6,19 @@ use dormouse_kernel::HostPid;
 use dormouse_kernel::proc::{PosixTimer, ProcDir};
 use dormouse_kernel::ptrace::Stopped;
 use dormouse_kernel::signal::SigInfo;
-use dormouse_puppet::{Batch, Borrowed, Host, OutSlot, Replies, Slot, run_all};
+use dormouse_puppet::{
+    Batch, Borrowed, Host, OutSlot, Replies, Slot, borrow_each, run_all, run_each,
+};
 use dormouse_resources::memory::{Outlook, OutlookAsked, TransparentHugePages};
 use dormouse_resources::task::{
-    Cpu, ExtendedFeatures, ProcessState, Refusal, RegisteredRing, Seccomp, TaskProbe, ThreadAreas,
-    ThreadAsked, ThreadClocks, ThreadState,
+    Cpu, ExtendedFeatures, Look, ProcessAsked, ProcessState, Refusal, RegisteredRing, Seccomp,
+    TaskProbe, ThreadAreas, ThreadAsked, ThreadClocks, ThreadState,
 };
 
 use super::Thread;
 use super::calls::{Calls, interrupted_call};
 use crate::cause::Cause;
 use crate::dump::enumerate::Census;
-use crate::dump::frozen::Process;
 use crate::dump::keyrings::Possessions;
 
 /// What a process is asked about its address space.
@@ -37,80 +38,141 @@ pub(super) struct Answers {
     pub(super) outlook: Outlook,
 }
 
-/// What threads of a process are read with.
-struct Reader<'a> {
-    pid: HostPid,
-    proc: &'a ProcDir,
-    census: &'a Census,
-    seccomp: &'a BTreeMap<HostPid, Seccomp>,
-    timers: &'a [PosixTimer],
-    clocks: &'a mut ThreadClocks,
+/// A process whose threads are to be read.
+pub(super) struct Reading<'a> {
+    pub(super) pid: HostPid,
+    pub(super) proc: &'a ProcDir,
+    pub(super) host: &'a Host,
+    pub(super) timers: Vec<PosixTimer>,
+    pub(super) clocks: ThreadClocks,
     /// Those of its children that job control does not hold.
-    children: &'a [HostPid],
-    calls: &'a mut Calls,
+    pub(super) children: Vec<HostPid>,
+    /// The first is taken from it at once.
+    pub(super) threads: Vec<Stopped>,
 }
 
-/// Has the threads of a process tell of themselves, and the first of the whole.
-pub(super) fn read(
-    process: &mut Process,
-    census: &Census,
-    (host, clocks, seccomp): (&Host, &mut ThreadClocks, &BTreeMap<HostPid, Seccomp>),
-    (children, calls): (&[HostPid], &mut Calls),
-) -> Result<(ProcessState, Answers, Vec<Thread>), Cause> {
-    let timers = process.proc.timers()?;
-    let (pid, proc, timers) = (process.pid, &process.proc, &timers[..]);
-    let mut reader = Reader { pid, proc, census, seccomp, timers, clocks, children, calls };
-    let mut tasks = std::mem::take(&mut process.threads).into_iter();
-    let status = |task: &Stopped| &census.status[&task.tid()];
-    let first = tasks.next().expect("what has no thread left is not read");
-    let of_first = status(&first);
-    let mut back = Vec::new();
-    // The first has the memory for the calls of all.
-    let (first, result) = host.borrow(first, of_first, |puppet| {
-        let (thread, state, mm) = reader.first(puppet)?;
-        let mut threads = vec![thread];
-        while puppet.lends_to() > 0 && !tasks.as_slice().is_empty() {
-            let some = if reader.clocks.are_open(timers) { 1 } else { puppet.lends_to() };
-            let some = tasks.by_ref().take(some).map(|task| {
-                let status = status(&task);
-                (task, status)
-            });
-            let (some, read) = puppet.lend(some, |lent| reader.others(lent));
-            back.extend(some);
-            threads.extend(read?);
-        }
-        Ok::<_, Cause>((state, mm, threads))
-    });
-    let mut result = result;
-    // There was no place for more than one at a time; or something failed.
-    for task in tasks {
-        let Ok((_, _, threads)) = &mut result else {
-            back.push(task);
-            continue;
-        };
-        let of_task = status(&task);
-        let (task, read) =
-            host.borrow(task, of_task, |puppet| reader.others(std::slice::from_mut(puppet)));
-        back.extend(task);
-        match read {
-            Ok(read) => threads.extend(read),
-            Err(error) => result = Err(error),
-        }
-    }
-    process.threads = first.into_iter().chain(back).collect();
-    result
+/// What a process has told of itself, its address space and its threads.
+pub(super) type Told = (ProcessState, Answers, Vec<Thread>);
+
+/// What threads are read with.
+pub(super) struct Reader<'a> {
+    pub(super) census: &'a Census,
+    pub(super) seccomp: &'a BTreeMap<HostPid, Seccomp>,
+    pub(super) calls: &'a mut Calls,
+}
+
+/// A cause, and of which process.
+type Of = (usize, Cause);
+
+/// What the first thread of a process is asked.
+struct FirstAsked {
+    looks: (Look, Look),
+    thread: ThreadAsked,
+    keys: Vec<Slot>,
+    ring: RegisteredRing,
+    mm: MmAsked,
+    continued: Option<OutSlot>,
+    whole: ProcessAsked,
 }
 
 impl Reader<'_> {
-    /// Reads the first thread, and what the process has as a whole.
-    fn first(
+    /// Has the threads of processes that share no memory tell of themselves, and the first of each
+    /// of the whole: the first of all at once.
+    pub(super) fn read(&mut self, readings: &mut [Reading<'_>]) -> Result<Vec<Told>, Of> {
+        let census = self.census;
+        let status = |task: &Stopped| &census.status[&task.tid()];
+        let firsts = readings.iter_mut().map(|reading| {
+            let first = reading.threads.remove(0);
+            let of_first = status(&first);
+            (reading.host, first, of_first)
+        });
+        let firsts = firsts.collect();
+        // The first has the memory for the calls of all.
+        let (firsts, result) = borrow_each(firsts, |puppets| {
+            let asked = readings.iter().zip(&*puppets);
+            let (batches, asked): (Vec<_>, Vec<_>) =
+                asked.map(|(reading, puppet)| self.ask_first(reading, puppet)).unzip();
+            let replies =
+                run_each(puppets, &batches).map_err(|(index, error)| (index, error.into()))?;
+            let mut told = Vec::with_capacity(asked.len());
+            let heard = readings.iter_mut().zip(puppets).zip(replies.iter().zip(asked));
+            for (index, ((reading, puppet), heard)) in heard.enumerate() {
+                let read = self.hear_first(reading, puppet, heard);
+                let (mut threads, state, mm) = read.map_err(|cause| (index, cause))?;
+                self.lend(reading, puppet, &mut threads).map_err(|cause| (index, cause))?;
+                told.push((state, mm, threads));
+            }
+            Ok(told)
+        });
+        for (reading, first) in readings.iter_mut().zip(firsts) {
+            reading.threads.splice(0..0, first);
+        }
+        let mut told = result?;
+        for (index, (reading, (_, _, threads))) in readings.iter_mut().zip(&mut told).enumerate() {
+            self.read_rest(reading, threads).map_err(|cause| (index, cause))?;
+        }
+        Ok(told)
+    }
+
+    /// Reads the other threads of a process, as many at a time as there is place for.
+    fn lend(
         &mut self,
+        reading: &mut Reading<'_>,
         puppet: &mut Borrowed<'_>,
-    ) -> Result<(Thread, ProcessState, Answers), Cause> {
+        threads: &mut Vec<Thread>,
+    ) -> Result<(), Cause> {
+        let census = self.census;
+        let mut tasks = std::mem::take(&mut reading.threads).into_iter();
+        let mut back = Vec::with_capacity(tasks.len());
+        let mut result = Ok(());
+        while puppet.lends_to() > 0 && result.is_ok() && !tasks.as_slice().is_empty() {
+            let are_open = reading.clocks.are_open(&reading.timers);
+            let some = if are_open { 1 } else { puppet.lends_to() };
+            let some = tasks.by_ref().take(some).map(|task| {
+                let status = &census.status[&task.tid()];
+                (task, status)
+            });
+            let (some, read) = puppet.lend(some, |lent| self.others(reading, lent));
+            back.extend(some);
+            result = read.map(|read| threads.extend(read));
+        }
+        back.extend(tasks);
+        reading.threads = back;
+        result
+    }
+
+    /// Reads threads for which there was no place beside the first.
+    fn read_rest(
+        &mut self,
+        reading: &mut Reading<'_>,
+        threads: &mut Vec<Thread>,
+    ) -> Result<(), Cause> {
+        let census = self.census;
+        let mut tasks = std::mem::take(&mut reading.threads).into_iter();
+        let mut back: Vec<_> = tasks.by_ref().take(threads.len()).collect();
+        let mut result = Ok(());
+        while result.is_ok()
+            && let Some(task) = tasks.next()
+        {
+            let status = &census.status[&task.tid()];
+            let (task, read) = reading
+                .host
+                .borrow(task, status, |puppet| self.others(reading, std::slice::from_mut(puppet)));
+            back.extend(task);
+            result = read.map(|read| threads.extend(read));
+        }
+        back.extend(tasks);
+        reading.threads = back;
+        result
+    }
+
+    /// Asks the first thread, also for what the process has as a whole.
+    fn ask_first(&self, reading: &Reading<'_>, puppet: &Borrowed<'_>) -> (Batch, FirstAsked) {
+        let Reading { timers, clocks, children, .. } = reading;
         let mut batch = Batch::new();
         let fresh = puppet.room();
-        let before = self.clocks.look(self.timers, &mut batch);
-        let asked = ThreadState::ask(&mut batch);
+        let before = clocks.look(timers, &mut batch);
+        let thread = ThreadState::ask(&mut batch);
         let keys = self.census.possessions.ask(&mut batch);
         let ring = RegisteredRing::ask(&mut batch);
         let mm = MmAsked {
@@ -122,57 +184,56 @@ impl Reader<'_> {
             ),
             outlook: fresh.map(|fresh| Outlook::ask(&mut batch, fresh)),
         };
-        let continued = (!self.children.is_empty()).then(|| ask_continued(&mut batch, None));
+        let continued = (!children.is_empty()).then(|| ask_continued(&mut batch, None));
         let whole = ProcessState::ask(&mut batch);
-        let after = self.clocks.look(self.timers, &mut batch);
-        let replies = puppet.run(batch)?;
-        self.clocks.note(puppet.task().tid(), &replies, (&before, &after));
-        Possessions::check(&replies, &keys)?;
-        check_rings(puppet, &replies, &ring)?;
-        let thread = self.thread(puppet, &replies, asked)?;
-        let probe = self.probe(puppet);
-        let state = ProcessState::collect(&probe, &replies, whole)?;
+        let looks = (before, clocks.look(timers, &mut batch));
+        (batch, FirstAsked { looks, thread, keys, ring, mm, continued, whole })
+    }
+
+    /// Puts together what it has answered.
+    fn hear_first(
+        &mut self,
+        reading: &mut Reading<'_>,
+        puppet: &mut Borrowed<'_>,
+        (replies, asked): (&Replies, FirstAsked),
+    ) -> Result<(Vec<Thread>, ProcessState, Answers), Cause> {
+        let FirstAsked { looks: (before, after), thread, keys, ring, mm, continued, whole } = asked;
+        reading.clocks.note(puppet.task().tid(), replies, (&before, &after));
+        Possessions::check(replies, &keys)?;
+        check_rings(puppet, replies, &ring)?;
+        let thread = self.thread(reading, puppet, (replies, thread))?;
+        let probe = self.probe(reading, puppet);
+        let state = ProcessState::collect(&probe, replies, whole)?;
         let huge_pages = replies.value(&mm.thp);
         let huge_pages = TransparentHugePages::from_raw(huge_pages)
             .ok_or(Cause::Unsupported(Refusal::HugePageRule))?;
-        let some = continued.is_some_and(|asked| is_child(&replies, &asked));
-        let continued = if some { self.continued(puppet)? } else { BTreeSet::new() };
+        let some = continued.is_some_and(|asked| is_child(replies, &asked));
+        let continued =
+            if some { continued_children(&reading.children, puppet)? } else { BTreeSet::new() };
         let mm = Answers {
             continued,
             brk: replies.value(&mm.brk),
             dumpable: replies.value(&mm.dumpable) as i32,
             huge_pages,
-            outlook: mm.outlook.map(|asked| Outlook::collect(&replies, &asked)).unwrap_or_default(),
+            outlook: mm.outlook.map(|asked| Outlook::collect(replies, &asked)).unwrap_or_default(),
         };
-        Ok((thread, state, mm))
-    }
-
-    /// The children that the process has still to be told of that they go on.
-    fn continued(&self, puppet: &mut Borrowed<'_>) -> Result<BTreeSet<HostPid>, Cause> {
-        /// So many answers have a place at once.
-        const AT_ONCE: usize = 8;
-        let mut continued = BTreeSet::new();
-        for some in self.children.chunks(AT_ONCE) {
-            let mut batch = Batch::new();
-            let asked: Vec<_> =
-                some.iter().map(|&child| (child, ask_continued(&mut batch, Some(child)))).collect();
-            let replies = puppet.run(batch)?;
-            let told = asked.iter().filter(|(_, asked)| is_child(&replies, asked));
-            continued.extend(told.map(|&(child, _)| child));
-        }
-        Ok(continued)
+        Ok((vec![thread], state, mm))
     }
 
     /// Reads other threads, at the same time.
-    fn others(&mut self, puppets: &mut [Borrowed<'_>]) -> Result<Vec<Thread>, Cause> {
+    fn others(
+        &mut self,
+        reading: &mut Reading<'_>,
+        puppets: &mut [Borrowed<'_>],
+    ) -> Result<Vec<Thread>, Cause> {
         let (mut batches, mut asked) = (Vec::new(), Vec::new());
         for _ in &*puppets {
             let mut batch = Batch::new();
-            let before = self.clocks.look(self.timers, &mut batch);
+            let before = reading.clocks.look(&reading.timers, &mut batch);
             let state = ThreadState::ask(&mut batch);
             let keys = self.census.possessions.ask(&mut batch);
             let ring = RegisteredRing::ask(&mut batch);
-            let after = self.clocks.look(self.timers, &mut batch);
+            let after = reading.clocks.look(&reading.timers, &mut batch);
             batches.push(batch);
             asked.push((before, (state, keys, ring), after));
         }
@@ -183,20 +244,20 @@ impl Reader<'_> {
         {
             Possessions::check(replies, &keys)?;
             check_rings(puppet, replies, &ring)?;
-            self.clocks.note(puppet.task().tid(), replies, (&before, &after));
-            threads.push(self.thread(puppet, replies, state)?);
+            reading.clocks.note(puppet.task().tid(), replies, (&before, &after));
+            threads.push(self.thread(reading, puppet, (replies, state))?);
         }
         Ok(threads)
     }
 
     fn thread(
         &mut self,
+        reading: &Reading<'_>,
         puppet: &Borrowed<'_>,
-        replies: &Replies,
-        asked: ThreadAsked,
+        (replies, asked): (&Replies, ThreadAsked),
     ) -> Result<Thread, Cause> {
         let tid = puppet.task().tid();
-        let state = ThreadState::collect(&self.probe(puppet), replies, asked)?;
+        let state = ThreadState::collect(&self.probe(reading, puppet), replies, asked)?;
         let xstate = puppet.task().xstate()?;
         ExtendedFeatures::check(tid, &xstate)?;
         let status = &self.census.status[&tid];
@@ -210,18 +271,37 @@ impl Reader<'_> {
         Ok(Thread { tid, cpu, areas, interrupted, time_left, turn, seccomp, dispatch, state })
     }
 
-    fn probe<'p>(&'p self, puppet: &'p Borrowed<'_>) -> TaskProbe<'p> {
+    fn probe<'p>(&'p self, reading: &'p Reading<'_>, puppet: &'p Borrowed<'_>) -> TaskProbe<'p> {
         let tid = puppet.task().tid();
         TaskProbe {
             tid,
-            process: self.pid,
-            proc: self.proc,
+            process: reading.pid,
+            proc: reading.proc,
             status: &self.census.status[&tid],
             mask: puppet.mask(),
             rseq: puppet.rseq(),
             stopped: puppet.task(),
         }
     }
+}
+
+/// The children that a process has still to be told of that they go on.
+fn continued_children(
+    children: &[HostPid],
+    puppet: &mut Borrowed<'_>,
+) -> Result<BTreeSet<HostPid>, Cause> {
+    /// So many answers have a place at once.
+    const AT_ONCE: usize = 8;
+    let mut continued = BTreeSet::new();
+    for some in children.chunks(AT_ONCE) {
+        let mut batch = Batch::new();
+        let asked: Vec<_> =
+            some.iter().map(|&child| (child, ask_continued(&mut batch, Some(child)))).collect();
+        let replies = puppet.run(batch)?;
+        let told = asked.iter().filter(|(_, asked)| is_child(&replies, asked));
+        continued.extend(told.map(|&(child, _)| child));
+    }
+    Ok(continued)
 }
 
 /// Asks whether a child, or any, goes on after a stop, which stays to be told.
