@@ -247,6 +247,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::refusals::landlock::SCENARIO,
     &crate::refusals::landlock_thread::SCENARIO,
     &crate::refusals::local_descriptors::SCENARIO,
+    &crate::refusals::many_files::SCENARIO,
     &crate::refusals::memory_policy::SCENARIO,
     &crate::refusals::most_mappings::SCENARIO,
     &crate::refusals::mqueue_stranger::SCENARIO,

@@ -25,6 +25,7 @@ pub(crate) mod keys;
 pub(crate) mod landlock;
 pub(crate) mod landlock_thread;
 pub(crate) mod local_descriptors;
+pub(crate) mod many_files;
 pub(crate) mod memory_policy;
 pub(crate) mod most_mappings;
 pub(crate) mod mqueue_stranger;

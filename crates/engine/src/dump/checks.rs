@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dormouse_kernel::HostPid;
 use dormouse_kernel::proc::ProcDir;
+use dormouse_kernel::rlimit::Resource;
+use dormouse_kernel::{DeviceId, HostPid};
 
 use dormouse_resources::task::Refusal;
 
@@ -58,4 +59,26 @@ pub(super) fn check_tree(
     let outside = spawn_plan::Outside { sid: 0, pgid: 0 };
     // The numbers of helpers do not matter here.
     spawn_plan::plan(&nodes, outside, |_| false, 1..).map(drop).at(Phase::Freeze)
+}
+
+/// A restore holds every file and every object in one process, and with each object that has contents
+/// the image of those. Told after the dump, it would be too late.
+pub(super) fn check_files(frozen: &Frozen, census: &Census) -> Result<(), Error> {
+    const PHASE: Phase = Phase::Enumerate;
+    /// What it has open besides: its streams, images, and what it looks at in `/proc`.
+    const BESIDES: usize = 12;
+    let device = census.objects.device();
+    let stats = census.probes.values().map(|probe| &probe.sighting.stat);
+    let memfds = stats.filter(|stat| DeviceId::from_stat(stat.st_dev) == device);
+    let stored: BTreeSet<u64> =
+        memfds.filter(|stat| stat.st_blocks > 0).map(|stat| stat.st_ino).collect();
+    let mapped = 2 * census.objects.count();
+    let needed = census.probes.len() + stored.len() + mapped + census.spaces.len() + BESIDES;
+    let own = ProcDir::of_self().and_then(|own| own.limits()).at(PHASE)?.get(Resource::Files);
+    if needed as u64 <= own.hard {
+        return Ok(());
+    }
+    let root = frozen.processes[0].pid;
+    let about = format!("{needed} descriptors, RLIMIT_NOFILE {}", own.hard);
+    Err(Refusal::ManyFiles.error(about)).of(PHASE, root)
 }

@@ -130,6 +130,7 @@ fn stand_still(
         }
         if attempt == 1 {
             checks::check_tree(options, frozen, &census)?;
+            checks::check_files(frozen, &census)?;
             progress.phase(Phase::Collect, None);
         }
         go_on(progress, Phase::Collect)?;

@@ -56,6 +56,12 @@ impl SharedObjects {
         self.device
     }
 
+    /// How many are mapped, or were added.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.by_inode.len()
+    }
+
     /// The number of the object that a stopped process has mapped there.
     pub(super) fn mapped(&mut self, vma: &proc::Vma, pid: HostPid) -> ShmemId {
         let range = vma.range;

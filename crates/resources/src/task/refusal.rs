@@ -173,6 +173,10 @@ refusals! {
     KeyType: "a key",
         "what a key of this type holds cannot be read",
         "have the program unlink it from its keyrings (keyctl unlink)";
+    /// `RLIMIT_NOFILE` of dormouse.
+    ManyFiles: "a tree with more files and shared memory objects than dormouse may open",
+        "a restore holds all of them at once, and the tree would be gone by then",
+        "start dormouse with a higher hard limit (ulimit -Hn), here and where the tree is restored";
     /// `setrlimit(2)`.
     HardLimit: "a hard resource limit above that of dormouse",
         "raising one takes CAP_SYS_RESOURCE",
