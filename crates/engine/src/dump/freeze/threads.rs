@@ -317,7 +317,8 @@ impl Freezer {
         let is_over = || has_ended() || self.is_late();
         let mut task = match task.and_then(|task| task.finish_unless(is_over)) {
             Ok(Halt::Halted { task, born: _ }) => task,
-            Ok(Halt::Ended { .. }) if !has_ended() => {
+            // By now it may have ended as well, or another task have its number.
+            Ok(Halt::Ended { .. }) if self.is_late() && !has_ended() => {
                 return Err(Error::Immovable { tid, timeout: self.timeout });
             }
             // Reaped here or by the reaper, or it runs another program under the first one's number.
