@@ -334,6 +334,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::tcp::deferred_unasked::SCENARIO,
     &crate::tcp::failed::SCENARIO,
     &crate::tcp::half_shut::SCENARIO,
+    &crate::tcp::leftovers::SCENARIO,
     &crate::tcp::options::SCENARIO,
     &crate::tcp::syn_sent::SCENARIO,
     &crate::tcp::unaccepted::SCENARIO,

@@ -5,6 +5,7 @@ pub(crate) mod deferred;
 pub(crate) mod deferred_unasked;
 pub(crate) mod failed;
 pub(crate) mod half_shut;
+pub(crate) mod leftovers;
 pub(crate) mod options;
 pub(crate) mod pair;
 pub(crate) mod syn_sent;

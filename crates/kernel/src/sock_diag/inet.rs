@@ -1,6 +1,6 @@
 //! Internet sockets: `include/uapi/linux/inet_diag.h`.
 
-use super::{Attributes, Error, Malformed, SockDiag};
+use super::{Attributes, BY_FAMILY, DESTROY, Error, Malformed, SockDiag};
 use crate::Errno;
 use rustix::net::Shutdown;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -60,23 +60,40 @@ impl SockDiag {
         local: SocketAddr,
         remote: SocketAddr,
     ) -> Result<Option<InetDiag>, Error> {
-        let family = if local.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-        let mut request = request(family, libc::IPPROTO_TCP);
-        for (end, port, address) in [(local, 8, 12), (remote, 10, 28)] {
-            request[port..port + 2].copy_from_slice(&end.port().to_be_bytes());
-            match end.ip() {
-                IpAddr::V4(ip) => request[address..address + 4].copy_from_slice(&ip.octets()),
-                IpAddr::V6(ip) => request[address..address + 16].copy_from_slice(&ip.octets()),
-            }
-        }
-        // INET_DIAG_NOCOOKIE: whichever it is.
-        request[48..].fill(0xff);
-        match self.ask(libc::NLM_F_ACK, &request, parse) {
+        let request = request_one(local, remote);
+        match self.ask((BY_FAMILY, libc::NLM_F_ACK), &request, parse) {
             Ok(found) => Ok(found.into_iter().find(|found| found.remote.port() == remote.port())),
             Err(Error::Refused { source: Errno::NOENT, .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
+
+    /// Ends the TCP connection between two addresses, be it of a file or not;
+    /// nothing is sent for one in `TCP_TIME_WAIT` (`tcp_abort` in
+    /// `net/ipv4/tcp.c`).
+    ///
+    /// # Errors
+    /// `EPERM`: it takes `CAP_NET_ADMIN`; `ENOENT`: there is none; `EOPNOTSUPP`:
+    /// the kernel does not do it (`CONFIG_INET_DIAG_DESTROY`).
+    pub fn destroy(&self, local: SocketAddr, remote: SocketAddr) -> Result<(), Error> {
+        self.ask((DESTROY, libc::NLM_F_ACK), &request_one(local, remote), parse).map(drop)
+    }
+}
+
+/// As [`request`], for the one TCP connection between these.
+fn request_one(local: SocketAddr, remote: SocketAddr) -> Vec<u8> {
+    let family = if local.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let mut request = request(family, libc::IPPROTO_TCP);
+    for (end, port, address) in [(local, 8, 12), (remote, 10, 28)] {
+        request[port..port + 2].copy_from_slice(&end.port().to_be_bytes());
+        match end.ip() {
+            IpAddr::V4(ip) => request[address..address + 4].copy_from_slice(&ip.octets()),
+            IpAddr::V6(ip) => request[address..address + 16].copy_from_slice(&ip.octets()),
+        }
+    }
+    // INET_DIAG_NOCOOKIE: whichever it is.
+    request[48..].fill(0xff);
+    request
 }
 
 /// A `struct inet_diag_req_v2` for all states: family, protocol, ext, padding,

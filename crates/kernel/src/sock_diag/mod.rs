@@ -58,6 +58,8 @@ const BUFFER: usize = 1 << 16;
 
 /// `SOCK_DIAG_BY_FAMILY`, `include/uapi/linux/sock_diag.h`.
 const BY_FAMILY: u16 = 20;
+/// `SOCK_DESTROY`, of the same header.
+const DESTROY: u16 = 21;
 
 impl SockDiag {
     /// For the network namespace of the calling thread.
@@ -82,20 +84,20 @@ impl SockDiag {
         request: &[u8],
         parse: impl Fn(&[u8]) -> Result<T, Malformed>,
     ) -> Result<Vec<T>, Error> {
-        self.ask(libc::NLM_F_DUMP, request, parse)
+        self.ask((BY_FAMILY, libc::NLM_F_DUMP), request, parse)
     }
 
     /// As [`Self::list`], or with `NLM_F_ACK` for the one socket asked for.
     fn ask<T>(
         &self,
-        flag: i32,
+        (kind, flag): (u16, i32),
         request: &[u8],
         parse: impl Fn(&[u8]) -> Result<T, Malformed>,
     ) -> Result<Vec<T>, Error> {
         let mut found = Vec::new();
         let call = |call| move |source| Error::Call { call, source };
         let flags = (libc::NLM_F_REQUEST | flag) as u16;
-        let message = Header { kind: BY_FAMILY, flags }.with(request);
+        let message = Header { kind, flags }.with(request);
         send(&self.0, &message, SendFlags::empty()).map_err(call("send"))?;
         let mut buffer = vec![0; BUFFER];
         loop {

@@ -42,6 +42,7 @@ mod deferred;
 mod failure;
 mod held;
 mod inside;
+mod leftovers;
 mod likeness;
 mod listing;
 mod live;

@@ -14,6 +14,7 @@ use crate::file::Created;
 use crate::file::inet::datagrams::Receiver;
 use crate::file::inet::failure::refuse_datagram;
 use crate::file::inet::held::canonical;
+use crate::file::inet::leftovers::end_leftovers;
 use crate::file::inet::options::Moment;
 use crate::file::inet::unaccepted::admit;
 use crate::file::taken::once_free;
@@ -50,7 +51,7 @@ pub(super) fn fill_contents(files: &[Created<'_, Inet>]) -> Result<()> {
         if let State::Listening { backlog, waiting } = &socket.state {
             // It may be that fewer may wait by now.
             let room = (*backlog).max(waiting.len() as u32);
-            listen(file, room.cast_signed()).map_err(kernel("listen"))?;
+            socket.listen(*file, room)?;
         }
     }
     for Created { kind: socket, file, .. } in &files {
@@ -105,7 +106,7 @@ impl Inet {
             // What is left of connections that have ended may still have the
             // port.
             let reuse = self.kind.is_stream().then(|| option(libc::SO_REUSEADDR));
-            let bind = || once_free(Errno::ADDRINUSE, || bind(file, &local));
+            let bind = || self.once_left(local, || bind(file, &local));
             let bound = with(reuse, file, bind);
             let bound = bound.or_else(|error| match error {
                 // It was bound while it was free to be bound to any address,
@@ -123,6 +124,28 @@ impl Inet {
             bound.map_err(Error::kernel("bind", local.to_string()))?;
         }
         self.memberships.iter().try_for_each(|membership| membership.join(file))
+    }
+
+    /// Has it listen, with room for so many.
+    fn listen(&self, file: BorrowedFd<'_>, room: u32) -> Result<()> {
+        let listen = || listen(file, room.cast_signed());
+        let listened = self.local.map_or_else(listen, |local| self.once_left(local, listen));
+        listened.map_err(kernel("listen"))
+    }
+
+    /// Makes a call that takes an address once what is left of others does not have it any more.
+    fn once_left(
+        &self,
+        local: SocketAddr,
+        mut call: impl FnMut() -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        once_free(Errno::ADDRINUSE, || match call() {
+            Err(Errno::ADDRINUSE) if self.kind.is_stream() => {
+                end_leftovers(local);
+                call()
+            }
+            result => result,
+        })
     }
 
     /// Puts back what was in its queue.
