@@ -89,6 +89,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::epoll::wait_several::SCENARIO,
     &crate::epoll::wait_timed::SCENARIO,
     &crate::epoll::wait_turns::SCENARIO,
+    &crate::epoll::wait_turns_of_numbers::SCENARIO,
     &crate::epoll::wait_turns_of_tables::SCENARIO,
     &crate::epoll::wakeup::SCENARIO,
     &crate::files::access_mode_3::SCENARIO,

@@ -72,6 +72,7 @@ pub(crate) mod wait_processes;
 pub(crate) mod wait_several;
 pub(crate) mod wait_timed;
 pub(crate) mod wait_turns;
+pub(crate) mod wait_turns_of_numbers;
 pub(crate) mod wait_turns_of_tables;
 pub(crate) mod wakeup;
 pub(crate) mod watch;

@@ -21,11 +21,20 @@ const ORDER: [usize; 7] = [3, 0, 5, 1, 6, 4, 2];
 const CHILD: usize = 6;
 
 fn run(cx: &mut Context) {
-    let turns = Turns::begin(cx, &ORDER);
+    let turns = Turns::begin(cx, &ORDER, Numbers::One);
 
     cx.ready_and_wait();
 
     turns.end(cx, &ORDER);
+}
+
+/// Under which numbers they wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Numbers {
+    /// All under the same.
+    One,
+    /// Each under another.
+    Each,
 }
 
 /// Those that wait, each by one of the calls.
@@ -35,7 +44,7 @@ pub(super) struct Turns {
     threads: Vec<(JoinHandle<()>, i32)>,
     child: Option<i32>,
     /// What they wait in.
-    _epoll: Epoll,
+    _epolls: Vec<OwnedFd>,
 }
 
 fn call(waiter: usize) -> libc::c_long {
@@ -44,14 +53,17 @@ fn call(waiter: usize) -> libc::c_long {
 
 impl Turns {
     /// Has them begin in this order.
-    pub(super) fn begin(cx: &Context, order: &[usize]) -> Self {
+    pub(super) fn begin(cx: &Context, order: &[usize], numbers: Numbers) -> Self {
         let epoll = Epoll::new();
         let file = event(0);
         epoll.add(&file, IN | EDGE, 9);
-        let number = epoll.as_fd().as_raw_fd();
+        let count = if numbers == Numbers::Each { order.len() } else { 1 };
+        let dup = |_| epoll.as_fd().try_clone_to_owned().expect("dup");
+        let epolls: Vec<_> = (0..count).map(dup).collect();
         let (told, tells) = pipe().expect("pipe");
         let began: Vec<_> = order.iter().map(|_| pipe().expect("pipe")).collect();
         let body = |waiter: usize| {
+            let number = epolls[waiter % count].as_raw_fd();
             let (begins, tells) = (&began[waiter].0, &tells);
             let (begins, tells) =
                 (begins.try_clone().expect("dup"), tells.try_clone().expect("dup"));
@@ -72,7 +84,7 @@ impl Turns {
             })
             .collect();
         let child = (order.len() > CHILD).then(|| cx.fork(|_| body(CHILD)()));
-        let turns = Self { file, told, threads, child, _epoll: epoll };
+        let turns = Self { file, told, threads, child, _epolls: epolls };
         for &waiter in order {
             check_eq!(write(&began[waiter].1, b"x"), Ok(1), "one begins");
             turns.await_wait(cx, waiter);
@@ -90,7 +102,7 @@ impl Turns {
     pub(super) fn end(self, cx: &Context, order: &[usize]) {
         // They may not be there yet.
         order.iter().for_each(|&waiter| self.await_wait(cx, waiter));
-        let Self { file, told, threads, child, _epoll } = self;
+        let Self { file, told, threads, child, _epolls } = self;
         let mut woken = Vec::new();
         for _ in order {
             rouse(&file);

@@ -3,7 +3,7 @@
 //! Verified: who began last is woken first. Not by dumps that are killed, which may leave another order.
 //! CRIU: cannot dump.
 
-use super::wait_turns::Turns;
+use super::wait_turns::{Numbers, Turns};
 use super::watch::unshare_files;
 use crate::{Context, Scenario, sys};
 
@@ -26,7 +26,7 @@ fn run(cx: &mut Context) {
     let (first, _) = cx.thread(|cx| {
         unshare_files();
         // Those that it starts have its table.
-        let turns = Turns::begin(cx, &ORDER);
+        let turns = Turns::begin(cx, &ORDER, Numbers::One);
         cx.arrive(sys::gettid());
         cx.wait_go();
         turns.end(cx, &ORDER);
