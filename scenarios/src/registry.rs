@@ -254,6 +254,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::refusals::mqueue_stranger::SCENARIO,
     &crate::refusals::namespace::SCENARIO,
     &crate::refusals::packet_news::SCENARIO,
+    &crate::refusals::read_closed_by_process::SCENARIO,
     &crate::refusals::read_replaced::SCENARIO,
     &crate::refusals::syscall_dispatch::SCENARIO,
     &crate::refusals::thread_namespace::SCENARIO,

@@ -31,6 +31,7 @@ pub(crate) mod most_mappings;
 pub(crate) mod mqueue_stranger;
 pub(crate) mod namespace;
 pub(crate) mod packet_news;
+pub(crate) mod read_closed_by_process;
 pub(crate) mod read_replaced;
 pub(crate) mod syscall_dispatch;
 pub(crate) mod thread_namespace;

@@ -24,6 +24,7 @@ use epoll_interest::kernel_memory::{
 };
 
 use super::senders::Senders;
+use super::stale;
 use super::traced::{Unreadable, numbers};
 use crate::crew;
 
@@ -156,6 +157,11 @@ pub(crate) struct Looked {
     /// Processes in which the number with which a call waits may have been closed: by another
     /// thread, which may have ended, where that happens most.
     pub(super) suspicious: Vec<HostPid>,
+    /// Processes of one thread, which waits with a file, that are not among those: their numbers may
+    /// have been closed by a process that they share their fd table with.
+    pub(super) waiting_alone: Vec<HostPid>,
+    /// All processes, parents first.
+    pub(super) processes: Vec<HostPid>,
     /// The calls in which threads were, as far as these were asked.
     pub(super) calls: Vec<Call>,
 }
@@ -184,6 +190,7 @@ pub(super) fn look(root: HostPid) -> Looked {
             (dir.children(tid).unwrap_or_default(), call)
         });
         let mut is_suspicious = tids.len() > 1;
+        let mut waits_with_file = false;
         for (tid, (children, call)) in tids.into_iter().zip(looked) {
             if !children.is_empty() {
                 found.parents.insert(tid);
@@ -191,6 +198,7 @@ pub(super) fn look(root: HostPid) -> Looked {
             processes.extend(children);
             let Some(Ok(BlockedIn::Syscall { number, args, .. })) = call else { continue };
             found.calls.push(Call { pid, tid, number, args });
+            waits_with_file |= stale::waits_with_file(number, args);
             let is_in_epoll = is_wait(number);
             is_suspicious |= is_in_epoll;
             if is_in_epoll || is_sending(&dir, number, args[0]) {
@@ -200,8 +208,11 @@ pub(super) fn look(root: HostPid) -> Looked {
         }
         if is_suspicious {
             found.suspicious.push(pid);
+        } else if waits_with_file {
+            found.waiting_alone.push(pid);
         }
     }
+    found.processes = processes;
     found
 }
 

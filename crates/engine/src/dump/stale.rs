@@ -9,14 +9,17 @@
 //! - Truth from: `fdget` and `fdput` in `include/linux/file.h`, whose low bits say how to put it;
 //!   `sockfd_lookup_light` in `net/socket.c`, which keeps the socket in its place;
 //!   `arch/x86/entry/entry_64.S`: `ax` is `-ENOSYS` until the call returns
-//! - Not seen: `poll(2)` and `select(2)`, which look their numbers up again themselves, and calls
-//!   but `epoll_wait(2)` of a process of one thread
+//! - Not seen: `poll(2)` and `select(2)`, which look their numbers up again when they are made again: what
+//!   only such a call holds is closed then, and its items are gone from all epolls. Nor calls but
+//!   `epoll_wait(2)` of a process of one thread, unless its fd table is that of the first thread of another
+//!   process of the tree
 //! - Without `CAP_BPF` and `CAP_PERFMON`, or without type information: only numbers that
 //!   are closed are noticed
 
 use std::os::fd::AsFd;
 
 use dormouse_kernel::io_uring::ENTER_REGISTERED_RING;
+use dormouse_kernel::kcmp::Shared;
 use dormouse_kernel::pidfd::PidFd;
 use dormouse_kernel::proc::{self, BlockedIn, ProcDir, TaskState};
 use dormouse_kernel::{Errno, FdNum, HostPid};
@@ -27,6 +30,7 @@ use epoll_interest::kernel_memory::{
 use tracing::debug;
 
 use super::queues::{self, Looked};
+use super::sharing::{Hint, Sharing};
 use super::stacks::{STACK, Stacks};
 use super::traced::{Unreadable, numbers, word};
 use crate::cause::At;
@@ -45,12 +49,14 @@ const TRIES: usize = 4;
 
 /// Refuses a tree in which a call waits that could not be made again.
 pub(super) fn check(looked: &Looked) -> Result<(), Error> {
-    if looked.suspicious.is_empty() {
+    let sharing = with_shared_tables(looked);
+    if looked.suspicious.is_empty() && sharing.is_empty() {
         return Ok(());
     }
     let found = match KernelMemory::open(Layout::new) {
         Ok((mut memory, layout)) => {
-            looked.suspicious.iter().find_map(|&pid| layout.stale_of(&mut memory, pid))
+            let mut suspicious = looked.suspicious.iter().chain(&sharing);
+            suspicious.find_map(|&pid| layout.stale_of(&mut memory, pid))
         }
         Err(error) => {
             Unreadable::from(error).tell(LOST);
@@ -64,6 +70,19 @@ pub(super) fn check(looked: &Looked) -> Result<(), Error> {
             Err(refused).of_fd(Phase::Freeze, pid, Some(fd))
         }
     }
+}
+
+/// Those processes of one thread that wait with a file and have one fd table with another process of the
+/// tree. If that cannot be told, because one has gone, it may be all.
+fn with_shared_tables(looked: &Looked) -> Vec<HostPid> {
+    let alone = &looked.waiting_alone;
+    if alone.is_empty() || looked.processes.len() < 2 {
+        return Vec::new();
+    }
+    let processes = looked.processes.iter().map(|&pid| (pid, Hint::None));
+    let Ok(tables) = Sharing::find(processes, Shared::Files) else { return alone.clone() };
+    let users = tables.users();
+    alone.iter().copied().filter(|&pid| users[tables.number(pid)] > 1).collect()
 }
 
 /// A thread that waits so, and with which number.
@@ -116,6 +135,11 @@ fn descriptors(number: u64, args: [u64; 6]) -> impl Iterator<Item = FdNum> {
         _ => &[],
     };
     places.iter().map(move |&place| FdNum::from_raw(args[place] as u32))
+}
+
+/// Whether a call with these arguments waits with a file.
+pub(super) fn waits_with_file(number: u64, args: [u64; 6]) -> bool {
+    descriptors(number, args).next().is_some()
 }
 
 /// The closed number that a call waits with, as far as `/proc` tells.
