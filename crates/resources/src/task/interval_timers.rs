@@ -4,7 +4,8 @@
 //! - Truth from: `getitimer(2)` asked of the process itself
 //! - Image: `core-PID.img`, `tc.timers.{real,virt,prof}`
 //! - Not preserved: nothing; `alarm(2)` is `ITIMER_REAL`. A periodic one that has expired has no time
-//!   left until its signal is taken: `posixtimer_rearm_itimer` in `kernel/time/itimer.c`
+//!   left until its signal is taken: `posixtimer_rearm_itimer` in `kernel/time/itimer.c`. One of the
+//!   others that is stopped may have an interval all the same
 //! - Scenarios: `timers::{interval, interval_expired}`
 
 use std::time::Duration;
@@ -96,16 +97,39 @@ impl Property for IntervalTimers {
     fn apply(&self, batch: &mut Batch) {
         let which = [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF];
         for (which, Itimer { interval, left }) in which.into_iter().zip(self.0) {
-            // One that has expired and goes on when its signal is taken: this long after it was set, it
-            // is in the same state again.
-            let left = match (left, interval) {
-                ((0, 0), (0, 0)) => continue,
-                ((0, 0), _) => (0, 1),
-                (left, _) => left,
-            };
+            let Some(left) = first(which, interval, left) else { continue };
             let words = [interval.0, interval.1, left.0, left.1].map(u64::to_ne_bytes);
             let value = batch.data(words.as_flattened());
             batch.call(libc::SYS_setitimer, [which.into(), value.into(), 0.into()]);
+        }
+    }
+}
+
+/// When a timer is to expire first so that it has so much left; `None` if it is as new.
+fn first(which: libc::c_int, interval: (u64, u64), left: (u64, u64)) -> Option<(u64, u64)> {
+    match (left, interval) {
+        ((0, 0), (0, 0)) => None,
+        // It has expired and goes on when its signal is taken: this long after it was set, it
+        // is in the same state again.
+        ((0, 0), _) if which == libc::ITIMER_REAL => Some((0, 1)),
+        // The others keep the interval that they were stopped with: `set_cpu_itimer` in
+        // `kernel/time/itimer.c`.
+        _ => Some(left),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_still_is_not_set_going() {
+        let (none, interval) = ((0, 0), (1, 0));
+        assert_eq!(first(libc::ITIMER_REAL, interval, none), Some((0, 1)));
+        for which in [libc::ITIMER_VIRTUAL, libc::ITIMER_PROF] {
+            assert_eq!(first(which, interval, none), Some(none));
+            assert_eq!(first(which, interval, (2, 3)), Some((2, 3)));
+            assert_eq!(first(which, none, none), None);
         }
     }
 }
