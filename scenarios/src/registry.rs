@@ -247,6 +247,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::refusals::keys::SCENARIO,
     &crate::refusals::landlock::SCENARIO,
     &crate::refusals::landlock_thread::SCENARIO,
+    &crate::refusals::leaderless_namespace::SCENARIO,
     &crate::refusals::local_descriptors::SCENARIO,
     &crate::refusals::many_files::SCENARIO,
     &crate::refusals::memory_policy::SCENARIO,

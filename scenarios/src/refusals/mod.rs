@@ -24,6 +24,7 @@ pub(crate) mod io_uring_futex;
 pub(crate) mod keys;
 pub(crate) mod landlock;
 pub(crate) mod landlock_thread;
+pub(crate) mod leaderless_namespace;
 pub(crate) mod local_descriptors;
 pub(crate) mod many_files;
 pub(crate) mod memory_policy;

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use dormouse_kernel::kcmp::Shared;
 use dormouse_kernel::pidfd::PidFd;
-use dormouse_kernel::proc::{self, Entry, NamespaceId, NamespaceKind, ProcDir, Status};
+use dormouse_kernel::proc::{self, Entry, ProcDir, Status};
 use dormouse_kernel::{DeviceId, Errno, FdNum, HostPid};
 use dormouse_resources::file::{
     self, Descriptor, FdTable, FileId, FileIndex, Holder, Identity, KernelFile, KernelFiles, Locks,
@@ -23,6 +23,7 @@ use rustix::fs::OFlags;
 
 use super::frozen::{Frozen, Process};
 use super::keyrings::Possessions;
+use super::namespaces::Namespaces;
 use super::semaphores::Undo;
 use super::sharing::{Hint, Sharing};
 use crate::cause::{At, Cause};
@@ -90,14 +91,18 @@ pub(crate) fn enumerate(frozen: &Frozen, external: &[String]) -> Result<Census, 
     let (mut status, mut dispatch) = (BTreeMap::new(), BTreeMap::new());
     let tasks = living().flat_map(|process| {
         let Process { pid, proc, threads, .. } = process;
-        threads.iter().map(move |task| (proc, task.tid(), task.tid() == *pid))
+        let first = process.first();
+        threads.iter().map(move |task| {
+            let tid = task.tid();
+            (proc, tid, (tid == *pid, tid == first))
+        })
     });
     let tasks: Vec<_> = tasks.collect();
     let home = Namespaces::own().at(PHASE)?;
-    let look = |&(proc, tid, is_leader): &(&ProcDir, HostPid, bool)| {
+    let look = |&(proc, tid, (is_leader, is_first)): &(&ProcDir, HostPid, (bool, bool))| {
         // That of a leader was read before.
         let stat = (!is_leader).then(|| proc.stat_of(tid)).transpose()?;
-        let stranger = home.first_other(proc, tid, is_leader)?;
+        let stranger = home.first_other(proc, tid, is_first)?;
         Ok::<_, proc::Error>((proc.status_of(tid)?, stat.map(|stat| stat.flags), stranger))
     };
     let mut read = crew::each(&tasks, look).into_iter();
@@ -226,48 +231,6 @@ fn check_task(status: &Status, flags: u32) -> Result<(), Cause> {
         return Err(Cause::Unsupported(Refusal::IoFlusher));
     }
     Ok(())
-}
-
-/// The namespaces that dormouse is in.
-struct Namespaces(Vec<(NamespaceKind, Option<NamespaceId>)>);
-
-impl Namespaces {
-    /// What a thread can have of its own. Those of mounts are told by what is open in them, and by
-    /// the directories.
-    const OF_THREADS: &'static [NamespaceKind] = &[
-        NamespaceKind::Cgroup,
-        NamespaceKind::Ipc,
-        NamespaceKind::Net,
-        NamespaceKind::PidForChildren,
-        NamespaceKind::TimeForChildren,
-        NamespaceKind::Uts,
-    ];
-    /// What a process with several threads has in common: see `setns(2)`.
-    const OF_PROCESSES: &'static [NamespaceKind] = &[NamespaceKind::Time, NamespaceKind::User];
-
-    fn own() -> Result<Self, Cause> {
-        let own = HostPid::of_self();
-        let proc = ProcDir::open(own)?;
-        let kinds = [Self::OF_THREADS, Self::OF_PROCESSES].concat().into_iter();
-        let all = kinds.map(|kind| Ok((kind, proc.namespace(kind)?)));
-        Ok(Self(all.collect::<Result<_, proc::Error>>()?))
-    }
-
-    /// The first kind that a task has another one of.
-    fn first_other(
-        &self,
-        proc: &ProcDir,
-        tid: HostPid,
-        is_leader: bool,
-    ) -> Result<Option<NamespaceKind>, proc::Error> {
-        let asked = if is_leader { &self.0[..] } else { &self.0[..Self::OF_THREADS.len()] };
-        for &(kind, ours) in asked {
-            if proc.namespace_of(tid, kind)? != ours {
-                return Ok(Some(kind));
-            }
-        }
-        Ok(None)
-    }
 }
 
 /// The process of every stopped task.

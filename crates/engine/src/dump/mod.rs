@@ -10,6 +10,7 @@ pub(crate) mod freeze;
 mod frozen;
 mod interrupted;
 mod keyrings;
+mod namespaces;
 mod phases;
 mod queues;
 mod restart_block;
