@@ -66,7 +66,7 @@ const MEMFD: (&str, &str) = (
 );
 
 /// Longer than any dump or restore of a scenario takes on a loaded machine.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(150);
 
 impl Checkpointer {
     /// `dump -t PID -D IMAGES -o dump.log -v4` and these options. What it prints goes to `output`.
