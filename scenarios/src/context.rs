@@ -81,6 +81,16 @@ impl Context {
         }
     }
 
+    /// The same, of a child that has in common with this process what `flags` name (`CLONE_*`).
+    pub(crate) fn fork_sharing(&self, flags: i32, body: impl FnOnce(&Self)) -> i32 {
+        let flags = flags as u64;
+        let ask = sys::Clone3 { flags, exit_signal: libc::SIGCHLD, ..sys::Clone3::default() };
+        match sys::clone3(&ask).expect("clone3") {
+            0 => self.live_as_child(body),
+            child => child,
+        }
+    }
+
     /// Starts a process that is in no tree with this one: it has a session of its own, and its parent has
     /// ended. There it runs `body`.
     pub(crate) fn stranger(&self, body: impl FnOnce(&Self)) {

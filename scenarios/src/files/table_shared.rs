@@ -6,7 +6,6 @@
 use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use crate::sys::Clone3;
 use crate::{Context, Scenario, sys};
 
 pub(crate) const SCENARIO: Scenario = Scenario::new(module_path!(), run);
@@ -19,18 +18,13 @@ fn is_open(number: i32) -> bool {
 fn run(cx: &mut Context) {
     let file = File::open("/dev/null").expect("open");
     sys::dup2(file.as_raw_fd(), 90);
-    let flags = libc::CLONE_FILES as u64;
-    let child = sys::clone3(&Clone3 { flags, exit_signal: libc::SIGCHLD, ..Clone3::default() })
-        .expect("clone3");
-    if child == 0 {
-        cx.live_as_child(|cx| {
-            cx.arrive(sys::gettid());
-            cx.wait_go();
-            check!(is_open(90), "the descriptor opened before is not open");
-            sys::dup2(90, 95);
-            sys::close(90);
-        });
-    }
+    let child = cx.fork_sharing(libc::CLONE_FILES, |cx| {
+        cx.arrive(sys::gettid());
+        cx.wait_go();
+        check!(is_open(90), "the descriptor opened before is not open");
+        sys::dup2(90, 95);
+        sys::close(90);
+    });
     cx.await_arrival(child);
     sys::dup2(90, 91);
 

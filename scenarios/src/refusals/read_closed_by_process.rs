@@ -9,7 +9,6 @@ use std::io::pipe;
 use rustix::io::{read, write};
 
 use crate::epoll::watch::{Epoll, IN, at, plant};
-use crate::sys::Clone3;
 use crate::{Context, Scenario, sys};
 
 pub(crate) const SCENARIO: Scenario = Scenario::new(module_path!(), run)
@@ -21,17 +20,12 @@ fn run(cx: &mut Context) {
     plant(&reader, 42);
     drop(reader);
     epoll.add(at(42), IN, 7);
-    let flags = libc::CLONE_FILES as u64;
-    let child = sys::clone3(&Clone3 { flags, exit_signal: libc::SIGCHLD, ..Clone3::default() })
-        .expect("clone3");
-    if child == 0 {
-        cx.live_as_child(|cx| {
-            cx.arrive(sys::gettid());
-            let mut byte = [0];
-            check_eq!(read(at(42), &mut byte), Ok(1), "what is read");
-            check_eq!(byte, *b"1", "what it is");
-        });
-    }
+    let child = cx.fork_sharing(libc::CLONE_FILES, |cx| {
+        cx.arrive(sys::gettid());
+        let mut byte = [0];
+        check_eq!(read(at(42), &mut byte), Ok(1), "what is read");
+        check_eq!(byte, *b"1", "what it is");
+    });
     cx.await_arrival(child);
     cx.await_blocked(child, libc::SYS_read);
     sys::close(42);

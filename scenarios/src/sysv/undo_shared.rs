@@ -12,19 +12,11 @@ fn run(cx: &mut Context) {
     let semaphores = Semaphores::make(&[10, 10]);
     semaphores.operate(&[(0, -1)]);
     let child = |flags: i32, by: i16| {
-        let ask = sys::Clone3 {
-            flags: flags as u64,
-            exit_signal: libc::SIGCHLD,
-            ..sys::Clone3::default()
-        };
-        let pid = sys::clone3(&ask).expect("clone3");
-        if pid == 0 {
-            cx.live_as_child(|cx| {
-                semaphores.operate(&[(0, by), (1, by)]);
-                cx.arrive(sys::own_pid());
-                super::undo::await_look(cx);
-            });
-        }
+        let pid = cx.fork_sharing(flags, |cx| {
+            semaphores.operate(&[(0, by), (1, by)]);
+            cx.arrive(sys::own_pid());
+            super::undo::await_look(cx);
+        });
         cx.await_arrival(pid);
         pid
     };

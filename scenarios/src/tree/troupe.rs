@@ -150,7 +150,7 @@ fn act(cx: &Context, board: Board, actor: u8) {
 }
 
 fn perform(cx: &Context, board: Board, actor: u8, deed: Deed) {
-    let sharing = (libc::CLONE_FILES | libc::CLONE_FS) as u64;
+    let sharing = libc::CLONE_FILES | libc::CLONE_FS;
     match deed {
         Deed::Fork(child) => fork(cx, board, child, 0),
         Deed::ForkSharing(child) => fork(cx, board, child, sharing),
@@ -174,12 +174,8 @@ fn perform(cx: &Context, board: Board, actor: u8, deed: Deed) {
     }
 }
 
-fn fork(cx: &Context, board: Board, child: u8, flags: u64) {
-    let ask = sys::Clone3 { flags, exit_signal: libc::SIGCHLD, ..sys::Clone3::default() };
-    match sys::clone3(&ask).expect("clone3") {
-        0 => cx.live_as_child(|cx| act(cx, board, child)),
-        pid => board.set_pid(child, pid),
-    }
+fn fork(cx: &Context, board: Board, child: u8, flags: i32) {
+    board.set_pid(child, cx.fork_sharing(flags, |cx| act(cx, board, child)));
 }
 
 /// Who ends is gone from above its children: so all look where they are first.

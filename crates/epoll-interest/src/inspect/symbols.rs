@@ -7,7 +7,7 @@
 use std::io;
 
 use super::bpf::{Program, Value, op};
-use super::memory::{ADD_K, Address, CALL, EXIT, LOAD_MAP, MAP_VALUE, MOVE, MOVE_K, u64_at};
+use super::memory::{ADD_K, Address, CALL, EXIT, LOAD_MAP, MAP_VALUE, MOVE, MOVE_K};
 
 const KALLSYMS_LOOKUP_NAME: i32 = 179;
 /// More than any name takes with its zero (`KSYM_NAME_LEN` is more, but none known
@@ -35,11 +35,8 @@ pub fn symbols<const N: usize>(names: [&str; N]) -> io::Result<[Option<Address>;
     }
     let program = Program::load(&program(value.raw_fd(), &names), c"Dual MIT/GPL")?;
     program.run([0, 0])?;
-    Ok(std::array::from_fn(|index| {
-        let mut address = [0; 8];
-        value.load(index * STRIDE, &mut address);
-        Some(u64_at(&address, 0)).filter(|&address| address != 0)
-    }))
+    let found = |index| Some(value.word(index * STRIDE)).filter(|&address| address != 0);
+    Ok(std::array::from_fn(found))
 }
 
 /// `for slot in value { lookup(slot.name, slot.name.len, 0, &slot.address) }`

@@ -139,12 +139,12 @@ impl Inet {
         local: SocketAddr,
         mut call: impl FnMut() -> Result<(), Errno>,
     ) -> Result<(), Errno> {
-        once_free(Errno::ADDRINUSE, || match call() {
-            Err(Errno::ADDRINUSE) if self.kind.is_stream() => {
-                end_leftovers(local);
-                call()
-            }
-            result => result,
+        once_free(Errno::ADDRINUSE, || {
+            call().inspect_err(|&error| {
+                if error == Errno::ADDRINUSE && self.kind.is_stream() {
+                    end_leftovers(local);
+                }
+            })
         })
     }
 
