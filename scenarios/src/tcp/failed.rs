@@ -1,5 +1,5 @@
 //! Connections that have failed, which their programs have not been told yet: refused, reset, reset
-//! after the peer's end, without any answer.
+//! after the peer's end, without any answer; and refused ones of which they were.
 //!
 //! Verified: what they report to who polls, the error, that it is told once, and what they say to a
 //! second attempt to connect.
@@ -46,7 +46,7 @@ fn reset(socket: TcpStream) {
     set_bytes(&socket, LINGER, [1_u32, 0].map(u32::to_ne_bytes).as_flattened());
 }
 
-fn unanswered(client: &TcpStream, server: &TcpStream) {
+pub(super) fn unanswered(client: &TcpStream, server: &TcpStream) {
     // BPF_RET: nothing of any segment gets through.
     let program = [[6_u16, 0, 0, 0]];
     let mut value = 1_u64.to_ne_bytes().to_vec();
@@ -87,10 +87,17 @@ fn run(cx: &mut Context) {
     until("the connection", || reported(&client).contains(PollFlags::OUT));
     reset(listener.accept().expect("accept").0);
     failed.push((client, Errno::CONNRESET, Errno::CONNABORTED));
+    // Whose programs were told, and have not tried again.
+    let told = [(Way::V4, false), (Way::V6, true)]
+        .map(|(way, v6)| connecting(v6, place(cx, way, if v6 { 4 } else { 0 }), None));
     for (socket, ..) in &failed {
         until("all to have failed", || reported(socket).contains(PollFlags::ERR));
     }
     let before: Vec<_> = failed.iter().map(|(socket, ..)| reported(socket)).collect();
+    for socket in &told {
+        until("the refusal", || option(socket, ERROR) != Ok(vec![0; 4]));
+    }
+    let of_told = [0, 1].map(|at| reported(&told[at]));
     let bound = |at: usize| getsockname(&failed[at].0).ok();
     let (own_v4, own_v6) = (bound(1), bound(5));
 
@@ -103,6 +110,11 @@ fn run(cx: &mut Context) {
         check_eq!(option(socket, ERROR), told(error.raw_os_error()), "the error");
         check_eq!(option(socket, ERROR), told(0), "that it is told once");
         check_eq!(connect(socket, &place(cx, Way::V4, 9)), Err(*again), "connecting after {error}");
+    }
+    for (socket, before) in told.iter().zip(of_told) {
+        check_eq!(reported(socket), before, "what is reported when it was told");
+        check_eq!(option(socket, ERROR), Ok(vec![0; 4]), "that it was told");
+        check_eq!(connect(socket, &place(cx, Way::V4, 9)), Err(Errno::CONNABORTED), "connecting");
     }
     drop(kept);
 }

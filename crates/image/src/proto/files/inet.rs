@@ -78,7 +78,7 @@ pub struct InetSkEntry {
     #[prost(fixed64, repeated, packed = "false", tag = "20013")]
     pub reuseport_filter: Vec<u64>,
     /// Dormouse: the error that its connection has ended with, or that it was sent of its
-    /// datagrams, as long as nobody was told.
+    /// datagrams, as long as nobody was told; zero if somebody was, or it has ended in good order.
     #[prost(uint32, optional, tag = "20014")]
     pub error: Option<u32>,
     /// Dormouse: whether `connect` has told no more of that connection than that it is being made.
@@ -91,6 +91,9 @@ pub struct InetSkEntry {
     /// stay where they are, the first to be accepted first.
     #[prost(message, repeated, tag = "20017")]
     pub waiting: Vec<InetUnacceptedEntry>,
+    /// Dormouse: what is left to be read of a connection that has ended.
+    #[prost(bytes = "vec", optional, tag = "20018")]
+    pub unread: Option<Vec<u8>>,
 }
 
 /// Dormouse: a connection that waits to be accepted.

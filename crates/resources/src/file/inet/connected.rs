@@ -5,12 +5,11 @@ use std::os::fd::BorrowedFd;
 
 use dormouse_image::ImageName;
 use dormouse_kernel::socket::SocketOption;
-use dormouse_kernel::tcp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::getpeername;
 
 use super::connection::{Connection, TcpState};
-use super::failure::{Failure, has_something_to_tell};
+use super::ended::{Ended, has_something_to_tell};
 use super::inside::InnerState;
 use super::listing::Listing;
 use super::options::{Kind, TCP};
@@ -60,23 +59,14 @@ pub(super) fn connected(
     }
 }
 
-/// A connection that has ended: nothing, or an error to be told. Bytes of it may
-/// wait to be read.
+/// A socket that is closed: one that has ended or was refused, or that was never connected.
 pub(super) fn ended(
     cx: &CollectCx<'_>,
     probe: &Probe,
     (socket, kind): (BorrowedFd<'_>, Kind),
 ) -> Result<State> {
-    let left = || tcp::queued(socket).is_ok_and(|queued| queued.received > 0);
-    if kind.protocol == TCP && left() && cx.options.tcp != TcpConnections::Close {
-        return Err(refuse(
-            probe,
-            "bytes of a TCP connection that has ended wait to be read, and would be lost",
-            "dump again when the program has read them, or use --tcp-close to lose them",
-        ));
-    }
-    let failure = Failure::collect(cx, probe, (socket, kind))?;
-    Ok(failure.map_or(State::Unconnected, State::Failed))
+    let ended = Ended::collect(cx, probe, (socket, kind))?;
+    Ok(ended.map_or(State::Unconnected, State::Ended))
 }
 
 /// Whether a socket that is not connected has been told that nothing more

@@ -7,13 +7,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use dormouse_image::proto::files::inet::TcpStreamEntry;
 use dormouse_image::{ImageDir, ImageName};
 use dormouse_kernel::Errno;
-use dormouse_kernel::socket::SocketOption;
+use dormouse_kernel::socket::{PeekOffset, SocketOption};
 use dormouse_kernel::tcp::{self, Agreed, Queue, Queued, Repair, Window};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, bind, connect, recv, send, shutdown};
 
-use super::failure::await_event;
+use super::ended::await_event;
 use super::options::TCP;
 use super::segment::{self, Segment, Sort};
 use crate::file::taken::once_free;
@@ -97,6 +97,11 @@ const WSCALE: u32 = 4;
 /// The largest shift of a window (RFC 7323).
 const MAX_SCALE: u32 = 14;
 
+const SEGMENT: SocketOption = SocketOption::new(TCP, libc::TCP_MAXSEG);
+/// What it takes (`TCP_MIN_MSS`, `MAX_TCP_WINDOW`).
+const MIN_SEGMENT: i32 = 88;
+const MAX_SEGMENT: i32 = 32_767;
+
 /// The kernel takes what is received in pieces that are made at once.
 const PIECE: usize = 16 << 10;
 
@@ -118,16 +123,55 @@ fn info(socket: BorrowedFd<'_>) -> Result<(u32, u32, (u32, u32))> {
 fn peek(socket: BorrowedFd<'_>, queue: Queue, len: u32) -> Result<(Vec<u8>, u32)> {
     tcp::select(socket, queue).map_err(kernel("TCP_REPAIR_QUEUE"))?;
     let behind = tcp::sequence(socket).map_err(kernel("TCP_QUEUE_SEQ"))?;
+    Ok((look(socket, len)?, behind))
+}
+
+/// What a socket has received and its program has not read.
+pub(super) fn unread(socket: BorrowedFd<'_>) -> Result<Vec<u8>> {
+    let Queued { received, .. } = tcp::queued(socket).map_err(kernel("SIOCINQ"))?;
+    look(socket, received)
+}
+
+/// Looks at what is in a queue.
+fn look(socket: BorrowedFd<'_>, len: u32) -> Result<Vec<u8>> {
     let mut bytes = vec![0; len as usize];
-    let mut filled = 0;
-    if len > 0 {
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        (filled, _) = recv(socket, &mut bytes[..], flags).map_err(kernel("recv"))?;
+    if len == 0 {
+        return Ok(bytes);
     }
+    // Whoever looks with an offset set looks from there on, and moves it.
+    let offset = match SocketOption::of_socket(libc::SO_PEEK_OFF).get(socket) {
+        Ok(offset) if offset >= 0 => Some(PeekOffset::of(socket).map_err(kernel("SO_PEEK_OFF"))?),
+        _ => None,
+    };
+    if let Some(offset) = &offset {
+        offset.set(0).map_err(kernel("SO_PEEK_OFF"))?;
+    }
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    let (filled, _) = recv(socket, &mut bytes[..], flags).map_err(kernel("recv"))?;
     if filled != bytes.len() {
         return Err(kernel("recv")(Errno::NODATA));
     }
-    Ok((bytes, behind))
+    Ok(bytes)
+}
+
+/// Puts bytes into the receive queue of a connection, and says what sequence numbers
+/// both sides have reached then.
+pub(super) fn enqueue(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<(u32, u32)> {
+    let reached = |queue| {
+        tcp::select(socket, queue).map_err(kernel("TCP_REPAIR_QUEUE"))?;
+        tcp::sequence(socket).map_err(kernel("TCP_QUEUE_SEQ"))
+    };
+    let reuse = SocketOption::of_socket(libc::SO_REUSEADDR);
+    let own = reuse.get(socket).map_err(kernel("SO_REUSEADDR"))?;
+    tcp::repair(socket, Repair::On).map_err(kernel("TCP_REPAIR"))?;
+    let sent_to = reached(Queue::Send)?;
+    tcp::select(socket, Queue::Receive).map_err(kernel("TCP_REPAIR_QUEUE"))?;
+    send_all(socket, bytes)?;
+    let received_to = reached(Queue::Receive)?;
+    tcp::select(socket, Queue::None).map_err(kernel("TCP_REPAIR_QUEUE"))?;
+    tcp::repair(socket, Repair::OffSilently).map_err(kernel("TCP_REPAIR"))?;
+    reuse.set(socket, own).map_err(kernel("SO_REUSEADDR"))?;
+    Ok((received_to, sent_to))
 }
 
 impl Connection {
@@ -330,10 +374,32 @@ impl Connection {
             return Ok(());
         }
         let ends = || format!("{local} to {}", self.remote);
+        let is_v6 = self.remote.ip().to_canonical().is_ipv6();
+        if is_v6 {
+            let bytes = self.segment_size.cast_signed().clamp(MIN_SEGMENT, MAX_SEGMENT);
+            SEGMENT.set(socket, bytes).map_err(kernel("TCP_MAXSEG"))?;
+        }
         // That is what a connection answers which is there.
         once_free(Errno::ADDRNOTAVAIL, || connect(socket, &self.remote))
             .map_err(Error::kernel("connect", ends()))?;
+        if is_v6 {
+            SEGMENT.set(socket, 0).map_err(kernel("TCP_MAXSEG"))?;
+        }
         self.agree(socket)
+    }
+
+    /// Has segments be as long as was agreed on. The kernel reckons how long when it connects, and
+    /// knows of no agreement then: 536 bytes (IPv4) or 1220. It does again when options of IP
+    /// are set (`do_ip_setsockopt` in `net/ipv4/ip_sockglue.c`); for IPv6 it does not, so `open`
+    /// limits them while it connects.
+    fn lengthen(&self, socket: BorrowedFd<'_>) -> Result<()> {
+        if self.remote.ip().to_canonical().is_ipv6() {
+            return Ok(());
+        }
+        let options = SocketOption::new(libc::IPPROTO_IP, libc::IP_OPTIONS);
+        let mut value = [0; 40];
+        let len = options.get_into(socket, &mut value).map_err(kernel("IP_OPTIONS"))?;
+        options.set_bytes(socket, &value[..len.min(40)]).map_err(kernel("IP_OPTIONS"))
     }
 
     /// Makes it in earnest, with a listener of the tree; it is under repair then.
@@ -387,7 +453,7 @@ impl Connection {
             }
             tcp::set_window(socket, window).map_err(kernel("TCP_REPAIR_WINDOW"))?;
         }
-        Ok(())
+        self.lengthen(socket)
     }
 
     /// Has it come to its state: its own end as one that was sent, and what the

@@ -22,8 +22,7 @@
 //! that begins anew; where they cannot be kept back again, they can be accepted.
 //! Refused: connections of TCP that wait to be accepted, if the kernel cannot be
 //! had to make them again as they are (see [`unaccepted`]), and those of MPTCP;
-//! connections that have ended with bytes left to be read; packets that
-//! wait in raw and ICMP sockets; what was sent out of band by TCP and not read,
+//! packets that wait in raw and ICMP sockets; what was sent out of band by TCP and not read,
 //! or not acknowledged; `MSG_ZEROCOPY`, which is counted; datagrams that are held
 //! back; errors to be told, but for those that connections of TCP usually end
 //! with; eBPF programs that choose among sockets; SCTP and other protocols; other
@@ -39,7 +38,7 @@ mod connected;
 mod connection;
 mod datagrams;
 mod deferred;
-mod failure;
+mod ended;
 mod held;
 mod inside;
 mod leftovers;

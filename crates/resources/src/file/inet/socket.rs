@@ -17,7 +17,7 @@ use rustix::net::{Shutdown, getsockname};
 use super::connected::{decode_connection, is_hung_up};
 use super::connection::TcpState;
 use super::datagrams::Datagram;
-use super::failure::{Failure, REFUSED};
+use super::ended::{Ended, REFUSED};
 use super::listing::{Listing, make};
 use super::memberships::Membership;
 use super::options::{Fields, Kind, ProtocolOptions, TCP};
@@ -104,7 +104,7 @@ impl FileKind for Inet {
         let mut listing = cx.part::<Listing>();
         let mut shutdown = listed.and_then(|listed| listed.shutdown);
         let reads = !matches!(shutdown, Some(Shutdown::Read | Shutdown::Both));
-        let over = matches!(state, State::Unconnected | State::Failed(_));
+        let over = matches!(state, State::Unconnected | State::Ended(_));
         if kind.protocol == TCP && over && listed.is_none() {
             // Of a connection that has ended, the kernel goes on telling the
             // address, which anybody may have by now. Kernels before 6.8 do not
@@ -172,10 +172,13 @@ impl FileKind for Inet {
         } = self;
         let (flags, fown) = status.encode();
         let Fields { v6only, ip, tcp, more } = protocol_options.encode(*kind);
-        let (error, connecting) = match state {
-            State::Failed(failure) => Some(failure.encode()).unzip(),
-            State::Connected { refused: true, .. } => (Some(REFUSED), None),
-            _ => (None, None),
+        let (error, connecting, unread) = match state {
+            State::Ended(ended) => {
+                let ((error, connecting), unread) = ended.encode();
+                (Some(error), Some(connecting), (!unread.is_empty()).then_some(unread))
+            }
+            State::Connected { refused: true, .. } => (Some(REFUSED), None, None),
+            _ => (None, None, None),
         };
         let unaccepted = match state {
             State::Open(connection) => connection.place,
@@ -186,7 +189,7 @@ impl FileKind for Inet {
             _ => Vec::new(),
         };
         let (state, backlog, remote) = match state {
-            State::Unconnected | State::Failed(_) => (TCP_CLOSE, 0, None),
+            State::Unconnected | State::Ended(_) => (TCP_CLOSE, 0, None),
             State::Listening { backlog, waiting: _ } => (TCP_LISTEN, *backlog, None),
             State::Connected { remote, .. } => (TCP_ESTABLISHED, 0, Some(*remote)),
             State::Open(connection) => {
@@ -243,6 +246,7 @@ impl FileKind for Inet {
             connecting,
             unaccepted,
             waiting,
+            unread,
         };
         let entry = FileEntry {
             kind: Self::TYPE.into(),
@@ -292,7 +296,8 @@ impl FileKind for Inet {
                 None => State::Unconnected,
                 Some(error) if kind.protocol == TCP => {
                     let connecting = isk.connecting.unwrap_or(false);
-                    State::Failed(Failure::decode(error, connecting).map_err(wrong)?)
+                    let unread = isk.unread.clone().unwrap_or_default();
+                    State::Ended(Ended::decode((error, connecting), unread).map_err(wrong)?)
                 }
                 Some(_) => return Err(wrong("it cannot have an error to tell")),
             },
@@ -317,6 +322,9 @@ impl FileKind for Inet {
                 connection.place = place;
             }
             _ => return Err(wrong("nobody can wait for it to be accepted")),
+        }
+        if isk.unread.is_some() && !matches!(state, State::Ended(_)) {
+            return Err(wrong("its connection has not ended, and something is left of it"));
         }
         if !isk.waiting.is_empty() && !matches!(state, State::Listening { .. }) {
             return Err(wrong("it does not listen, and others wait for it to accept them"));

@@ -13,6 +13,8 @@ pub(in super::super) struct Pending {
     pub(in super::super) alone: bool,
     /// Whether its program was told that it is being connected, and not more.
     pub(in super::super) connecting: bool,
+    /// Whether it has been connected, and not disconnected since.
+    pub(in super::super) connected: bool,
     /// Whether there is no connection any more.
     pub(in super::super) closed: bool,
 }
@@ -41,15 +43,18 @@ impl Inside {
     ) -> Result<Pending, InsideError> {
         // enum socket_state, include/uapi/linux/net.h; include/net/tcp_states.h.
         const CONNECTING: u32 = 2;
+        const CONNECTED: u32 = 3;
         const CLOSE: u8 = 7;
         let Layout { socket_sock, socket_state, state, error, errors, .. } = self.layout;
         let socket = self.layout.files.private_data(&mut self.memory, &[socket])?[0];
         let sock = self.memory.word(socket + socket_sock as u64)?;
+        let progress = self.memory.word(socket + socket_state as u64)? as u32;
         Ok(Pending {
             error: self.memory.word(sock + error as u64)? as u32,
             // Then the queue leads back to itself.
             alone: self.memory.word(sock + errors as u64)? == sock + errors as u64,
-            connecting: self.memory.word(socket + socket_state as u64)? as u32 == CONNECTING,
+            connecting: progress == CONNECTING,
+            connected: progress == CONNECTED,
             closed: self.memory.word(sock + state as u64)? as u8 == CLOSE,
         })
     }

@@ -12,7 +12,7 @@ use super::state::{kernel, option};
 use super::{Inet, State};
 use crate::file::Created;
 use crate::file::inet::datagrams::Receiver;
-use crate::file::inet::failure::refuse_datagram;
+use crate::file::inet::ended::refuse_datagram;
 use crate::file::inet::held::canonical;
 use crate::file::inet::leftovers::end_leftovers;
 use crate::file::inet::options::Moment;
@@ -202,8 +202,10 @@ impl Inet {
 
     /// Opens its connection, or has that end.
     fn open(&self, file: BorrowedFd<'_>) -> Result<()> {
-        if let State::Failed(failure) = self.state {
-            return failure.bring_about(file, (self.kind, self.local));
+        if let State::Ended(ended) = &self.state {
+            self.options.widen(file)?;
+            ended.bring_about(file, (self.kind, self.local))?;
+            return self.options.narrow(file);
         }
         let (State::Open(connection), Some(local)) = (&self.state, self.local) else {
             return Ok(());
@@ -260,7 +262,7 @@ impl Inet {
             (State::Lost { .. }, _) => shut(file, Shutdown::Both)?,
             _ => {}
         }
-        let by_itself = matches!(self.state, State::Listening { .. } | State::Failed(_));
+        let by_itself = matches!(self.state, State::Listening { .. } | State::Ended(_));
         if let Some(how) = self.shutdown.filter(|_| !by_itself) {
             shut(file, how)?;
         }

@@ -12,7 +12,7 @@ use super::Inet;
 use crate::file::inet::connected::{connected, ended};
 use crate::file::inet::connection::{Connection, TcpState};
 use crate::file::inet::datagrams::{Datagram, Unreadable, peek_all};
-use crate::file::inet::failure::{Failure, is_refused};
+use crate::file::inet::ended::{Ended, is_refused};
 use crate::file::inet::listing::{Listing, make};
 use crate::file::inet::options::{Kind, TCP};
 use crate::file::inet::unaccepted::{Child, Unkept};
@@ -24,8 +24,8 @@ use crate::{Error, Result};
 pub(in crate::file::inet) enum State {
     /// Nothing yet, or nothing any more.
     Unconnected,
-    /// It was a connection of TCP, and has to tell what that ended with.
-    Failed(Failure),
+    /// It was a connection of TCP, or was to be one.
+    Ended(Ended),
     /// It takes connections.
     Listening {
         /// How many may wait to be accepted.

@@ -1,39 +1,49 @@
-//! What a connection of TCP has ended with, when its program was not told yet; and
-//! that nobody takes the datagrams of a socket of UDP.
+//! What a connection of TCP that has ended has left for its program: bytes it has not
+//! read, and the error it was not told; and that nobody takes the datagrams of a
+//! socket of UDP.
 //!
-//! Kernel object: `sk_err`.
-//! Truth from: the kernel's memory, for whoever asks by a call (`SO_ERROR`)
-//! takes it.
-//! Fill: a connection on this host that ends in the same way; a datagram to where
-//! nobody is.
+//! Kernel object: `sk_receive_queue`, `sk_err`.
+//! Truth from: `recv(2)`, peeking; for the error the kernel's memory, for whoever asks
+//! by a call (`SO_ERROR`) takes it.
+//! Fill: a connection on this host that ends in the same way, with the bytes put into
+//! its queue under repair; a datagram to where nobody is.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use dormouse_kernel::Errno;
 use dormouse_kernel::socket::SocketOption;
+use dormouse_kernel::tcp::{self, Repair};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     SendFlags, Shutdown, accept, bind, connect, getsockname, listen, send, shutdown,
 };
 
-use super::connection::ask;
+use super::connected::is_hung_up;
+use super::connection::{ask, enqueue, unread};
 use super::inside::Pending;
 use super::listing::{Listing, make};
 use super::options::{Kind, TCP};
+use super::segment::{self, Segment, Sort};
 use super::socket::{address, kernel, refuse};
 use crate::file::{CollectCx, Probe};
 use crate::{Error, Result};
 
-/// What a connection has ended with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Failure {
+/// A connection that has ended, or was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Ended {
     end: End,
+    /// Whether its program was told what it has ended with, or there was nothing to
+    /// be told.
+    told: bool,
     /// Whether the last that its program was told by `connect` is that this
     /// takes its time.
     connecting: bool,
+    /// What its program has not read.
+    unread: Vec<u8>,
 }
 
+/// How it has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     /// Nobody listened.
@@ -69,35 +79,42 @@ pub(super) fn has_something_to_tell(socket: BorrowedFd<'_>) -> Result<bool> {
 impl End {
     const ALL: [Self; 4] = [Self::Refused, Self::Reset, Self::Broken, Self::TimedOut];
 
-    const fn errno(self) -> Errno {
-        match self {
-            Self::Refused => Errno::CONNREFUSED,
-            Self::Reset => Errno::CONNRESET,
-            Self::Broken => Errno::PIPE,
-            Self::TimedOut => Errno::TIMEDOUT,
-        }
-    }
-
-    fn number(self) -> u32 {
-        self.errno().raw_os_error().cast_unsigned()
+    /// The number of the error.
+    const fn number(self) -> u32 {
+        let error = match self {
+            Self::Refused => libc::ECONNREFUSED,
+            Self::Reset => libc::ECONNRESET,
+            Self::Broken => libc::EPIPE,
+            Self::TimedOut => libc::ETIMEDOUT,
+        };
+        error.cast_unsigned()
     }
 }
 
-impl Failure {
-    fn of(error: u32, connecting: bool) -> Option<Self> {
-        let end = End::ALL.into_iter().find(|end| end.number() == error)?;
-        (connecting || end != End::Refused).then_some(Self { end, connecting })
+impl Ended {
+    fn of((error, connecting): (u32, bool), unread: Vec<u8>) -> Option<Self> {
+        let told = error == 0;
+        let may_be_refused = connecting && unread.is_empty();
+        let end = match told {
+            // What with makes no difference any more.
+            true if may_be_refused => End::Refused,
+            true => End::Reset,
+            false => End::ALL.into_iter().find(|end| end.number() == error)?,
+        };
+        let possible = may_be_refused || end != End::Refused;
+        possible.then_some(Self { end, told, connecting, unread })
     }
 
-    /// As images have it: the error's number, and whether it is being connected.
-    pub(super) fn encode(self) -> (u32, bool) {
-        let Self { end, connecting } = self;
-        (end.number(), connecting)
+    /// As images have it: the error's number, or zero for none; whether it is being
+    /// connected; and what is left to be read.
+    pub(super) fn encode(&self) -> ((u32, bool), Vec<u8>) {
+        let Self { end, told, connecting, unread } = self;
+        ((if *told { 0 } else { end.number() }, *connecting), unread.clone())
     }
 
     /// Judges what an image has.
-    pub(super) fn decode(error: u32, connecting: bool) -> Result<Self, &'static str> {
-        Self::of(error, connecting).ok_or("no connection can be made to end with its error")
+    pub(super) fn decode(told: (u32, bool), unread: Vec<u8>) -> Result<Self, &'static str> {
+        Self::of(told, unread).ok_or("no connection can be made to end as it did")
     }
 
     /// Reads it, of a socket that is closed.
@@ -106,17 +123,24 @@ impl Failure {
         probe: &Probe,
         (socket, kind): (BorrowedFd<'_>, Kind),
     ) -> Result<Option<Self>> {
-        if !has_something_to_tell(socket)? {
+        let unread = match kind.protocol {
+            TCP => unread(socket)?,
+            _ => Vec::new(),
+        };
+        let is_over = unread.is_empty() && !has_something_to_tell(socket)?;
+        if is_over && !is_hung_up(socket)? {
             return Ok(None);
         }
         let mut listing = cx.part::<Listing>();
         let inside = listing.inside().map_err(Error::InetReader)?;
-        let Pending { error, alone: _, connecting, closed } =
+        let Pending { error, alone: _, connecting, connected, closed } =
             inside.pending(socket).map_err(Error::InetReader)?;
         // A connection of this host with itself can be had in few ways.
         let possible = closed && has_no_device(socket) && kind.protocol == TCP;
-        match Self::of(error, connecting).filter(|_| possible) {
-            Some(failure) => Ok(Some(failure)),
+        let possible = possible && (connecting || connected);
+        match Self::of((error, connecting), unread).filter(|_| possible) {
+            Some(ended) => Ok(Some(ended)),
+            None if is_over => Ok(None),
             None => Err(refuse(
                 probe,
                 "it has an error to tell, which cannot be put back",
@@ -125,9 +149,10 @@ impl Failure {
         }
     }
 
-    /// Has a new socket, bound to `local`, end with it.
+    /// Has a new socket, bound to `local` and with room for what is left to be read, end
+    /// like this.
     pub(super) fn bring_about(
-        self,
+        &self,
         socket: BorrowedFd<'_>,
         (kind, local): (Kind, Option<SocketAddr>),
     ) -> Result<()> {
@@ -152,9 +177,51 @@ impl Failure {
                 // It tells that it is connected.
                 ask(socket, there)?;
             }
-            self.end.come(socket, accept(&peer).map_err(kernel("accept"))?.as_fd())?;
+            let peer = accept(&peer).map_err(kernel("accept"))?;
+            match self.unread.is_empty() {
+                true => self.end.come(socket, peer.as_fd())?,
+                false => self.come_unread((socket, there), peer.as_fd())?,
+            }
         }
-        await_event(socket, PollFlags::empty())
+        await_event(socket, PollFlags::empty())?;
+        if self.told {
+            // Whoever asks is told, and nobody after that.
+            SocketOption::of_socket(libc::SO_ERROR).get(socket).map_err(kernel("SO_ERROR"))?;
+        }
+        Ok(())
+    }
+
+    /// Has a connection end with something left to be read. Its peer knows nothing of
+    /// that, and could say nothing that would be heeded.
+    fn come_unread(
+        &self,
+        (socket, there): (BorrowedFd<'_>, SocketAddr),
+        peer: BorrowedFd<'_>,
+    ) -> Result<()> {
+        let (received_to, sent_to) = enqueue(socket, &self.unread)?;
+        let own = address(Some(getsockname(socket).map_err(kernel("getsockname"))?));
+        let segment = Segment {
+            from: there,
+            to: own.ok_or_else(|| kernel("getsockname")(Errno::ADDRNOTAVAIL))?,
+            sequence: received_to,
+            acknowledged: sent_to,
+            window: u16::MAX,
+            sort: Sort::Resets,
+            options: &[],
+            bytes: &[],
+            priority: 0,
+        };
+        match self.end {
+            End::TimedOut => self.end.come(socket, peer)?,
+            End::Broken => {
+                segment::inject(Segment { sort: Sort::Finishes, ..segment })?;
+                await_event(socket, PollFlags::RDHUP)?;
+                let sequence = received_to.wrapping_add(1);
+                segment::inject(Segment { sequence, ..segment })?;
+            }
+            End::Refused | End::Reset => segment::inject(segment)?,
+        }
+        tcp::repair(peer, Repair::On).map_err(kernel("TCP_REPAIR"))
     }
 }
 
