@@ -216,6 +216,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::netlink::queued::SCENARIO,
     &crate::netlink::sockets::SCENARIO,
     &crate::packet::queued::SCENARIO,
+    &crate::packet::rings::SCENARIO,
     &crate::packet::sockets::SCENARIO,
     &crate::pipes::buffers::SCENARIO,
     &crate::pipes::bytes::SCENARIO,

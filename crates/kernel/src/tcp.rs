@@ -183,19 +183,31 @@ pub struct Queued {
     pub unsent: u32,
 }
 
+/// `SIOCINQ`: bytes that a socket of any kind has received and nobody has read; of one that keeps
+/// packets apart, those of the first.
+///
+/// # Errors
+/// `EINVAL`: the socket listens.
+pub fn received(socket: impl AsFd) -> Result<u32, Errno> {
+    ask(socket, 0x541b)
+}
+
+fn ask(socket: impl AsFd, request: libc::c_ulong) -> Result<u32, Errno> {
+    let mut bytes: libc::c_int = 0;
+    let raw = socket.as_fd().as_raw_fd();
+    // SAFETY: each of the requests of this module writes an int.
+    check(unsafe { libc::ioctl(raw, request, &raw mut bytes) }.into())?;
+    Ok(bytes.cast_unsigned())
+}
+
 /// Says how much is in the queues.
 ///
 /// # Errors
 /// `EINVAL`: the socket listens.
 pub fn queued(socket: impl AsFd) -> Result<Queued, Errno> {
-    let ask = |request: libc::c_ulong| {
-        let mut bytes: libc::c_int = 0;
-        let raw = socket.as_fd().as_raw_fd();
-        // SAFETY: each of these requests writes an int.
-        check(unsafe { libc::ioctl(raw, request, &raw mut bytes) }.into())?;
-        Ok(bytes.cast_unsigned())
-    };
-    // SIOCINQ, SIOCOUTQ, SIOCOUTQNSD.
-    let (received, unacknowledged, unsent) = (ask(0x541b)?, ask(0x5411)?, ask(0x894b)?);
+    let socket = socket.as_fd();
+    // SIOCOUTQ, SIOCOUTQNSD.
+    let (unacknowledged, unsent) = (ask(socket, 0x5411)?, ask(socket, 0x894b)?);
+    let received = received(socket)?;
     Ok(Queued { received, unacknowledged, unsent })
 }

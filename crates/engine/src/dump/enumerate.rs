@@ -12,7 +12,7 @@ use dormouse_kernel::proc::{self, Entry, ProcDir, Status};
 use dormouse_kernel::{DeviceId, Errno, FdNum, HostPid};
 use dormouse_resources::file::{
     self, Descriptor, FdTable, FileId, FileIndex, Holder, Identity, KernelFile, KernelFiles, Locks,
-    Mounts, Probe, Sighting, UnixSurvey,
+    Mounts, Probe, Sighting, SocketFamily, UnixSurvey,
 };
 use dormouse_resources::memory::{
     Enumerated, MappedFile, Mappings, SharedObjects, Uprobes, Walked, is_crowded,
@@ -295,6 +295,8 @@ struct Lister {
     links: BTreeMap<(u64, u64, PathBuf), FileId>,
     /// Rings of io_uring that are open, by their inodes, once that is asked for.
     rings: Option<BTreeMap<u64, FileId>>,
+    /// The same of packet sockets.
+    packet_sockets: Option<BTreeMap<u64, FileId>>,
 }
 
 impl Lister {
@@ -304,7 +306,18 @@ impl Lister {
         let (probes, links) = (BTreeMap::new(), BTreeMap::new());
         let (index, locks) = (FileIndex::new(), Locks::default());
         let inner = None;
-        Ok(Self { index, may_look_inside, inner, mounts, locks, probes, links, rings: None })
+        let (rings, packet_sockets) = (None, None);
+        Ok(Self {
+            index,
+            may_look_inside,
+            inner,
+            mounts,
+            locks,
+            probes,
+            links,
+            rings,
+            packet_sockets,
+        })
     }
 
     /// The fd tables that these tasks use.
@@ -432,6 +445,9 @@ impl Lister {
         if mapped.is_ring() {
             return self.ring(mapped.inode);
         }
+        if mapped.is_socket() {
+            return self.packet_socket(mapped);
+        }
         let flags = match mapped.access {
             memory::Access::ReadOnly | memory::Access::Sealed => OFlags::RDONLY,
             memory::Access::ReadWrite => OFlags::RDWR,
@@ -446,6 +462,21 @@ impl Lister {
             rings.map(|ring| (ring.stat.st_ino, ring.id)).collect()
         });
         rings.get(&inode).copied().ok_or(Cause::Unsupported(Refusal::ClosedRing))
+    }
+
+    /// A packet socket whose rings are mapped, and that is open as well.
+    fn packet_socket(&mut self, mapped: &MappedFile<'_>) -> Result<FileId, Cause> {
+        let packet_sockets = self.packet_sockets.get_or_insert_with(|| {
+            let is_one = |it: &&Probe| it.socket_family() == Some(SocketFamily::PACKET);
+            let all = self.probes.values().filter(is_one);
+            all.map(|socket| (socket.stat.st_ino, socket.id)).collect()
+        });
+        let found = packet_sockets.get(&mapped.inode).copied();
+        let found = found.ok_or(Cause::Unsupported(Refusal::MappedSocket))?;
+        match file::packet_rings_len(&self.probes[&found])? == mapped.range.len() {
+            true => Ok(found),
+            false => Err(Cause::Unsupported(Refusal::MappedSocket)),
+        }
     }
 
     fn behind(

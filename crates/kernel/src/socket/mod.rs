@@ -7,14 +7,16 @@ mod message;
 mod option;
 mod packet;
 mod peek_offset;
+mod rings;
 
 pub use address::{UnixAddress, bind, connect, disconnect, peer_name};
 pub use message::{
     Credentials, Datagram, Message, Outgoing, before_last_buffer, peek, peek_datagram,
 };
 pub use option::SocketOption;
-pub use packet::{bind_packet, bind_packet_by_name};
+pub use packet::{bind_packet, bind_packet_by_name, send_packet};
 pub use peek_offset::PeekOffset;
+pub use rings::MappedRings;
 
 use crate::Errno;
 use crate::sys::check;

@@ -11,15 +11,40 @@ use std::os::fd::{AsFd, AsRawFd};
 /// # Errors
 /// What `bind(2)` says.
 pub fn bind_packet(socket: impl AsFd, protocol: u16, interface: u32) -> Result<(), Errno> {
+    let address = address(protocol, interface);
+    let len = size_of_val(&address) as libc::socklen_t;
+    let raw = socket.as_fd().as_raw_fd();
+    // SAFETY: the kernel reads `len` bytes of an address, which are there.
+    check(unsafe { libc::bind(raw, (&raw const address).cast(), len) }.into()).map(drop)
+}
+
+fn address(protocol: u16, interface: u32) -> libc::sockaddr_ll {
     // SAFETY: a sockaddr_ll of zeros is a valid one.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = libc::AF_PACKET as u16;
     address.sll_protocol = protocol.to_be();
     address.sll_ifindex = interface.cast_signed();
+    address.sll_halen = 6;
+    address
+}
+
+/// Sends a packet by an interface, to a hardware address of zeros, and what waits in the ring
+/// of the socket.
+///
+/// # Errors
+/// What `sendto(2)` says.
+pub fn send_packet(
+    socket: impl AsFd,
+    (protocol, interface): (u16, u32),
+    bytes: &[u8],
+) -> Result<(), Errno> {
+    let address = address(protocol, interface);
     let len = size_of_val(&address) as libc::socklen_t;
     let raw = socket.as_fd().as_raw_fd();
-    // SAFETY: the kernel reads `len` bytes of an address, which are there.
-    check(unsafe { libc::bind(raw, (&raw const address).cast(), len) }.into()).map(drop)
+    let to = (&raw const address).cast();
+    // SAFETY: the kernel reads the bytes and `len` bytes of an address, which are there.
+    let sent = unsafe { libc::sendto(raw, bytes.as_ptr().cast(), bytes.len(), 0, to, len) };
+    check(sent as i64).map(drop)
 }
 
 /// Binds a socket of type `SOCK_PACKET` to the interface of this name.

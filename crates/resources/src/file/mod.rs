@@ -98,6 +98,7 @@ pub use locks::{Lock, Locks};
 pub use mounts::Mounts;
 pub use mqueue::Notification;
 pub use namespace::NamespaceType;
+pub use packet::packet_rings_len;
 pub use probe::{FsMagic, Holder, Origin, Probe, SocketFamily};
 pub use refusal::Refusal;
 pub use registry::{File, SUPPORTED, Supported};

@@ -70,7 +70,14 @@ impl Vma {
                 let (status, flags) = (vma_status::FILE_SHARED, MapFlags::SHARED);
                 (status, flags, offset, file.as_raw(), Some(Access::ReadWrite))
             }
-            Backing::File { file: FileRange { file, access, offset, memfd }, private } => {
+            Backing::File { file: FileRange { file, socket: true, .. }, private } => {
+                let flags = if private { MapFlags::PRIVATE } else { MapFlags::SHARED };
+                (vma_status::SOCKET, flags, 0, file.as_raw(), None)
+            }
+            Backing::File {
+                file: FileRange { file, access, offset, memfd, socket: false },
+                private,
+            } => {
                 let memfd = if memfd { vma_status::MEMFD } else { 0 };
                 let (status, flags) = if private {
                     (vma_status::FILE_PRIVATE, MapFlags::PRIVATE)
@@ -244,11 +251,8 @@ fn backing(
     fdflags: Option<u32>,
 ) -> Result<Backing, MappingProblem> {
     const KNOWN: u32 = (1 << 18) - 1;
-    const UNSUPPORTED: u32 = vma_status::SOCKET
-        | vma_status::SHADOW_STACK
-        | vma_status::GUARD
-        | vma_status::UPROBES
-        | vma_status::EXT_PLUGIN;
+    const UNSUPPORTED: u32 =
+        vma_status::SHADOW_STACK | vma_status::GUARD | vma_status::UPROBES | vma_status::EXT_PLUGIN;
     // Bits that do not decide what is mapped.
     const INFORMATION: u32 = vma_status::REGULAR | vma_status::STACK | vma_status::HEAP;
     if status & !(KNOWN | vma_status::EXT_PLUGIN) != 0 {
@@ -292,7 +296,17 @@ fn backing(
                 None => Access::ReadWrite,
             };
             let file = FileId::from_raw(number()?);
-            Backing::File { file: FileRange { file, access, offset, memfd }, private }
+            Backing::File {
+                file: FileRange { file, access, offset, memfd, socket: false },
+                private,
+            }
+        }
+        vma_status::SOCKET if offset == 0 => {
+            let private = sharing == MapFlags::PRIVATE;
+            let access = if private { Access::ReadOnly } else { Access::ReadWrite };
+            let file = FileId::from_raw(number()?);
+            let file = FileRange { file, access, offset, memfd: false, socket: true };
+            Backing::File { file, private }
         }
         vma_status::AIO_RING if offset == 0 => Backing::AioRing { requests: aio::UNKNOWN },
         kind if kind & !vma_status::ANON_PRIVATE == vma_status::VDSO => Backing::Vdso,

@@ -52,8 +52,9 @@ obstacles! {
     /// What is left of a mapping of a ring of `io_uring_setup(2)` that was cut.
     PartOfRing: "it is a part of what was mapped of an io_uring",
         Some("run the program with its io_uring support switched off");
-    /// `PACKET_MMAP` and the like.
-    Socket: "it is the buffer of a socket", None;
+    /// `PACKET_MMAP` and the like, what is left of which was cut.
+    PartOfSocket: "it is a part of what was mapped of the buffer of a socket",
+        Some("let the program map and unmap it as a whole");
     /// `shmat(2)` in another IPC namespace.
     ForeignSegment: "it is a System V shared memory segment of another IPC namespace",
         Some("run dormouse inside of the namespace");

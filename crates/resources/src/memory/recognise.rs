@@ -19,6 +19,7 @@ use super::shared::SharedObjects;
 use super::survey::{Population, StoredPages, sort_out, survey};
 use super::vma::{
     Access, Advice, Backing, FileRange, HugePages, Lock, MappedFile, ProtFlags, RING, Traits, Vma,
+    is_socket,
 };
 use super::walked::Walked;
 use crate::file::FileId;
@@ -122,6 +123,21 @@ impl Mappings {
                     let ring = MappedFile { device, inode, path, range, access, memfd };
                     Backing::Ring { file: resolve(&ring)?, offset }
                 }
+                Kind::Socket { name } => {
+                    let (device, inode) = (smap.vma.device, smap.vma.inode);
+                    let (range, access) = (smap.vma.range, Access::ReadWrite);
+                    // The kernel maps rings as a whole only.
+                    if smap.vma.offset != 0 {
+                        return Err(unsupported(pid, smap, Obstacle::PartOfSocket).into());
+                    }
+                    let path = Path::new(name);
+                    let socket = MappedFile { device, inode, path, range, access, memfd: false };
+                    let file = resolve(&socket)?;
+                    let private = !smap.vma.perms.contains(Perms::SHARED);
+                    let access = if private { Access::ReadOnly } else { access };
+                    let file = FileRange { file, access, offset: 0, memfd: false, socket: true };
+                    Backing::File { file, private }
+                }
                 Kind::SharedMemory => Backing::SharedMemory {
                     object: self.objects.mapped(&smap.vma, pid),
                     offset: smap.vma.offset,
@@ -151,7 +167,7 @@ impl Mappings {
                     };
                     let offset = smap.vma.offset;
                     Backing::File {
-                        file: FileRange { file, access, offset, memfd },
+                        file: FileRange { file, access, offset, memfd, socket: false },
                         private: !smap.vma.perms.contains(Perms::SHARED),
                     }
                 }
@@ -228,6 +244,7 @@ enum Kind<'a> {
     Uprobes,
     AioRing,
     IoUring,
+    Socket { name: &'a OsStr },
 }
 
 impl<'a> Kind<'a> {
@@ -285,9 +302,7 @@ impl<'a> Kind<'a> {
                 _ => Self::File { path, memfd: false },
             },
             VmaName::Other(name) if name.as_bytes() == RING.as_bytes() && shared => Self::IoUring,
-            VmaName::Other(name) if name.as_bytes().starts_with(b"socket:") => {
-                return Err(Obstacle::Socket);
-            }
+            VmaName::Other(name) if is_socket(name) => Self::Socket { name },
             VmaName::None | VmaName::Stack | VmaName::Anon(_) | VmaName::Other(_) => {
                 return Err(Obstacle::Unknown);
             }

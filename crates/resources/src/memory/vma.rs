@@ -165,6 +165,8 @@ pub struct FileRange {
     pub offset: u64,
     /// Whether the file is a memfd; images say so.
     pub memfd: bool,
+    /// Whether it is a packet socket, whose rings are mapped; images say so.
+    pub socket: bool,
 }
 
 /// How a file has to be open to be mapped as it was.
@@ -294,10 +296,23 @@ pub struct MappedFile<'a> {
 /// What maps calls the memory of an io_uring.
 pub(super) const RING: &str = "anon_inode:[io_uring]";
 
+/// What the names begin with that maps gives to what is mapped of sockets.
+const SOCKET: &str = "socket:";
+
 impl MappedFile<'_> {
+    /// Whether it is a socket, to which no path leads.
+    #[must_use]
+    pub fn is_socket(&self) -> bool {
+        is_socket(self.path.as_os_str())
+    }
+
     /// Whether it is the memory of an io_uring, to which no path leads.
     #[must_use]
     pub fn is_ring(&self) -> bool {
         self.path == Path::new(RING)
     }
+}
+
+pub(super) fn is_socket(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(SOCKET.as_bytes())
 }

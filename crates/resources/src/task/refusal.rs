@@ -141,6 +141,10 @@ refusals! {
     ClosedRing: "an io_uring that is mapped, and not open",
         "nobody in the tree has a descriptor that its state could be read by",
         "have the program keep the descriptor open";
+    /// `mmap(2)` of a socket that is no packet socket, or is closed.
+    MappedSocket: "a socket's buffer that is mapped",
+        "it is of no packet socket that somebody in the tree has open, or a part of it is not mapped",
+        "have the program keep it open and mapped as a whole, and do without TCP_ZEROCOPY_RECEIVE";
     /// Keys, where nobody can look.
     HiddenKeys: "a thread that possesses keys",
         "which they are is in the kernel's memory, and that cannot be read here",

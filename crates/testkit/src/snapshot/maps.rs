@@ -76,8 +76,13 @@ impl Mapping {
     }
 
     /// Everything else about it.
-    pub(super) fn value(&self) -> String {
-        format!("{} {:x} {} [{}]", self.protection, self.offset, self.name, self.flags)
+    pub(super) fn value(&self, name: &str) -> String {
+        format!("{} {:x} {name} [{}]", self.protection, self.offset, self.flags)
+    }
+
+    /// What maps calls it.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 }
 
@@ -101,7 +106,8 @@ VmFlags: rd wr mr mw me dd
     #[test]
     fn names_offsets_and_flags_are_read_and_neighbours_joined() {
         let maps = parse(SMAPS).unwrap();
-        let seen: Vec<String> = maps.iter().map(|m| format!("{} {}", m.key(), m.value())).collect();
+        let seen: Vec<String> =
+            maps.iter().map(|m| format!("{} {}", m.key(), m.value(m.name()))).collect();
         assert_eq!(
             seen,
             [

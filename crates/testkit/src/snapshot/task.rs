@@ -164,7 +164,12 @@ pub(super) fn process(
     let broken =
         || io_failure("parse", format!("{dir}/smaps"))(std::io::ErrorKind::InvalidData.into());
     for mapping in maps::parse(&smaps).ok_or_else(broken)? {
-        snapshot.put(pid, format!("map/{}", mapping.key()), mapping.value());
+        let name = match mapping.name() {
+            // It ends in the number of its inode.
+            name if name.starts_with("socket:") => inodes.name(name),
+            name => name.to_owned(),
+        };
+        snapshot.put(pid, format!("map/{}", mapping.key()), mapping.value(&name));
     }
     for tid in numbers(format!("{dir}/task"))? {
         thread(snapshot, pid, tid)?;

@@ -102,4 +102,21 @@ pub struct PacketRing {
     pub sizeof_priv: u32,
     #[prost(uint32, required, tag = "7")]
     pub features: u32,
+    /// Dormouse: the place in which the kernel goes on.
+    #[prost(uint32, optional, tag = "20000")]
+    pub head: Option<u32>,
+    /// Dormouse: what is in places that are the program's.
+    #[prost(message, repeated, tag = "20001")]
+    pub places: Vec<PacketPlaceEntry>,
+}
+
+/// Dormouse: a place of a ring: a frame, or a block (`TPACKET_V3`, receiving).
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct PacketPlaceEntry {
+    /// Which.
+    #[prost(uint32, required, tag = "1")]
+    pub number: u32,
+    /// Zeros at the end are left out.
+    #[prost(bytes = "vec", required, tag = "2")]
+    pub bytes: Vec<u8>,
 }

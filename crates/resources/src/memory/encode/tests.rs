@@ -67,7 +67,8 @@ fn contradictions_are_refused() {
     assert_eq!(refused(criu(0xc1, 0x2, 3, 0)), MappingProblem::Status(0xc1));
     assert_eq!(refused(criu(0x4201, 0x22, 3, 0)), MappingProblem::Status(0x4201));
     assert_eq!(refused(criu(1 << 20, 0x22, 3, 0)), MappingProblem::Status(1 << 20));
-    assert_eq!(refused(criu(0x801, 0x21, 3, 0)), MappingProblem::Unsupported(0x801));
+    assert_eq!(refused(criu(0x801, 0x21, 3, 0)), MappingProblem::Flags(0x21));
+    assert_eq!(refused(criu(1 | 1 << 15, 0x21, 3, 0)), MappingProblem::Unsupported(1 | 1 << 15));
     assert_eq!(refused(criu(0x2201, 0x21, 3, 0)), MappingProblem::Status(0x2201));
     assert_eq!(refused(criu(0x2000, 0x22, 3, 0)), MappingProblem::Flags(0x22));
     assert_eq!(refused(criu(0x501, 0x22, 3, 0)), MappingProblem::Flags(0x22));

@@ -55,6 +55,11 @@ fn kinds_are_told_apart() {
         ),
         ("rw-s 00000000 00:0f 7 /memfd:x (deleted)", "rd ht", file("/memfd:x (deleted)", true)),
         ("rw-s 00000000 00:20 7 /mnt/huge/x", "rd ht", file("/mnt/huge/x", false)),
+        (
+            "rw-s 00000000 00:08 8 socket:[8]",
+            "rd wr mm",
+            Ok("Socket { name: \"socket:[8]\" }".into()),
+        ),
         // Real files may have the names of others.
         ("rw-s 00000000 fe:00 7 /memfd:x (deleted)", "rd", file("/memfd:x (deleted)", false)),
         ("rw-s 00000000 fe:00 7 /dev/zero (deleted)", "rd", file("/dev/zero (deleted)", false)),
@@ -86,7 +91,6 @@ fn what_cannot_be_kept_is_refused() {
         ("rw-s 00000000 00:01 8 /drm mm object (deleted)", "rd wr", Obstacle::Device),
         ("rw-p 00000000 00:01 8 /dev/zero (deleted)", "rd wr", Obstacle::PrivateShared),
         ("rw-s 00000000 00:09 8 /secretmem (deleted)", "rd wr lo", Obstacle::Secret),
-        ("rw-s 00000000 00:08 8 socket:[8]", "rd wr mm", Obstacle::Socket),
         ("rw-s 00000000 00:10 8 anon_inode:[perf_event]", "rd wr", Obstacle::Unknown),
         ("rw-p 00000000 00:00 0", "rd wr um", Obstacle::Userfault),
         ("rw-p 00000000 00:00 0", "rd wr ss", Obstacle::ShadowStack),

@@ -1,18 +1,7 @@
-//! Packet sockets.
-//!
-//! Kernel object: `struct packet_sock`: what it receives and where, options,
-//! rings, memberships, its part in a fanout group.
-//! Truth from: `sock_diag`, listed once; `getsockopt(2)` on a duplicate.
-//! Image: `packet_sock_entry`. Names of interfaces, and options that CRIU has
-//! no field for, are in fields of our own.
-//! Create: `socket(2)`, to receive nothing yet; `SOCK_PACKET` receives at once.
-//! Fill: armed: options, rings, filter, then bound, memberships, fanout.
-//! Not preserved: packets that pass between dump and restore; statistics.
-//! Refused: packets that wait to be read; errors to be told; a socket bound to an interface that is gone; a fanout group that a
-//! BPF program divides; other network namespaces. A ring that is mapped is
-//! refused as a mapping.
-//! Scenarios: `scenarios/src/packet`.
+//! A socket, from probe to probe.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use dormouse_image::ImageName;
@@ -23,18 +12,23 @@ use dormouse_image::proto::files::{FdType, FileEntry};
 use dormouse_kernel::Errno;
 use dormouse_kernel::sock_diag::{self, PacketDiag, SockDiag};
 use dormouse_kernel::socket::{SocketOption, bind_packet, bind_packet_by_name};
+use dormouse_kernel::tcp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with};
 
-use super::home_network::HomeNetwork;
-use super::interfaces;
-use super::listed::Listed;
-use super::socket_options::SocketOptions;
-use super::{
+use super::progress::Progress;
+use super::rings::{self, Direction, Heads, Unsaved, Unseen};
+use crate::corrupt::corrupt;
+use crate::file::create::{Milestone, Stash};
+use crate::file::home_network::HomeNetwork;
+use crate::file::interfaces;
+use crate::file::listed::Listed;
+use crate::file::socket_options::SocketOptions;
+use crate::file::{
     CollectCx, CreateCx, Created, FileId, FileKind, FillCx, FillRank, ImageSink, ImageSource,
     Inode, Probe, SocketFamily, Stage, Status,
 };
-use crate::corrupt::corrupt;
 use crate::{Error, Result};
 
 /// A packet socket.
@@ -75,6 +69,7 @@ const fn option(name: i32) -> SocketOption {
 // include/uapi/linux/if_packet.h.
 const ADD_MEMBERSHIP: i32 = 1;
 const RX_RING: i32 = 5;
+const STATISTICS: i32 = 6;
 const COPY_THRESH: i32 = 7;
 const AUXDATA: i32 = 8;
 const ORIGDEV: i32 = 9;
@@ -93,11 +88,9 @@ const FANOUT_CBPF: u32 = 6;
 const FANOUT_EBPF: u32 = 7;
 /// `PACKET_FANOUT_FLAG_UNIQUEID`, as it stands beside number and type.
 const FANOUT_UNIQUE: u32 = 0x2000 << 16;
-const TPACKET_V3: i32 = 2;
 const SOCK_PACKET: i32 = 10;
 
-/// Options that are numbers, in the order in which they are set: the version
-/// comes before the rings, which take all others into account.
+/// Options that are numbers, in the order in which they are set.
 const OPTIONS: [i32; 12] = [
     VERSION,
     RESERVE,
@@ -113,10 +106,12 @@ const OPTIONS: [i32; 12] = [
     IGNORE_OUTGOING,
 ];
 
+/// Those of them that are set before there are rings: some cannot be set later, and the rings
+/// take others into account.
+const BEFORE_RINGS: [i32; 6] = [VERSION, RESERVE, VNET_HDR, VNET_HDR_SZ, LOSS, TX_HAS_OFF];
+
 /// `MAX_ADDR_LEN`.
 const MAX_ADDRESS: usize = 32;
-/// Bytes of a ring: more than the kernel finds room for.
-const MAX_RING: u64 = 1 << 36;
 
 fn kernel(call: &'static str) -> impl FnOnce(Errno) -> Error {
     Error::kernel(call, Packet::NAME)
@@ -129,6 +124,11 @@ fn refuse(probe: &Probe, reason: &'static str, hint: &'static str) -> Error {
         reason,
         hint,
     }
+}
+
+/// An option among those that are not as in a new socket.
+fn number(options: &[(usize, i32)], name: i32) -> i32 {
+    options.iter().find(|(place, _)| OPTIONS[*place] == name).map_or(0, |&(_, value)| value)
 }
 
 /// Options that are not as in a new socket.
@@ -172,6 +172,83 @@ fn encode_ring(ring: sock_diag::PacketRing) -> PacketRing {
         retire_tmo: retire_timeout,
         sizeof_priv: private,
         features,
+        head: None,
+        places: Vec::new(),
+    }
+}
+
+/// What the kernel lists of a socket.
+fn listed(listing: &mut Listed<PacketDiag>, probe: &Probe) -> Result<Option<PacketDiag>> {
+    // The kernel's numbers of socket inodes have 32 bits (get_next_ino).
+    listing.of(probe.stat.st_ino as u32, SockDiag::packet, |listed| listed.inode)
+}
+
+/// Bytes that the rings of a packet socket take: the kernel maps all of them or none.
+///
+/// # Errors
+/// The kernel does not list packet sockets.
+pub fn packet_rings_len(probe: &Probe) -> Result<u64> {
+    let listed = listed(&mut Listed::default(), probe)?;
+    let rings = listed.map(|listed| [listed.receive_ring, listed.send_ring]);
+    let rings = rings.into_iter().flatten().flatten();
+    Ok(rings.map(|ring| rings::len(&encode_ring(ring))).sum())
+}
+
+/// Reads what is in the rings of a socket.
+fn collect_rings(
+    cx: &CollectCx<'_>,
+    (probe, socket): (&Probe, BorrowedFd<'_>),
+    version: i32,
+    (receive, send): (&mut Option<PacketRing>, &mut Option<PacketRing>),
+) -> Result<()> {
+    let mapped = rings::map(socket, [receive.as_ref(), send.as_ref()]).map_err(kernel("mmap"))?;
+    let Some(mapped) = mapped else { return Ok(()) };
+    let heads = cx.part::<Heads>().of(socket, version).map_err(|unseen| match unseen {
+        Unseen::Open => refuse(
+            probe,
+            "how far the kernel has got in its rings is in the kernel's memory, and that cannot \
+             be read here",
+            "give dormouse CAP_BPF and CAP_PERFMON, and a kernel with BTF",
+        ),
+        Unseen::Read => refuse(
+            probe,
+            "how far the kernel has got in its rings cannot be found in the kernel's memory",
+            "dump again in a moment",
+        ),
+    })?;
+    let start = receive.as_ref().map_or(0, rings::len);
+    let all = [(receive, Direction::Receives, 0), (send, Direction::Sends, start)];
+    for ((ring, direction, start), head) in all.into_iter().zip(heads) {
+        let Some(ring) = ring else { continue };
+        rings::read(ring, (version, direction), (&mapped, start), head).map_err(|unsaved| {
+            match unsaved {
+                Unsaved::Sending => refuse(
+                    probe,
+                    "frames of its ring are being sent",
+                    "dump again when they are on their way",
+                ),
+                Unsaved::Torn => refuse(
+                    probe,
+                    "what is in its rings contradicts itself",
+                    "have the program open it anew",
+                ),
+                Unsaved::Kernel(source) => kernel("mmap")(source),
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// Sockets that are mapped, until all of them are.
+#[derive(Default)]
+struct Made(BTreeMap<FileId, OwnedFd>);
+
+impl Stash for Made {
+    fn reached(&mut self, milestone: Milestone) -> Result<()> {
+        if milestone == Milestone::Mapped {
+            self.0.clear();
+        }
+        Ok(())
     }
 }
 
@@ -189,13 +266,7 @@ impl FileKind for Packet {
         let socket = probe.duplicate()?;
         let socket = socket.as_fd();
         cx.part::<HomeNetwork>().check(socket, probe)?;
-        // The kernel's numbers of socket inodes have 32 bits (get_next_ino).
-        let Some(listed) = cx.part::<Listed<PacketDiag>>().of(
-            probe.stat.st_ino as u32,
-            SockDiag::packet,
-            |listed| listed.inode,
-        )?
-        else {
+        let Some(listed) = listed(&mut cx.part::<Listed<PacketDiag>>(), probe)? else {
             return Err(refuse(probe, "the kernel does not list it", "dump the program again"));
         };
         let interface = u32::try_from(listed.interface).map_err(|_| {
@@ -211,7 +282,12 @@ impl FileKind for Packet {
                 "dump again when the program has read it",
             ));
         }
-        if ready.contains(PollFlags::IN) {
+        // What is in a ring is saved.
+        let waits = match listed.receive_ring {
+            Some(_) => tcp::received(socket).map_err(kernel("SIOCINQ"))? > 0,
+            None => ready.contains(PollFlags::IN),
+        };
+        if waits {
             return Err(refuse(
                 probe,
                 "packets wait to be read, and would be lost",
@@ -235,16 +311,32 @@ impl FileKind for Packet {
             let one = Membership { interface: *interface, kind: *kind, address: address.clone() };
             std::iter::repeat_n(one, *count as usize)
         });
+        let options = numbers(socket, &listed)?;
+        let mut receive_ring = listed.receive_ring.map(encode_ring);
+        let mut send_ring = listed.send_ring.map(encode_ring);
+        collect_rings(
+            cx,
+            (probe, socket),
+            number(&options, VERSION),
+            (&mut receive_ring, &mut send_ring),
+        )?;
+        if listed.protocol == 0 && receive_ring.as_ref().is_some_and(|ring| ring.head.is_some()) {
+            return Err(refuse(
+                probe,
+                "its ring has received packets, and it receives nothing any more",
+                "have the program open it anew",
+            ));
+        }
         Ok(Self {
             status,
             kind: listed.kind.into(),
             protocol: listed.protocol,
             interface,
-            options: numbers(socket, &listed)?,
+            options,
             memberships: memberships.collect(),
             fanout,
-            receive_ring: listed.receive_ring.map(encode_ring),
-            send_ring: listed.send_ring.map(encode_ring),
+            receive_ring,
+            send_ring,
             socket_options: SocketOptions::collect(socket)?,
         })
     }
@@ -343,10 +435,15 @@ impl FileKind for Packet {
             let interface = index(ifname, *number)?;
             memberships.push(Membership { interface, kind, address: addr.clone() });
         }
-        let rings = [&psk.rx_ring, &psk.tx_ring];
-        let len = |ring: &PacketRing| u64::from(ring.block_size) * u64::from(ring.block_nr);
-        if rings.into_iter().flatten().any(|ring| len(ring) > MAX_RING) {
-            return Err(wrong("one of its rings is too large"));
+        let options = decode_options(psk).map_err(wrong)?;
+        let version = number(&options, VERSION);
+        let start = psk.rx_ring.as_ref().map_or(0, rings::len);
+        for (ring, place) in
+            [(&psk.rx_ring, (Direction::Receives, 0)), (&psk.tx_ring, (Direction::Sends, start))]
+        {
+            if let Some(ring) = ring {
+                rings::check(ring, version, place).map_err(wrong)?;
+            }
         }
         Ok(Self {
             status: Status::decode(Self::NAME, id, psk.flags, &psk.fown)?,
@@ -355,7 +452,7 @@ impl FileKind for Packet {
                 u16::try_from(psk.protocol).map_err(|_| wrong("its protocol is none"))?,
             ),
             interface: index(&psk.ifname, psk.ifindex)?,
-            options: decode_options(psk).map_err(wrong)?,
+            options,
             memberships,
             // CRIU's word for none.
             fanout: psk.fanout.filter(|&fanout| fanout != u32::MAX),
@@ -373,7 +470,42 @@ impl FileKind for Packet {
         Stage::Early
     }
 
-    fn create(&self, _: FileId, _: &mut CreateCx<'_>) -> Result<OwnedFd> {
+    fn create(&self, id: FileId, cx: &mut CreateCx<'_>) -> Result<OwnedFd> {
+        if cx.files().is_opened(id) { self.made(id, cx) } else { self.make() }
+    }
+
+    fn inode(&self) -> Option<&dyn Inode> {
+        Some(self)
+    }
+
+    fn fill(_: FillRank, files: &[Created<'_, Self>], _: &FillCx<'_>) -> Result<()> {
+        files.iter().try_for_each(|Created { kind: socket, file, .. }| socket.arm(*file))
+    }
+}
+
+impl Inode for Packet {
+    /// A mapping of rings is of the socket itself, which the program has open.
+    fn open(&self, id: FileId, _: OFlags, cx: &mut CreateCx<'_>) -> Result<OwnedFd> {
+        if !cx.files().is_described(id) {
+            let reason = "its rings are mapped, and nobody has it open";
+            return Err(corrupt(ImageName::Files, Self::NAME, id.as_raw(), reason));
+        }
+        self.made(id, cx)
+    }
+}
+
+impl Packet {
+    /// The one socket that is open and mapped.
+    fn made(&self, id: FileId, cx: &mut CreateCx<'_>) -> Result<OwnedFd> {
+        let made = match cx.stash::<Made>().0.entry(id) {
+            Entry::Occupied(made) => made.into_mut(),
+            Entry::Vacant(place) => place.insert(self.make()?),
+        };
+        made.try_clone().map_err(Error::kernel_io("dup", Self::NAME))
+    }
+
+    /// Makes it, with all that its rings depend on, and the rings as they were.
+    fn make(&self) -> Result<OwnedFd> {
         // A socket of this old type cannot be told later.
         let protocol = if self.kind == SOCK_PACKET { self.protocol.to_be() } else { 0 };
         let protocol = std::num::NonZeroU32::new(protocol.into());
@@ -385,15 +517,40 @@ impl FileKind for Packet {
         )
         .map_err(kernel("socket"))?;
         self.status.apply(Self::NAME, socket.as_fd())?;
+        self.set_numbers(socket.as_fd(), true)?;
+        let version = number(&self.options, VERSION);
+        for (name, ring) in [(RX_RING, &self.receive_ring), (TX_RING, &self.send_ring)] {
+            if let Some(ring) = ring {
+                let value = ring_request(ring, version == rings::V3);
+                option(name).set_bytes(&socket, &value).map_err(kernel("PACKET_RX_RING"))?;
+            }
+        }
+        let header =
+            number(&self.options, VNET_HDR_SZ).max(match number(&self.options, VNET_HDR) {
+                0 => 0,
+                // struct virtio_net_hdr.
+                _ => 10,
+            });
+        Progress {
+            socket: socket.as_fd(),
+            version,
+            before: usize::try_from(header).unwrap_or(0),
+            receive: self.receive_ring.as_ref(),
+            send: self.send_ring.as_ref(),
+        }
+        .make()
+        .map_err(kernel("PACKET_RX_RING"))?;
         Ok(socket)
     }
 
-    fn inode(&self) -> Option<&dyn Inode> {
-        None
-    }
-
-    fn fill(_: FillRank, files: &[Created<'_, Self>], _: &FillCx<'_>) -> Result<()> {
-        files.iter().try_for_each(|Created { kind: socket, file, .. }| socket.arm(*file))
+    /// Sets options that are numbers: those that come before the rings, or the others.
+    fn set_numbers(&self, file: BorrowedFd<'_>, before: bool) -> Result<()> {
+        for &(place, value) in &self.options {
+            if BEFORE_RINGS.contains(&OPTIONS[place]) == before {
+                option(OPTIONS[place]).set(file, value).map_err(kernel("setsockopt"))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -423,17 +580,7 @@ fn decode_options(psk: &PacketSockEntry) -> Result<Vec<(usize, i32)>, &'static s
 impl Packet {
     fn arm(&self, file: BorrowedFd<'_>) -> Result<()> {
         self.socket_options.apply(file)?;
-        for &(place, value) in &self.options {
-            option(OPTIONS[place]).set(file, value).map_err(kernel("setsockopt"))?;
-        }
-        let version = self.options.iter().find(|(place, _)| OPTIONS[*place] == VERSION);
-        let is_v3 = version.is_some_and(|&(_, version)| version == TPACKET_V3);
-        for (name, ring) in [(RX_RING, &self.receive_ring), (TX_RING, &self.send_ring)] {
-            if let Some(ring) = ring {
-                let value = ring_request(ring, is_v3);
-                option(name).set_bytes(file, &value).map_err(kernel("PACKET_RX_RING"))?;
-            }
-        }
+        self.set_numbers(file, false)?;
         // What the filter keeps out is not to come in.
         self.socket_options.finish(file)?;
         self.bind(file)?;
@@ -450,6 +597,10 @@ impl Packet {
         if let Some(fanout) = self.fanout {
             let value = (fanout & !FANOUT_UNIQUE).cast_signed();
             option(FANOUT).set(file, value).map_err(kernel("PACKET_FANOUT"))?;
+        }
+        if self.receive_ring.as_ref().is_some_and(|ring| ring.head.is_some()) {
+            // What has brought the ring to where it was does not count. Told once, it is forgotten.
+            option(STATISTICS).get_into(file, &mut [0; 12]).map_err(kernel("PACKET_STATISTICS"))?;
         }
         Ok(())
     }
