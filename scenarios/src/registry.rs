@@ -33,6 +33,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::epoll::exclusive::SCENARIO,
     &crate::epoll::exclusive_one::SCENARIO,
     &crate::epoll::exclusive_opens::SCENARIO,
+    &crate::epoll::exclusive_order::SCENARIO,
     &crate::epoll::exclusive_rotated::SCENARIO,
     &crate::epoll::key_closed::SCENARIO,
     &crate::epoll::key_in_child::SCENARIO,

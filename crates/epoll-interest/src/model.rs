@@ -95,6 +95,19 @@ impl Kernel {
         }
     }
 
+    /// The file becomes ready, and tells its items.
+    fn rouse(&mut self, file: FileIndex) {
+        let of_file = self.queues[queue_of(file)].iter().copied();
+        let of_file = of_file.filter(|(epoll, item)| self.epolls[*epoll].items[item].0 == file);
+        let (last, mut first): (Vec<_>, Vec<_>) = of_file.partition(|(epoll, item)| {
+            self.epolls[*epoll].items[item].1.contains(Events::EXCLUSIVE)
+        });
+        first.reverse();
+        for (epoll, item) in first.into_iter().chain(last) {
+            self.look(epoll, item);
+        }
+    }
+
     fn wait(&mut self, epoll: usize, most: usize) {
         let mut left = std::mem::take(&mut self.epolls[epoll].ready).into_iter();
         let (mut again, mut count) = (Vec::new(), 0);
@@ -128,7 +141,7 @@ impl Kernel {
                     self.modify(place(epoll as usize), item as usize, events);
                 }
                 Step::Drain { epoll } => self.wait(place(epoll), usize::MAX),
-                Step::Rotate { epoll } => self.wait(place(epoll), 1),
+                Step::Rotate { epoll, count } => self.wait(place(epoll as usize), count as usize),
             }
         }
     }
@@ -145,6 +158,7 @@ fn draws() -> impl Strategy<Value = Vec<Vec<Draw>>> {
         Events::ONESHOT,
         Events::ONESHOT | Events::ET,
         Events::EXCLUSIVE,
+        Events::EXCLUSIVE | Events::ET,
     ]);
     let draw = (0..PLAIN + EPOLLS, 0..4_u32, masks, ways, any::<bool>(), any::<u32>());
     prop::collection::vec(prop::collection::vec(draw, 0..8), EPOLLS)
@@ -152,7 +166,6 @@ fn draws() -> impl Strategy<Value = Vec<Vec<Draw>>> {
 
 /// Epolls in states that a kernel can be in, given what the files report.
 fn wanted(conditions: &[Events], draws: Vec<Vec<Draw>>) -> Vec<Wanted<FileIndex>> {
-    let nesting = draws.iter().flatten().any(|draw| draw.0 >= PLAIN);
     let mut reports = conditions.to_vec();
     let mut all = Vec::new();
     for (epoll, draws) in draws.into_iter().enumerate() {
@@ -161,13 +174,7 @@ fn wanted(conditions: &[Events], draws: Vec<Vec<Draw>>) -> Vec<Wanted<FileIndex>
         for (file, fd, mask, way, flag, chance) in draws {
             let fd = FdNumber::from_raw(fd);
             let taken = items.iter().any(|item| (item.file, item.fd) == (file, fd));
-            // Exclusive items on one file, one an epoll, epolls apart from each
-            // other: what goes beyond is not always kept, see `Rebuild`.
-            let second = items
-                .iter()
-                .any(|item| item.file == file && item.events.contains(Events::EXCLUSIVE));
-            let apart = file == 0 && !second && !nesting;
-            let way = if apart { way } else { way - Events::EXCLUSIVE };
+            let way = if file < PLAIN { way } else { way - Events::EXCLUSIVE };
             if file >= PLAIN + epoll || taken {
                 continue;
             }
@@ -206,6 +213,7 @@ proptest! {
             PLAIN,
         ),
         draws in draws(),
+        rousing in Just((0..PLAIN).collect::<Vec<_>>()).prop_shuffle(),
     ) {
         let wanted = wanted(&bits, draws);
         let (graph, files) = Graph::new(wanted.clone()).unwrap();
@@ -224,12 +232,18 @@ proptest! {
             epoll.ready.retain(|&item| item != nudge);
         }
         kernel.queues[0].retain(|&(_, item)| item != nudge);
+        // Then they get what they are to have, one by one.
         kernel.conditions = bits;
+        for file in rousing {
+            kernel.rouse(file);
+        }
 
+        let (steps, fronts) = plan.begin(&graph, |file| kernel.conditions(files[file]));
+        kernel.run(&graph, &files, &steps);
         for &epoll in &graph.order {
-            let steps = plan.finish(&graph, epoll, |file| kernel.conditions(files[file]));
+            let steps = plan.finish(&graph, epoll, &fronts, |file| kernel.conditions(files[file]));
             let adds = steps.iter().filter(|step| !matches!(step, Step::Modify { .. })).count();
-            prop_assert!(adds <= graph.epolls[epoll].items.len() + 1, "{:?}", steps);
+            prop_assert!(adds <= graph.epolls[epoll].items.len() + 2, "{:?}", steps);
             kernel.run(&graph, &files, &steps);
         }
 
@@ -253,7 +267,16 @@ proptest! {
                 items.iter().filter(of).copied().collect()
             };
             let order: Vec<_> = queue.iter().map(|&(_, _, epoll, item)| (epoll, item)).collect();
+            // The order of pending edges on exclusive items is not always kept, see `Rebuild`.
+            let fixed = order.iter().any(|&(epoll, item)| {
+                let Interest { items, pending } = &wanted[epoll].interest;
+                items[item].events.contains(Events::EXCLUSIVE | Events::ET)
+                    && pending.contains(&item)
+            });
             for exclusive in [false, true] {
+                if exclusive && fixed {
+                    continue;
+                }
                 prop_assert_eq!(
                     apart(exclusive, &kernel.queues[at]), apart(exclusive, &order), "queue {}", at
                 );

@@ -17,14 +17,22 @@
 //! an epoll.
 //!
 //! Two kinds of item cannot be added where that order wants them, and come
-//! *early*, before all others, in [`prepare`]:
+//! *early*, before all others:
 //!
 //! - fired one-shots, whose mask is gone: they are added waiting for anything
-//!   at all, and drained, at a time when their file reports something;
+//!   at all, and drained, at a time when their file reports something
+//!   ([`prepare`](Plan::prepare));
 //! - all items of a file, or of files with one wait queue, that would otherwise
 //!   be added in another order than [`Item::seniority`](crate::Item::seniority) asks for. They are added
 //!   edge-triggered, drained, and get their mask by `MOD` when their turn comes.
+//!   Exclusive ones cannot be changed by `MOD`, and no drain takes a
+//!   level-triggered one out of the list: those are added when all files are in
+//!   their final state ([`begin`](Plan::begin)), each behind the one that it is to
+//!   follow, which `epoll_wait` for as many events as stand before brings to the
+//!   end. So they stand in a circle that is right wherever it begins, and each
+//!   goes to the end of the list again when its turn comes.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU32;
 
 use crate::event::Events;
@@ -41,9 +49,9 @@ pub(crate) enum Step {
     Modify { epoll: u32, item: u32, events: Events },
     /// `epoll_wait` until everything in the list was looked at once.
     Drain { epoll: usize },
-    /// `epoll_wait` for one event: the first item, known to be level-triggered
-    /// and ready, goes to the end of the list.
-    Rotate { epoll: usize },
+    /// `epoll_wait` for this many events: the first items, known to be ready,
+    /// go to the end of the list, but for edges, which leave it.
+    Rotate { epoll: u32, count: u32 },
 }
 
 impl Step {
@@ -54,12 +62,54 @@ impl Step {
     fn modify(epoll: usize, item: usize, events: Events) -> Self {
         Self::Modify { epoll: epoll as u32, item: item as u32, events }
     }
+
+    fn rotate(epoll: usize, count: usize) -> Self {
+        Self::Rotate { epoll: epoll as u32, count: count as u32 }
+    }
 }
 
 /// What is decided for each item before the first call.
 pub(crate) struct Plan {
-    /// For each epoll, for each item: it is added in [`prepare`](Self::prepare).
+    /// For each epoll, for each item: it is added in [`prepare`](Self::prepare),
+    /// or, if it is exclusive, in [`begin`](Self::begin).
     early: Vec<Vec<bool>>,
+}
+
+/// For each epoll the early exclusive items in its ready list, in that order,
+/// when [`Plan::begin`] was carried out.
+pub(crate) struct Fronts(Vec<Front>);
+
+/// Those of one epoll.
+#[derive(Default)]
+struct Front {
+    list: VecDeque<usize>,
+    /// The level-triggered ones, by their place among all that are to be.
+    places: BTreeMap<usize, usize>,
+    /// The last of these in the list.
+    last: Option<usize>,
+}
+
+impl Front {
+    /// How many items must be looked at for one with this place to be added
+    /// behind the one that it is to follow, if not more than this.
+    fn turn(&mut self, place: usize, most: usize, level: impl Fn(usize) -> bool) -> usize {
+        let before = self.places.range(..place).next_back();
+        let Some((_, &before)) = before.or_else(|| self.places.last_key_value()) else { return 0 };
+        if self.last == Some(before) || self.list.len() > most {
+            return 0;
+        }
+        let mut count = 0;
+        while self.last != Some(before)
+            && let Some(item) = self.list.pop_front()
+        {
+            count += 1;
+            if level(item) {
+                self.list.push_back(item);
+                self.last = Some(item);
+            }
+        }
+        count
+    }
 }
 
 /// When an item would be added if nothing but its own epoll mattered.
@@ -133,22 +183,17 @@ impl Plan {
         files
     }
 
-    /// Adds the early items of all epolls that hang on queues which are `chosen`.
-    /// `ready` says which files report something.
+    /// Adds the early items of all epolls that hang on queues which are `chosen`,
+    /// but for exclusive ones. `ready` says which files report something.
     pub(crate) fn prepare(
         &self,
         graph: &Graph,
         chosen: impl Fn(usize) -> bool,
         ready: impl Fn(FileIndex) -> bool,
     ) -> Vec<Step> {
-        let mut early = Vec::new();
-        for (epoll, flags) in self.early.iter().enumerate() {
-            let flagged = flags.iter().enumerate().filter(|(_, early)| **early);
-            let items = &graph.epolls[epoll].items;
-            let chosen = flagged.filter(|&(item, _)| chosen(graph.queue(&items[item])));
-            early.extend(chosen.map(|(item, _)| (epoll, item)));
-        }
-        early.sort_by_key(|&(epoll, item)| early_order(&graph.epolls[epoll].items[item]));
+        let early = self.early_items(graph, |item| {
+            !item.events.contains(Events::EXCLUSIVE) && chosen(graph.queue(item))
+        });
         let mut drain: Vec<bool> = vec![false; graph.epolls.len()];
         let mut steps = Vec::with_capacity(early.len() + 1);
         for (epoll, item) in early {
@@ -164,6 +209,94 @@ impl Plan {
         let drained = drain.iter().enumerate().filter(|(_, drain)| **drain);
         steps.extend(drained.map(|(epoll, _)| Step::Drain { epoll }));
         steps
+    }
+
+    /// The early items that are `chosen`, by epoll and place there, in the order
+    /// in which they are added.
+    fn early_items(
+        &self,
+        graph: &Graph,
+        chosen: impl Fn(&Item<FileIndex>) -> bool,
+    ) -> Vec<(usize, usize)> {
+        let mut early = Vec::new();
+        for (epoll, flags) in self.early.iter().enumerate() {
+            let items = flags.iter().zip(&graph.epolls[epoll].items).enumerate();
+            let of_epoll = items.filter(|(_, (early, item))| **early && chosen(item));
+            early.extend(of_epoll.map(|(item, _)| (epoll, item)));
+        }
+        early.sort_by_key(|&(epoll, item)| {
+            let item = &graph.epolls[epoll].items[item];
+            (item.seniority, item.fd, item.file)
+        });
+        early
+    }
+
+    fn early_exclusive(&self, graph: &Graph) -> Vec<(usize, usize)> {
+        self.early_items(graph, |item| item.events.contains(Events::EXCLUSIVE))
+    }
+
+    /// The files whose conditions [`begin`](Self::begin) asks for.
+    pub(crate) fn to_be_known_first(&self, graph: &Graph) -> Vec<FileIndex> {
+        let early = self.early_exclusive(graph).into_iter();
+        let mut files: Vec<_> =
+            early.map(|(epoll, item)| graph.epolls[epoll].items[item].file).collect();
+        files.sort_unstable();
+        files.dedup();
+        files
+    }
+
+    /// Adds the early exclusive items of all epolls. Files are in their final
+    /// states, but for epolls, which such items cannot watch; `conditions` says
+    /// what a file reports.
+    pub(crate) fn begin(
+        &self,
+        graph: &Graph,
+        conditions: impl Fn(FileIndex) -> Events,
+    ) -> (Vec<Step>, Fronts) {
+        /// How many items are looked at for each that is added. More it takes only where
+        /// many hang on one queue in an order that is nothing like that of the list.
+        const LOOKS: usize = 64;
+        let early = self.early_exclusive(graph);
+        let mut steps = Vec::with_capacity(early.len());
+        let mut fronts: Vec<Front> = graph.epolls.iter().map(|_| Front::default()).collect();
+        // What was parked may have been woken.
+        let drained =
+            self.early.iter().zip(&graph.epolls).enumerate().filter(|(_, (flags, of))| {
+                let mut early = flags.iter().zip(&of.items).filter(|(early, _)| **early);
+                let exclusive = |item: &Item<_>| item.events.contains(Events::EXCLUSIVE);
+                early.clone().any(|(_, item)| exclusive(item))
+                    && early.any(|(_, item)| !exclusive(item))
+            });
+        steps.extend(drained.map(|(epoll, _)| Step::Drain { epoll }));
+        let places: Vec<BTreeMap<usize, usize>> = (graph.epolls.iter().zip(&self.early))
+            .map(|(of, early)| {
+                let late = (0..of.items.len()).filter(|&item| of.place[item].is_none());
+                let all = of.pending.iter().copied().chain(late).filter(|&item| early[item]);
+                all.zip(0..).collect()
+            })
+            .collect();
+        let mut left = LOOKS * early.len();
+        for (epoll, item) in early {
+            let items = &graph.epolls[epoll].items;
+            let Item { file, events, .. } = items[item];
+            let front = &mut fronts[epoll];
+            let level = |item: usize| rotates(items[item].events);
+            if events.intersects(conditions(file)) {
+                if level(item) {
+                    let place = places[epoll][&item];
+                    let count = front.turn(place, left, level);
+                    left -= count;
+                    if count > 0 {
+                        steps.push(Step::rotate(epoll, count));
+                    }
+                    front.places.insert(place, item);
+                    front.last = Some(item);
+                }
+                front.list.push_back(item);
+            }
+            steps.push(Step::add(epoll, item, events));
+        }
+        (steps, Fronts(fronts))
     }
 
     /// The files whose conditions [`finish`](Self::finish) asks for.
@@ -186,6 +319,7 @@ impl Plan {
         &self,
         graph: &Graph,
         epoll: usize,
+        fronts: &Fronts,
         conditions: impl Fn(FileIndex) -> Events,
     ) -> Vec<Step> {
         let wanted = &graph.epolls[epoll];
@@ -213,20 +347,22 @@ impl Plan {
             steps.push(Step::Drain { epoll });
         }
 
-        // After the drain exactly these are in the list, and come first, in the
-        // order of their adds.
-        let rotating = |item: usize| early[item] && rotates(items[item].events) && ready(item);
-        let mut front: Vec<usize> = (0..items.len()).filter(|&item| rotating(item)).collect();
-        front.sort_by_key(|&item| early_order(&items[item]));
+        // After the drain exactly these are in the list.
+        let rotating = |item: usize| early[item] && rotates(items[item].events);
+        let front: Vec<usize> =
+            fronts.0[epoll].list.iter().copied().filter(|&item| rotating(item)).collect();
         let rest = || rest.iter().map(index);
-        let first = wanted.pending.iter().copied().chain(rest()).find(|&item| rotating(item));
+        let in_turn = wanted.pending.iter().copied().chain(rest());
+        let first = in_turn.filter(|&item| rotating(item)).find(|&item| ready(item));
         let ahead = front.iter().position(|&item| Some(item) == first).unwrap_or(0);
-        steps.extend((0..ahead).map(|_| Step::Rotate { epoll }));
+        if ahead > 0 {
+            steps.push(Step::rotate(epoll, ahead));
+        }
         let mut in_front = front.len();
         let mut rotate = |steps: &mut Vec<Step>, item: usize| {
             if ready(item) && in_front > 0 {
                 in_front -= 1;
-                steps.push(Step::Rotate { epoll });
+                steps.push(Step::rotate(epoll, 1));
             }
         };
         for &item in wanted.pending.iter().filter(|&&item| !items[item].fired()) {
@@ -262,23 +398,14 @@ impl Plan {
     }
 }
 
-/// The order in which early items are added.
-fn early_order(item: &Item<FileIndex>) -> impl Ord + use<> {
-    (item.seniority, item.fd, item.file)
-}
-
-/// The mask an early item has until its turn comes: nothing in it survives a
-/// drain. An exclusive item has its own, as `MOD` cannot change it.
+/// The mask an early item has until its turn comes, if it is not exclusive:
+/// nothing in it survives a drain.
 fn parked(events: Events) -> Events {
-    if events.contains(Events::EXCLUSIVE) {
-        events
-    } else {
-        (events | Events::ET) - Events::ONESHOT
-    }
+    (events | Events::ET) - Events::ONESHOT
 }
 
 /// An exclusive level-triggered item, which no drain removes from the list.
-fn rotates(events: Events) -> bool {
+pub(crate) fn rotates(events: Events) -> bool {
     events.contains(Events::EXCLUSIVE) && !events.contains(Events::ET)
 }
 

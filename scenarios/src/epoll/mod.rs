@@ -14,6 +14,7 @@ pub(crate) mod ends_of_a_pipe;
 pub(crate) mod exclusive;
 pub(crate) mod exclusive_one;
 pub(crate) mod exclusive_opens;
+pub(crate) mod exclusive_order;
 pub(crate) mod exclusive_rotated;
 pub(crate) mod key_closed;
 pub(crate) mod key_in_child;

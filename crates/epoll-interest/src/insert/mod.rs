@@ -21,7 +21,7 @@ use std::sync::OnceLock;
 
 use crate::event::{Events, FdNumber};
 use crate::graph::{FileIndex, Graph, Wanted, WantedError};
-use crate::plan::{Plan, Step};
+use crate::plan::{Plan, Step, rotates};
 use crate::table::{Change, PrivateTable, Report, with_private_table};
 pub use ended::{EndedInsertion, insert_by_ended};
 pub use error::InsertError;
@@ -148,10 +148,11 @@ pub struct LeftArmed<F> {
 ///   something to report, as it would have been, but possibly after items that
 ///   would have come after it.
 /// - The kernel lets nobody change an [`EXCLUSIVE`](Events::EXCLUSIVE) item
-///   once it is added. So if several of one file are in one epoll, or in epolls
-///   that watch each other, or several epolls have those of several files in
-///   different orders, either their order on the file or their order among the
-///   pending items can come out another.
+///   once it is added. So if a pending edge is on one, and its file has several of them
+///   in one epoll, or in epolls that watch each other, or in several that have those of
+///   several files in different orders, its order on the file can come out another. The order in
+///   which items are pending can if thousands of exclusive ones, level-triggered, hang on
+///   one queue in an order that is nothing like it.
 /// - A fired one-shot whose file reports nothing at either time and cannot be made to: see
 ///   [`LeftArmed`]. On an inotify it can, for the price of a watch number: see
 ///   [`finish`](Self::finish).
@@ -270,9 +271,12 @@ impl<F: Clone + Eq + Hash> Rebuild<F> {
             uses[item.file] += 1;
         }
         self.work(&fds, uses, |hands| {
+            let conditions = hands.conditions(&plan.to_be_known_first(graph))?;
+            let (steps, fronts) = plan.begin(graph, |file| conditions[file]);
+            hands.run(&steps)?;
             for &epoll in &graph.order {
                 let conditions = hands.conditions(&plan.to_be_known(graph, epoll))?;
-                hands.run(&plan.finish(graph, epoll, |file| conditions[file]))?;
+                hands.run(&plan.finish(graph, epoll, &fronts, |file| conditions[file]))?;
             }
             Ok(())
         })?;
@@ -367,8 +371,8 @@ impl Hands<'_> {
                     self.control(Change::Modify, (epoll, item), events)?;
                 }
                 Step::Drain { epoll } => self.drain(epoll)?,
-                Step::Rotate { epoll } => {
-                    self.wait(epoll, 1)?;
+                Step::Rotate { epoll, count } => {
+                    self.wait(epoll as usize, count as usize)?;
                 }
             }
         }
@@ -398,14 +402,17 @@ impl Hands<'_> {
     }
 
     /// Looks at everything in the ready list once. Level-triggered items stay
-    /// in it, at its end, so an empty list is not what ends this.
+    /// in it, at its end, so an empty list is not what ends this; by one call, if
+    /// there may be any, as they are to end up in the order they were in.
     fn drain(&mut self, epoll: usize) -> Result<(), InsertError> {
         const AT_ONCE: usize = 4096;
+        let wanted = &self.epolls[epoll].items;
         // One more than it will have: a nudge may be among them.
-        let items = self.epolls[epoll].items.len() + 1;
+        let items = wanted.len() + 1;
+        let whole = items > AT_ONCE && wanted.iter().any(|item| rotates(item.events));
+        let most = if whole { items } else { items.min(AT_ONCE) };
         let mut seen = 0;
         while seen < items {
-            let most = items.min(AT_ONCE);
             let count = self.wait(epoll, most)?;
             seen += count;
             if count < most {
