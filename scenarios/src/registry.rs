@@ -88,6 +88,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::epoll::wait_number_back::SCENARIO,
     &crate::epoll::wait_processes::SCENARIO,
     &crate::epoll::wait_several::SCENARIO,
+    &crate::epoll::wait_stopped::SCENARIO,
     &crate::epoll::wait_timed::SCENARIO,
     &crate::epoll::wait_turns::SCENARIO,
     &crate::epoll::wait_turns_of_numbers::SCENARIO,

@@ -99,15 +99,16 @@ impl Interruption {
 
     /// How a call was interrupted for which somebody has already put `EINTR`
     /// in the place of the kernel's own code: those that are never restarted
-    /// have it anyway, and those that the kernel would resume.
+    /// have it anyway, and those that the kernel would resume. `signal` is as for
+    /// [`interruption`].
     #[must_use]
-    pub fn of_eintr(registers: &Registers) -> Option<Self> {
+    pub fn of_eintr(registers: &Registers, signal: bool) -> Option<Self> {
         let number = registers.syscall()?.cast_signed();
         if registers.rax.cast_signed() != Self::Interrupted.code() {
             return None;
         }
         let resumable = is_resumable(number).then_some(Self::RestartBlock);
-        resumable.or_else(|| interruption(registers, false))
+        resumable.or_else(|| interruption(registers, signal))
     }
 
     /// The registers of a task in which the call has been made again and has
@@ -239,7 +240,7 @@ pub fn remainder(number: i64, args: &[u64; 6]) -> Option<u64> {
 
 /// Whether a stopped task with these registers has been interrupted in a
 /// call. `signal` tells whether a signal waits for it that will run a
-/// handler or end it: then an `EINTR` is the program's own.
+/// handler or end it, or has stopped it: then an `EINTR` is the program's own.
 #[must_use]
 pub fn interruption(registers: &Registers, signal: bool) -> Option<Interruption> {
     let number = registers.syscall()?.cast_signed();
@@ -279,11 +280,14 @@ mod tests {
 
     #[test]
     fn an_eintr_in_the_place_of_a_restart_is_known_by_its_call() {
-        let of = |call| Interruption::of_eintr(&stopped(call, -4));
-        assert_eq!(of(libc::SYS_nanosleep), Some(Interruption::RestartBlock));
-        assert_eq!(of(libc::SYS_epoll_wait), Some(Interruption::Interrupted));
-        assert_eq!(of(libc::SYS_pause), None);
-        assert_eq!(Interruption::of_eintr(&stopped(libc::SYS_nanosleep, 0)), None);
+        let of = |call, signal| Interruption::of_eintr(&stopped(call, -4), signal);
+        for signal in [false, true] {
+            assert_eq!(of(libc::SYS_nanosleep, signal), Some(Interruption::RestartBlock));
+            assert_eq!(of(libc::SYS_pause, signal), None);
+        }
+        assert_eq!(of(libc::SYS_epoll_wait, false), Some(Interruption::Interrupted));
+        assert_eq!(of(libc::SYS_epoll_wait, true), None);
+        assert_eq!(Interruption::of_eintr(&stopped(libc::SYS_nanosleep, 0), false), None);
     }
 
     #[test]

@@ -71,6 +71,7 @@ pub(crate) mod wait_nested;
 pub(crate) mod wait_number_back;
 pub(crate) mod wait_processes;
 pub(crate) mod wait_several;
+pub(crate) mod wait_stopped;
 pub(crate) mod wait_timed;
 pub(crate) mod wait_turns;
 pub(crate) mod wait_turns_of_numbers;

@@ -76,11 +76,13 @@ impl Host {
         tasks: impl IntoIterator<Item = (&'t Stopped, &'t Status)>,
         first: u64,
     ) -> Result<Vec<Seen>, Error> {
-        let mut seen = Vec::new();
+        let (mut seen, mut held) = (Vec::new(), Vec::new());
         for (task, status) in tasks {
             let names = Names::of(task, status).ok_or(Error::NoSignal(task.tid()))?;
             let (registers, rseq, mask) = (task.registers()?, task.rseq()?, task.sigmask()?);
             seen.push(Seen { registers, rseq, mask, names });
+            // By job control, whose signal has ended its call.
+            held.push(matches!(task.stop(), Stop::Group(_)));
         }
         let areas: Vec<_> = seen.iter().filter_map(|seen| seen.rseq).collect();
         let mut sections = rseq::sections(&self.mem, &areas).into_iter();
@@ -91,10 +93,10 @@ impl Host {
                 seen.registers.rip = abort;
             }
         }
-        let contexts = seen.iter().map(|seen| {
+        let contexts = seen.iter().zip(held).map(|(seen, is_held)| {
             // If this process dies, no signal can be told from one that came
             // before the stop, so calls are made again in any case.
-            let on_death = match interruption(&seen.registers, false) {
+            let on_death = match interruption(&seen.registers, is_held) {
                 Some(interruption) => interruption.go_on(&seen.registers),
                 None => seen.registers,
             };

@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use dormouse_kernel::proc::Status;
 use dormouse_kernel::ptrace::Registers;
 use dormouse_kernel::{Addr, HostPid, remote_memory};
 use dormouse_puppet::{Interruption, interruption, remainder};
 
-use crate::dump::interrupted::awaits_signal;
 use crate::dump::restart_block::{Remembered, RestartBlocks};
 use crate::dump::sleepers::Deadline;
 use crate::dump::waits::Wait;
@@ -30,13 +28,13 @@ pub(super) struct Calls {
 pub(super) fn interrupted_call(
     tid: HostPid,
     registers: Registers,
-    status: &Status,
     Calls { waits, deadlines, blocks, .. }: &mut Calls,
 ) -> (Option<Interruption>, Option<Duration>, Registers) {
     if let Some(deadline) = deadlines.get(&tid) {
         return (Some(Interruption::Interrupted), Some(deadline.left()), registers);
     }
-    let Some(interrupted) = interruption(&registers, awaits_signal(status)) else {
+    // An `EINTR` that was not hidden when the task was stopped is the program's own.
+    let Some(interrupted) = interruption(&registers, true) else {
         return (None, None, registers);
     };
     let again = Interruption::call_again(&registers);

@@ -260,9 +260,8 @@ impl Reader<'_> {
         let state = ThreadState::collect(&self.probe(reading, puppet), replies, asked)?;
         let xstate = puppet.task().xstate()?;
         ExtendedFeatures::check(tid, &xstate)?;
-        let status = &self.census.status[&tid];
         let (interrupted, time_left, registers) =
-            interrupted_call(tid, *puppet.registers(), status, self.calls);
+            interrupted_call(tid, *puppet.registers(), self.calls);
         let cpu = Cpu { registers, xstate };
         let areas = ThreadAreas::collect(puppet.task())?;
         let seccomp = self.seccomp[&tid];

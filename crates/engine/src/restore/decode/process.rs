@@ -54,7 +54,8 @@ pub(super) fn decode_process(
         drop(dir.find_file(ImageName::Ids(pid))?);
         None
     } else {
-        Some(decode_body(dir, (&node, &core), common, spaces, (source, pages))?)
+        let body = decode_body(dir, (&node, &core), common, spaces, (source, pages))?;
+        Some(hide_interruptions(body, matches!(life, Life::Stopped(_))))
     };
     Ok(Process {
         node,
@@ -106,12 +107,19 @@ fn decode_body(
     let first = threads[0].seccomp;
     for thread in &mut threads {
         thread.seccomp = common.0.of_thread(thread.seccomp, first);
-        thread.hide_interruption(state.pending.signals());
     }
     let timers = PosixTimers::decode(core, &node.threads)?;
     let outside = Outside::decode(core)?;
     let handlers = ids.sighand_id;
     Ok(Body { state, outside, timers, space, handlers, leader_code, threads })
+}
+
+/// `is_held` says whether job control holds the process.
+fn hide_interruptions(mut body: Body, is_held: bool) -> Body {
+    for thread in &mut body.threads {
+        thread.hide_interruption(body.state.pending.signals(), is_held);
+    }
+    body
 }
 
 /// What the leader has given to `exit(2)`, if other threads go on without it.
@@ -203,14 +211,15 @@ impl Directories {
 impl Thread {
     /// CRIU lets a call that its dump has interrupted end with `EINTR`. The
     /// registers still tell which call it was, and here it is made again;
-    /// unless a signal waits: then the `EINTR` is the program's own.
-    fn hide_interruption(&mut self, of_process: &[SigInfo]) {
+    /// unless a signal waits: then the `EINTR` is the program's own, as is one of a
+    /// call that the stop of the process has ended.
+    fn hide_interruption(&mut self, of_process: &[SigInfo], is_held: bool) {
         let mask = self.state.mask.get();
         let waiting = self.state.pending.signals().iter().chain(of_process);
         let awaits = waiting.filter_map(SigInfo::signal).any(|signal| !mask.contains(signal));
         if self.interrupted.is_none()
             && !awaits
-            && let Some(interruption) = Interruption::of_eintr(&self.cpu.registers)
+            && let Some(interruption) = Interruption::of_eintr(&self.cpu.registers, is_held)
         {
             self.interrupted = Some(interruption);
             self.cpu.registers = Interruption::call_again(&self.cpu.registers);
