@@ -349,6 +349,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::tcp::unaccepted_changed::SCENARIO,
     &crate::tcp::unaccepted_outside::SCENARIO,
     &crate::tcp::unaccepted_sent::SCENARIO,
+    &crate::tcp::urgent_ended::SCENARIO,
     &crate::tcp::urgent_read::SCENARIO,
     &crate::tcp::urgent_sent::SCENARIO,
     &crate::threads::altstacks::SCENARIO,

@@ -15,5 +15,6 @@ pub(crate) mod unaccepted;
 pub(crate) mod unaccepted_changed;
 pub(crate) mod unaccepted_outside;
 pub(crate) mod unaccepted_sent;
+pub(crate) mod urgent_ended;
 pub(crate) mod urgent_read;
 pub(crate) mod urgent_sent;

@@ -261,4 +261,14 @@ pub struct TcpStreamEntry {
     pub rcv_wnd: Option<u32>,
     #[prost(uint32, optional, tag = "17")]
     pub rcv_wup: Option<u32>,
+    /// Dormouse: which byte of the receive queue came out of band.
+    #[prost(uint32, optional, tag = "20000")]
+    pub urgent: Option<u32>,
+    /// Dormouse: whether that was read.
+    #[prost(bool, optional, tag = "20001")]
+    pub urgent_read: Option<bool>,
+    /// Dormouse: how many bytes of the send queue there are up to the one that is sent out of band,
+    /// which is the last of them.
+    #[prost(uint32, optional, tag = "20002")]
+    pub urgent_sent: Option<u32>,
 }

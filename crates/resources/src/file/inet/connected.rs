@@ -47,9 +47,9 @@ pub(super) fn connected(
         TcpConnections::Keep => {
             refuse_other_protocol(probe, socket)?;
             let read =
-                cx.read_connection(probe, |socket| match has_something_to_tell(socket)? {
+                cx.read_connection(probe, |socket, inner| match has_something_to_tell(socket)? {
                     true => Ok(None),
-                    false => Connection::read(socket, remote),
+                    false => Connection::read((socket, remote), inner),
                 })?;
             match read {
                 Some(connection) => Ok(State::Open(Box::new(connection))),
@@ -99,30 +99,29 @@ fn refuse_other_protocol(probe: &Probe, socket: BorrowedFd<'_>) -> Result<()> {
 }
 
 /// Refuses a connection with state that no call tells, or that none sets.
-pub(super) fn refuse_inner_state(probe: &Probe, inner: &InnerState) -> Result<()> {
-    let (reason, hint) = match inner {
-        InnerState::Plain => return Ok(()),
-        InnerState::UrgentUnread => (
-            "a byte out of band (MSG_OOB) waits in its TCP connection, and would be lost",
-            "dump again when the program has read it",
-        ),
-        InnerState::UrgentRead => (
-            "bytes wait in its TCP connection before or behind one out of band (MSG_OOB) that was \
-             read, and would be lost",
-            "dump again when the program has read them",
-        ),
-        InnerState::UrgentUnsent => (
-            "its TCP connection has sent a byte out of band (MSG_OOB) that is not acknowledged \
-             yet, and would come in band",
-            "dump again when the peer has it",
-        ),
-        InnerState::CountsNotices => (
+pub(super) fn refuse_inner_state(
+    probe: &Probe,
+    socket: BorrowedFd<'_>,
+    inner: &InnerState,
+) -> Result<()> {
+    let InnerState { counts_notices, urgent, urgent_sent: _ } = inner;
+    if *counts_notices {
+        return Err(refuse(
+            probe,
             "its TCP connection has sent by MSG_ZEROCOPY, whose notices are counted, and the \
              count cannot be set",
             "have the program send without MSG_ZEROCOPY",
-        ),
-    };
-    Err(refuse(probe, reason, hint))
+        ));
+    }
+    if urgent.is_some() && SocketOption::of_socket(libc::SO_PEEK_OFF).get(socket).is_err() {
+        return Err(refuse(
+            probe,
+            "a byte out of band (MSG_OOB) waits in its TCP connection, and what is behind it cannot \
+             be looked at (SO_PEEK_OFF, Linux 6.9)",
+            "dump again when the program has read it",
+        ));
+    }
+    Ok(())
 }
 
 /// The state of a socket that images say is connected.

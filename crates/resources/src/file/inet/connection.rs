@@ -14,6 +14,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, bind, connect, recv, send, shutdown};
 
 use super::ended::await_event;
+use super::inside::{InnerState, Urgent};
 use super::options::TCP;
 use super::segment::{self, Segment, Sort};
 use crate::file::taken::once_free;
@@ -85,6 +86,10 @@ pub(super) struct Connection {
     segment_size: u32,
     timestamp: Option<u32>,
     window: Option<Window>,
+    /// The byte out of band in what was received: which it is, and whether it was read.
+    urgent: Option<(u32, bool)>,
+    /// How much of the send queue there is up to a byte that is sent out of band: it is the last.
+    urgent_sent: Option<u32>,
     /// The place of its other end among those that wait to be accepted in the
     /// tree, if it does: then it is one that is being made.
     pub(super) place: Option<u32>,
@@ -149,9 +154,46 @@ fn look(socket: BorrowedFd<'_>, len: u32) -> Result<Vec<u8>> {
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
     let (filled, _) = recv(socket, &mut bytes[..], flags).map_err(kernel("recv"))?;
     if filled != bytes.len() {
-        return Err(kernel("recv")(Errno::NODATA));
+        return Err(missing());
     }
     Ok(bytes)
+}
+
+/// Looks at what is before and behind a byte that came out of band, and at the byte itself.
+fn look_around(socket: BorrowedFd<'_>, urgent: Urgent, finished: bool) -> Result<Vec<u8>> {
+    let Urgent { before, all, read } = urgent;
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    let inline = SocketOption::of_socket(libc::SO_OOBINLINE).get(socket);
+    let inline = inline.map_err(kernel("SO_OOBINLINE"))? != 0;
+    let mut bytes = vec![0; all.saturating_sub(finished.into()) as usize];
+    let (before, rest) = bytes.split_at_mut_checked(before as usize).ok_or_else(missing)?;
+    let (byte, _) = rest.split_first_mut().ok_or_else(missing)?;
+    if !inline && !read {
+        let (len, _) = recv(socket, std::slice::from_mut(byte), flags | RecvFlags::OOB)
+            .map_err(kernel("recv"))?;
+        if len != 1 {
+            return Err(missing());
+        }
+    }
+    let offset = PeekOffset::of(socket).map_err(kernel("SO_PEEK_OFF"))?;
+    let behind = if inline { &mut rest[..] } else { &mut rest[1..] };
+    // Whoever reads stops before it, and then goes on behind it.
+    let mark = before.len();
+    for (at, bytes) in [(0, before), (mark, behind)] {
+        if !bytes.is_empty() {
+            offset.set(at).map_err(kernel("SO_PEEK_OFF"))?;
+            let len = bytes.len();
+            let (filled, _) = recv(socket, bytes, flags).map_err(kernel("recv"))?;
+            if filled != len {
+                return Err(missing());
+            }
+        }
+    }
+    Ok(bytes)
+}
+
+fn missing() -> Error {
+    kernel("recv")(Errno::NODATA)
 }
 
 /// Puts bytes into the receive queue of a connection, and says what sequence numbers
@@ -177,7 +219,10 @@ pub(super) fn enqueue(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<(u32, u32)
 impl Connection {
     /// Reads a socket under repair; `None` if its connection has ended, and
     /// nothing is left to be read.
-    pub(super) fn read(socket: BorrowedFd<'_>, remote: SocketAddr) -> Result<Option<Self>> {
+    pub(super) fn read(
+        (socket, remote): (BorrowedFd<'_>, SocketAddr),
+        inner: &InnerState,
+    ) -> Result<Option<Self>> {
         let (state, agreed, scales) = info(socket)?;
         let state = TcpState::from_raw(state).ok_or_else(|| kernel("TCP_INFO")(Errno::INVAL))?;
         let Queued { received, mut unacknowledged, mut unsent } =
@@ -200,7 +245,13 @@ impl Connection {
         let timestamp = (agreed & TIMESTAMPS != 0).then(|| tcp::timestamp(socket));
         let timestamp = timestamp.transpose().map_err(kernel("TCP_TIMESTAMP"))?;
         let window = tcp::window(socket).map_err(kernel("TCP_REPAIR_WINDOW"))?;
-        let (received, received_to) = peek(socket, Queue::Receive, received)?;
+        let (received, received_to) = match inner.urgent {
+            None => peek(socket, Queue::Receive, received)?,
+            Some(urgent) => {
+                let (_, behind) = peek(socket, Queue::Receive, 0)?;
+                (look_around(socket, urgent, state.is_finished())?, behind)
+            }
+        };
         let (sent, sent_to) = peek(socket, Queue::Send, unacknowledged)?;
         tcp::select(socket, Queue::None).map_err(kernel("TCP_REPAIR_QUEUE"))?;
         Ok(Some(Self {
@@ -216,6 +267,8 @@ impl Connection {
             segment_size,
             timestamp,
             window: Some(window),
+            urgent: inner.urgent.map(|urgent| (urgent.before, urgent.read)),
+            urgent_sent: inner.urgent_sent.filter(|&len| len > 0 && len <= unacknowledged),
             place: None,
         }))
     }
@@ -243,6 +296,8 @@ impl Connection {
             segment_size,
             timestamp,
             window,
+            urgent,
+            urgent_sent,
             place: _,
         } = self;
         let len = |bytes: usize| u32::try_from(bytes).expect("the kernel counts in 32 bits");
@@ -265,6 +320,9 @@ impl Connection {
             max_window: window.map(|window| window.max_window),
             rcv_wnd: window.map(|window| window.rcv_wnd),
             rcv_wup: window.map(|window| window.rcv_wup),
+            urgent: urgent.map(|(at, _)| at),
+            urgent_read: urgent.map(|(_, read)| read),
+            urgent_sent: *urgent_sent,
         };
         let mut image = images.dump().writer(ImageName::TcpStream(inode))?;
         image.put(&entry)?;
@@ -319,6 +377,12 @@ impl Connection {
         {
             return Err(wrong("its window contradicts its sequence numbers"));
         }
+        if entry.urgent.is_some_and(|at| at >= entry.inq_len) {
+            return Err(wrong("the byte out of band is not in its queue"));
+        }
+        if entry.urgent_sent.is_some_and(|len| len == 0 || len > entry.outq_len) {
+            return Err(wrong("the byte that is sent out of band is not in its queue"));
+        }
         Ok(Self {
             state,
             remote,
@@ -332,6 +396,8 @@ impl Connection {
             segment_size: entry.mss_clamp,
             timestamp: entry.timestamp,
             window,
+            urgent: entry.urgent.map(|at| (at, entry.urgent_read.unwrap_or(false))),
+            urgent_sent: entry.urgent_sent,
             place: None,
         })
     }
@@ -439,13 +505,22 @@ impl Connection {
         if self.state == TcpState::SynSent {
             return Ok(());
         }
-        for (queue, bytes) in
-            [(Queue::Receive, &self.received[..]), (Queue::Send, self.transmitted())]
-        {
-            tcp::select(socket, queue).map_err(kernel("TCP_REPAIR_QUEUE"))?;
-            send_all(socket, bytes)?;
-        }
+        tcp::select(socket, Queue::Receive).map_err(kernel("TCP_REPAIR_QUEUE"))?;
+        // The rest comes when all connections are open, for the kernel will acknowledge it.
+        let end = self.urgent.map_or(self.received.len(), |(at, _)| at as usize);
+        send_all(socket, &self.received[..end])?;
+        tcp::select(socket, Queue::Send).map_err(kernel("TCP_REPAIR_QUEUE"))?;
+        let (urgent, rest) = self.split_urgent(self.transmitted(), 0);
+        send_urgent(socket, urgent)?;
+        send_all(socket, rest)?;
         tcp::select(socket, Queue::None).map_err(kernel("TCP_REPAIR_QUEUE"))?;
+        if self.urgent.is_none() {
+            self.set_window(socket)?;
+        }
+        self.lengthen(socket)
+    }
+
+    fn set_window(&self, socket: BorrowedFd<'_>) -> Result<()> {
         if let Some(mut window) = self.window {
             if self.state.is_finished() {
                 window.rcv_wup = window.rcv_wup.wrapping_sub(1);
@@ -453,13 +528,58 @@ impl Connection {
             }
             tcp::set_window(socket, window).map_err(kernel("TCP_REPAIR_WINDOW"))?;
         }
-        self.lengthen(socket)
+        Ok(())
+    }
+
+    /// What of some of the send queue, which begins there in it, is up to the byte that is sent out of
+    /// band, and the rest.
+    fn split_urgent<'a>(&self, bytes: &'a [u8], start: usize) -> (&'a [u8], &'a [u8]) {
+        let end = self.urgent_sent.map_or(0, |len| (len as usize).saturating_sub(start));
+        bytes.split_at(if end <= bytes.len() { end } else { 0 })
+    }
+
+    /// Has the byte out of band come, if there is one, and what is behind it.
+    fn receive_urgent(&self, socket: BorrowedFd<'_>, local: SocketAddr) -> Result<()> {
+        let Some((at, read)) = self.urgent else { return Ok(()) };
+        let (byte, behind) = self.received[at as usize..].split_first().expect("it was judged");
+        let (received, sent) = self.numbers();
+        let first = received.wrapping_sub(self.received.len() as u32);
+        let sequence = first.wrapping_add(at);
+        // There has to be room for it.
+        let mut window = tcp::window(socket).map_err(kernel("TCP_REPAIR_WINDOW"))?;
+        (window.rcv_wup, window.rcv_wnd) = (sequence, u16::MAX.into());
+        window.snd_wl1 = sequence;
+        tcp::set_window(socket, window).map_err(kernel("TCP_REPAIR_WINDOW"))?;
+        let inline = SocketOption::of_socket(libc::SO_OOBINLINE);
+        let own = inline.get(socket).map_err(kernel("SO_OOBINLINE"))?;
+        inline.set(socket, 0).map_err(kernel("SO_OOBINLINE"))?;
+        segment::inject(Segment {
+            from: self.remote,
+            to: local,
+            sequence,
+            acknowledged: sent.wrapping_sub(self.sent.len() as u32),
+            window: u16::MAX,
+            sort: Sort::Urgent { pointer: if points_at_it() { 0 } else { 1 } },
+            options: &[],
+            bytes: std::slice::from_ref(byte),
+            priority: 0,
+        })?;
+        await_event(socket, PollFlags::PRI)?;
+        if read {
+            recv(socket, &mut [0][..], RecvFlags::OOB).map_err(kernel("recv"))?;
+        }
+        inline.set(socket, own).map_err(kernel("SO_OOBINLINE"))?;
+        tcp::select(socket, Queue::Receive).map_err(kernel("TCP_REPAIR_QUEUE"))?;
+        send_all(socket, behind)?;
+        tcp::select(socket, Queue::None).map_err(kernel("TCP_REPAIR_QUEUE"))?;
+        self.set_window(socket)
     }
 
     /// Has it come to its state: its own end as one that was sent, and what the
     /// peer has sent from here, in its name.
     pub(super) fn finish(&self, socket: BorrowedFd<'_>, local: SocketAddr) -> Result<()> {
         use TcpState as S;
+        self.receive_urgent(socket, local)?;
         let finish = || {
             tcp::select(socket, Queue::Send).map_err(kernel("TCP_REPAIR_QUEUE"))?;
             shutdown(socket, Shutdown::Write).map_err(kernel("shutdown"))?;
@@ -511,7 +631,7 @@ impl Connection {
     pub(super) fn go_on(
         &self,
         socket: BorrowedFd<'_>,
-        widen: impl FnOnce() -> Result<()>,
+        widen: impl Fn() -> Result<()>,
     ) -> Result<()> {
         let asks = self.state == TcpState::SynSent && self.place.is_none();
         if !asks && self.unsent().is_empty() {
@@ -521,11 +641,15 @@ impl Connection {
         if asks {
             ask(socket, self.remote)?;
         } else {
-            let sent = send_some(socket, self.unsent())?;
-            let rest = &self.unsent()[sent..];
-            if !rest.is_empty() {
+            let (urgent, rest) = self.split_urgent(self.unsent(), self.transmitted().len());
+            if !urgent.is_empty() {
                 widen()?;
-                send_all(socket, rest)?;
+                send_urgent(socket, urgent)?;
+            }
+            let sent = send_some(socket, rest)?;
+            if sent < rest.len() {
+                widen()?;
+                send_all(socket, &rest[sent..])?;
             }
         }
         tcp::repair(socket, Repair::On).map_err(kernel("TCP_REPAIR"))
@@ -565,6 +689,20 @@ fn send_some(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize> {
         }
     }
     Ok(sent)
+}
+
+/// Sends bytes of which the last is to be out of band.
+fn send_urgent(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<()> {
+    let Some((last, before)) = bytes.split_last() else { return Ok(()) };
+    send_all(socket, before)?;
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL | SendFlags::OOB;
+    send(socket, &[*last], flags).map(drop).map_err(kernel("send"))
+}
+
+/// Whether what says where a byte out of band is says so of the byte itself, and not of the one
+/// behind it (`tcp_stdurg`).
+fn points_at_it() -> bool {
+    std::fs::read("/proc/sys/net/ipv4/tcp_stdurg").is_ok_and(|value| value != b"0\n")
 }
 
 fn send_all(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<()> {

@@ -133,6 +133,15 @@ impl Ended {
         }
         let mut listing = cx.part::<Listing>();
         let inside = listing.inside().map_err(Error::InetReader)?;
+        let inner = inside.inner_states(&[socket]).map_err(Error::InetReader)?;
+        if kind.protocol == TCP && inner.iter().any(|inner| inner.urgent.is_some()) {
+            return Err(refuse(
+                probe,
+                "a byte out of band (MSG_OOB) waits in a TCP connection that has ended, and would be \
+                 lost",
+                "dump again when the program has read it",
+            ));
+        }
         let Pending { error, alone: _, connecting, connected, closed } =
             inside.pending(socket).map_err(Error::InetReader)?;
         // A connection of this host with itself can be had in few ways.

@@ -166,7 +166,7 @@ impl HeldConnections {
                 socket,
                 kind,
                 reuse: reuse != 0,
-                inner: InnerState::Plain,
+                inner: InnerState::default(),
                 alike: None,
                 unaccepted: None,
             };
@@ -273,16 +273,16 @@ impl HeldConnections {
     fn read(
         &self,
         probe: &Probe,
-        read: impl FnOnce(BorrowedFd<'_>) -> Result<Option<Connection>>,
+        read: impl FnOnce(BorrowedFd<'_>, &InnerState) -> Result<Option<Connection>>,
     ) -> Result<Option<Connection>> {
         let Some(Held { socket, reuse, inner, unaccepted, .. }) = self.sockets.get(&probe.id)
         else {
             return Ok(None);
         };
-        refuse_inner_state(probe, inner)?;
+        refuse_inner_state(probe, socket.as_fd(), inner)?;
         let failed = || Error::kernel("TCP_REPAIR", "a TCP connection");
         tcp::repair(socket, Repair::On).map_err(failed())?;
-        let connection = read(socket.as_fd());
+        let connection = read(socket.as_fd(), inner);
         tcp::repair(socket, Repair::OffSilently).map_err(failed())?;
         REUSE.set(socket, i32::from(*reuse)).map_err(failed())?;
         match (connection?, unaccepted) {
@@ -357,7 +357,7 @@ impl CollectCx<'_> {
     pub(super) fn read_connection(
         &self,
         probe: &Probe,
-        read: impl FnOnce(BorrowedFd<'_>) -> Result<Option<Connection>>,
+        read: impl FnOnce(BorrowedFd<'_>, &InnerState) -> Result<Option<Connection>>,
     ) -> Result<Option<Connection>> {
         self.hold_connections()?;
         let held = self.part::<Option<HeldConnections>>();

@@ -16,7 +16,7 @@ mod requests;
 mod unaccepted;
 
 pub(super) use chooser::Chooser;
-pub(super) use connection::{InnerState, Pending};
+pub(super) use connection::{InnerState, Pending, Urgent};
 pub(super) use datagrams::{Headers, Waiting};
 pub(super) use queue::voucher;
 pub(super) use unaccepted::Unaccepted;

@@ -22,8 +22,8 @@
 //! that begins anew; where they cannot be kept back again, they can be accepted.
 //! Refused: connections of TCP that wait to be accepted, if the kernel cannot be
 //! had to make them again as they are (see [`unaccepted`]), and those of MPTCP;
-//! packets that wait in raw and ICMP sockets; what was sent out of band by TCP and not read,
-//! or not acknowledged; `MSG_ZEROCOPY`, which is counted; datagrams that are held
+//! packets that wait in raw and ICMP sockets; what came out of band by TCP, if its
+//! connection has ended, or before Linux 6.9; `MSG_ZEROCOPY`, which is counted; datagrams that are held
 //! back; errors to be told, but for those that connections of TCP usually end
 //! with; eBPF programs that choose among sockets; SCTP and other protocols; other
 //! network namespaces.

@@ -17,6 +17,8 @@ pub(super) enum Sort {
     Asks { notices: bool },
     /// Nothing.
     Plain,
+    /// A byte of it is out of band: where the header points.
+    Urgent { pointer: u16 },
     /// Nothing more comes.
     Finishes,
     /// There is none any more.
@@ -46,6 +48,7 @@ const FIN: u8 = 1;
 const SYN: u8 = 2;
 const RST: u8 = 4;
 const ACK: u8 = 16;
+const URG: u8 = 32;
 const ECE_AND_CWR: u8 = 64 | 128;
 
 /// Sends a segment, as a rule to this host itself; a lock of the network lets it
@@ -107,14 +110,19 @@ fn header(segment: &Segment<'_>) -> Vec<u8> {
         Sort::Asks { notices: false } => SYN,
         Sort::Asks { notices: true } => SYN | ECE_AND_CWR,
         Sort::Plain => ACK,
+        Sort::Urgent { .. } => URG | ACK,
         Sort::Finishes => FIN | ACK,
         Sort::Resets => RST | ACK,
+    };
+    let pointer = match sort {
+        Sort::Urgent { pointer } => pointer,
+        _ => 0,
     };
     let mut header = Vec::with_capacity(20 + options.len());
     header.extend([from.port(), to.port()].map(u16::to_be_bytes).as_flattened());
     header.extend([sequence, acknowledged].map(u32::to_be_bytes).as_flattened());
     header.extend([((5 + options.len() / 4) << 4) as u8, flags]);
-    header.extend([window, 0, 0].map(u16::to_be_bytes).as_flattened());
+    header.extend([window, 0, pointer].map(u16::to_be_bytes).as_flattened());
     header.extend_from_slice(options);
     let mut covered = Vec::new();
     for address in [from.ip().to_canonical(), to.ip().to_canonical()] {

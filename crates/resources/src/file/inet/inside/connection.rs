@@ -19,20 +19,27 @@ pub(in super::super) struct Pending {
     pub(in super::super) closed: bool,
 }
 
-/// What no call tells of an open connection of TCP, or only for its queue up to
-/// the byte that was sent out of band.
+/// What no call tells of a connection of TCP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in super::super) struct InnerState {
+    /// Whether it counts what it has sent by `MSG_ZEROCOPY`.
+    pub(in super::super) counts_notices: bool,
+    /// The byte that came out of band.
+    pub(in super::super) urgent: Option<Urgent>,
+    /// How much was sent, or is to be, up to a byte out of band that the peer may not have yet:
+    /// it is the last.
+    pub(in super::super) urgent_sent: Option<u32>,
+}
+
+/// A byte that came out of band, and waits, or stands among others that do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum InnerState {
-    /// Nothing.
-    Plain,
-    /// A byte that came out of band waits.
-    UrgentUnread,
-    /// One was read, and others wait around it.
-    UrgentRead,
-    /// One was sent, and the peer may not have it yet.
-    UrgentUnsent,
-    /// It counts what it has sent by `MSG_ZEROCOPY`.
-    CountsNotices,
+pub(in super::super) struct Urgent {
+    /// How many bytes wait before it.
+    pub(in super::super) before: u32,
+    /// How many wait in all, with it, and with one that stands for the end.
+    pub(in super::super) all: u32,
+    /// Whether it was read.
+    pub(in super::super) read: bool,
 }
 
 impl Inside {
@@ -84,16 +91,16 @@ impl Inside {
             // It was read and nothing else is there: that it was, is all that
             // would be told.
             let alone = read_to == urgent_at && received_to == urgent_at.wrapping_add(1);
-            if notices != 0 {
-                InnerState::CountsNotices
-            } else if urgent_sent != acknowledged_to {
-                InnerState::UrgentUnsent
-            } else if urgent & VALID != 0 {
-                InnerState::UrgentUnread
-            } else if urgent & READ != 0 && !alone {
-                InnerState::UrgentRead
-            } else {
-                InnerState::Plain
+            let read = urgent & READ != 0;
+            let before = urgent_at.wrapping_sub(read_to);
+            let all = received_to.wrapping_sub(read_to);
+            // What it was before, may still be told of one that the program is past.
+            let waits = before < all && (urgent & VALID != 0 || read && !alone);
+            InnerState {
+                counts_notices: notices != 0,
+                urgent: waits.then_some(Urgent { before, all, read }),
+                urgent_sent: (urgent_sent != acknowledged_to)
+                    .then(|| urgent_sent.wrapping_sub(acknowledged_to)),
             }
         };
         Ok((0..socks.len()).map(judge).collect())
