@@ -17,7 +17,7 @@ use dormouse_resources::file::{
 use dormouse_resources::memory::{
     Enumerated, MappedFile, Mappings, SharedObjects, Uprobes, Walked, is_crowded,
 };
-use dormouse_resources::task::{FsState, MemoryPolicy, Refusal, SyscallDispatch};
+use dormouse_resources::task::{FsState, Refusal, SyscallDispatch};
 use dormouse_resources::{self as resources, memory};
 use rustix::fs::OFlags;
 
@@ -173,13 +173,10 @@ pub(crate) fn enumerate(frozen: &Frozen, external: &[String]) -> Result<Census, 
             let is_large = memory.is_some_and(|memory| memory.page_tables >= LARGE);
             // Others are read beside it otherwise.
             let alone = owners.len() == 1;
-            let walked =
-                if alone && is_large { Walked::read_by_two(proc) } else { Walked::read(proc) };
-            (walked, MemoryPolicy::check_mappings(proc))
+            if alone && is_large { Walked::read_by_two(proc) } else { Walked::read(proc) }
         });
-        for (&(pid, proc), (walked, policies)) in some.iter().zip(walked) {
+        for (&(pid, proc), walked) in some.iter().zip(walked) {
             executables.insert(pid, lister.link(proc, "exe").of(PHASE, pid)?);
-            policies.of(PHASE, pid)?;
             let walked = walked.of(PHASE, pid)?;
             let resolve = |mapped: &MappedFile<'_>| lister.mapped(proc, mapped);
             let space = mappings.enumerate(proc, walked, resolve).of(PHASE, pid)?;

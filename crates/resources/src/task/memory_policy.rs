@@ -3,20 +3,19 @@
 //! - Kernel object: `task_struct.mempolicy`
 //! - Truth from: `get_mempolicy(2)` asked of the thread itself
 //! - Image: `core-TID.img`, `thread_core.memory_policy`, an extension
-//! - Not preserved: where pages are. A mapping with another policy (`mbind(2)`), which
-//!   `/proc/PID/numa_maps` shows, is refused
+//! - Not preserved: where pages are. A mapping with a policy of its own (`mbind(2)`) is refused.
+//!   `/proc/PID/numa_maps` shows them too, but looks at every page for that
 //! - Kernel needed: `CONFIG_NUMA`; without, there are none
 //! - Scenarios: `threads::memory_policy`, `refusals::memory_policy`
 
 use dormouse_image::proto::core::{CoreEntry, MemoryPolicyEntry};
-use dormouse_kernel::Errno;
-use dormouse_kernel::proc::{self, Entry, ProcDir};
+use dormouse_kernel::{Addr, Errno};
 use dormouse_puppet::{Batch, OutSlot, Replies, Slot};
 
 use super::refusal::Refusal;
 use super::{Property, TaskProbe};
-use crate::Result;
 use crate::corrupt::corrupt_core;
+use crate::{Error, Result};
 
 /// A mode with its flags, and nodes, 64 a word.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,35 +28,46 @@ const WORDS: usize = NODES / 64;
 const ALL: u64 = NODES as u64 + 1;
 const DEFAULT: u32 = 0;
 
-impl MemoryPolicy {
-    /// Whether no mapping of a process has another policy than its memory as a whole.
+/// `MPOL_F_ADDR`.
+const OF_ADDRESS: u32 = 2;
+
+/// What a process is asked about one of its mappings.
+#[derive(Debug)]
+pub struct MappingAsked {
+    at: Addr,
+    asked: Slot,
+    mode: OutSlot,
+}
+
+impl MappingAsked {
+    /// Asks for the policy of the mapping that begins at an address.
+    pub fn ask(batch: &mut Batch, at: Addr) -> Self {
+        let mode = batch.out(size_of::<u64>());
+        let args = [(&mode).into(), 0.into(), 0.into(), at.into(), OF_ADDRESS.into()];
+        Self { at, asked: batch.may_fail(libc::SYS_get_mempolicy, args), mode }
+    }
+
+    /// Refuses one that has a policy of its own.
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`] names the first that has.
-    pub fn check_mappings(process: &ProcDir) -> Result<()> {
-        let text = match process.read(Entry::Named("numa_maps")) {
-            Err(proc::Error::Io { source: Errno::NOENT, .. }) => return Ok(()),
-            text => text?,
-        };
-        let Some(address) = other_policy(&text) else { return Ok(()) };
-        Err(Refusal::MappingPolicy.error(String::from_utf8_lossy(address).into_owned()))
+    /// [`Error::Unsupported`] names its address.
+    pub fn check(&self, replies: &Replies) -> Result<()> {
+        let Self { at, asked, mode } = self;
+        match replies.result(asked) {
+            Err(Errno::NOSYS) => return Ok(()),
+            Err(source) => {
+                let subject = at.to_string().into();
+                return Err(Error::Kernel { call: "get_mempolicy", subject, source });
+            }
+            Ok(_) => {}
+        }
+        // No policy that a mapping can be given has this mode (`mpol_new` in `mm/mempolicy.c`).
+        if u64::from_ne_bytes(*replies.array(mode)) as u32 == DEFAULT {
+            return Ok(());
+        }
+        Err(Refusal::MappingPolicy.error(at.to_string()))
     }
-}
-
-/// The address of a mapping whose policy is not that of the stack: who has none of its own is shown
-/// with the thread's.
-fn other_policy(numa_maps: &[u8]) -> Option<&[u8]> {
-    let lines = || {
-        let lines = numa_maps.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        lines
-            .map(|line| line.splitn(3, |byte| *byte == b' '))
-            .filter_map(|mut fields| Some((fields.next()?, fields.next()?, fields.next())))
-    };
-    let is_stack = |rest: Option<&[u8]>| rest.is_some_and(|rest| rest.starts_with(b"stack"));
-    let stack = lines().find(|(.., rest)| is_stack(*rest)).or_else(|| lines().next_back());
-    let (_, usual, _) = stack?;
-    lines().find(|(_, policy, _)| *policy != usual).map(|(address, ..)| address)
 }
 
 impl Property for MemoryPolicy {
@@ -112,19 +122,5 @@ impl Property for MemoryPolicy {
         words[..nodes.len()].copy_from_slice(nodes);
         let mask = batch.data(words.map(u64::to_ne_bytes).as_flattened());
         batch.call(libc::SYS_set_mempolicy, [(*mode).into(), mask.into(), ALL.into()]);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::other_policy;
-
-    #[test]
-    fn one_mapping_stands_out() {
-        let alike = b"7f00 prefer:0 file=/a b anon=1\n7f10 prefer:0\n7ffe prefer:0 stack anon=3\n";
-        assert_eq!(other_policy(alike), None);
-        let other = b"7f00 default file=/a\n7f10 bind=static:0 anon=1\n7ffe default stack anon=3\n";
-        assert_eq!(other_policy(other), Some(&b"7f10"[..]));
-        assert_eq!(other_policy(b""), None);
     }
 }

@@ -57,7 +57,7 @@ pub use inheritance::Inheritance;
 pub use interval_timers::IntervalTimers;
 pub use keyrings::{Contents, Key, Keyrings, Keys};
 pub use login_uid::LoginUid;
-pub use memory_policy::MemoryPolicy;
+pub use memory_policy::{MappingAsked, MemoryPolicy};
 pub use outside::Outside;
 pub use pending::{ProcessPending, ThreadPending};
 pub use posix_timers::{Look, Numbering, PosixTimers, ThreadClocks};

@@ -2,17 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dormouse_kernel::HostPid;
 use dormouse_kernel::proc::{PosixTimer, ProcDir};
 use dormouse_kernel::ptrace::Stopped;
 use dormouse_kernel::signal::SigInfo;
+use dormouse_kernel::{Addr, HostPid};
 use dormouse_puppet::{
     Batch, Borrowed, Host, OutSlot, Replies, Slot, borrow_each, run_all, run_each,
 };
-use dormouse_resources::memory::{Outlook, OutlookAsked, TransparentHugePages};
+use dormouse_resources::memory::{Backing, Outlook, OutlookAsked, TransparentHugePages, Vma};
 use dormouse_resources::task::{
-    Cpu, ExtendedFeatures, Look, ProcessAsked, ProcessState, Refusal, RegisteredRing, Seccomp,
-    TaskProbe, ThreadAreas, ThreadAsked, ThreadClocks, ThreadState,
+    Cpu, ExtendedFeatures, Look, MappingAsked, ProcessAsked, ProcessState, Refusal, RegisteredRing,
+    Seccomp, TaskProbe, ThreadAreas, ThreadAsked, ThreadClocks, ThreadState,
 };
 
 use super::Thread;
@@ -21,12 +21,17 @@ use crate::cause::Cause;
 use crate::dump::enumerate::Census;
 use crate::dump::keyrings::Possessions;
 
+/// So many mappings a process is asked about with everything else, and so many in a batch of their own.
+const FIRST_MAPPINGS: usize = 500;
+const MORE_MAPPINGS: usize = 3000;
+
 /// What a process is asked about its address space.
 struct MmAsked {
     brk: Slot,
     dumpable: Slot,
     thp: Slot,
     outlook: Option<OutlookAsked>,
+    policies: Vec<MappingAsked>,
 }
 
 /// What it has answered.
@@ -183,11 +188,43 @@ impl Reader<'_> {
                 [libc::PR_GET_THP_DISABLE.into(), 0.into(), 0.into(), 0.into(), 0.into()],
             ),
             outlook: fresh.map(|fresh| Outlook::ask(&mut batch, fresh)),
+            policies: self
+                .mappings(puppet)
+                .take(FIRST_MAPPINGS)
+                .map(|at| MappingAsked::ask(&mut batch, at))
+                .collect(),
         };
         let continued = (!children.is_empty()).then(|| ask_continued(&mut batch, None));
         let whole = ProcessState::ask(&mut batch);
         let looks = (before, clocks.look(timers, &mut batch));
         (batch, FirstAsked { looks, thread, keys, ring, mm, continued, whole })
+    }
+
+    /// Where those mappings begin that may have a policy, if this task is asked about its address
+    /// space.
+    fn mappings(&self, puppet: &Borrowed<'_>) -> impl Iterator<Item = Addr> {
+        let space = self.census.spaces.get(&puppet.task().tid());
+        let vmas = space.into_iter().flat_map(|space| &space.vmas);
+        let of_kernel =
+            |vma: &&Vma| matches!(vma.backing, Backing::Vdso | Backing::Vvar | Backing::Vsyscall);
+        vmas.filter(move |vma| !of_kernel(vma)).map(|vma| vma.range.start())
+    }
+
+    /// Refuses mappings with policies.
+    fn check_mappings(
+        &self,
+        puppet: &mut Borrowed<'_>,
+        (replies, first): (&Replies, &[MappingAsked]),
+    ) -> Result<(), Cause> {
+        first.iter().try_for_each(|asked| asked.check(replies))?;
+        let rest: Vec<_> = self.mappings(puppet).skip(FIRST_MAPPINGS).collect();
+        for some in rest.chunks(MORE_MAPPINGS) {
+            let mut batch = Batch::new();
+            let asked: Vec<_> = some.iter().map(|&at| MappingAsked::ask(&mut batch, at)).collect();
+            let replies = puppet.run(batch)?;
+            asked.iter().try_for_each(|asked| asked.check(&replies))?;
+        }
+        Ok(())
     }
 
     /// Puts together what it has answered.
@@ -201,6 +238,7 @@ impl Reader<'_> {
         reading.clocks.note(puppet.task().tid(), replies, (&before, &after));
         Possessions::check(replies, &keys)?;
         check_rings(puppet, replies, &ring)?;
+        self.check_mappings(puppet, (replies, &mm.policies))?;
         let thread = self.thread(reading, puppet, (replies, thread))?;
         let probe = self.probe(reading, puppet);
         let state = ProcessState::collect(&probe, replies, whole)?;
