@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use dormouse_image::ImageError;
-use dormouse_kernel::{Errno, FdNum, HostPid, clone, kcmp, pidfd, proc, ptrace};
+use dormouse_kernel::{Errno, FdNum, HostPid, clone, kcmp, pidfd, proc, ptrace, remote_memory};
 use dormouse_resources::task::Refusal;
 use dormouse_resources::{self as resources, memory};
 
@@ -203,6 +203,24 @@ fn of_memory(error: &memory::Error) -> ErrorKind {
     }
 }
 
+fn dead_puppet(error: &dormouse_puppet::Error) -> Option<HostPid> {
+    use dormouse_puppet::Error as E;
+    match error {
+        E::Died(tid) => Some(*tid),
+        E::Ptrace(error) => dead_task(error),
+        E::Memory(error) => unreachable_task(error),
+        _ => None,
+    }
+}
+
+fn dead_task(error: &ptrace::Error) -> Option<HostPid> {
+    error.is_death().then(|| error.tid())
+}
+
+fn unreachable_task(error: &remote_memory::Error) -> Option<HostPid> {
+    (error.source == Errno::SRCH).then_some(error.pid)
+}
+
 impl Cause {
     fn kind(&self) -> ErrorKind {
         use freeze::Error as F;
@@ -239,6 +257,23 @@ impl Cause {
             Self::Contradiction { .. } => ErrorKind::CorruptImage,
             Self::Unread(_) => ErrorKind::Unsupported,
             Self::NoRoom(_) => ErrorKind::Unsupported,
+        }
+    }
+
+    /// The task whose death it is.
+    fn dead(&self) -> Option<HostPid> {
+        match self {
+            Self::Puppet(error)
+            | Self::Resource(resources::Error::Puppet(error))
+            | Self::Memory(memory::Error::Puppet(error))
+            | Self::Resource(resources::Error::Memory(memory::Error::Puppet(error))) => {
+                dead_puppet(error)
+            }
+            Self::Ptrace(error) | Self::Resource(resources::Error::Ptrace(error)) => {
+                dead_task(error)
+            }
+            Self::Memory(memory::Error::Remote(error)) => unreachable_task(error),
+            _ => None,
         }
     }
 
@@ -316,6 +351,8 @@ impl<T, E: Into<Cause>> At<T> for Result<T, E> {
 
 impl Error {
     fn new(phase: Phase, task: Option<HostPid>, fd: Option<FdNum>, cause: Cause) -> Self {
+        // Who has died may be another than whom the work was for.
+        let task = cause.dead().or(task);
         Self { kind: cause.kind(), phase, task, fd, hint: cause.hint(), source: Box::new(cause) }
     }
 }

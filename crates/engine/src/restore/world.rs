@@ -256,10 +256,18 @@ impl World {
             for birth in left {
                 batch.clone_task(birth.flags, birth.exit_signal, birth.task);
             }
-            let Err(error) = self.puppet(maker).run(batch) else { break };
+            let ran = self.puppet(maker).run(batch);
             // Calls are made in order, up to the first that fails.
-            let made = left.iter().take_while(|birth| is_traced_here(birth.task)).count();
-            left = &left[made..];
+            let made = match ran {
+                Ok(_) => left.len(),
+                Err(_) => left.iter().take_while(|birth| is_traced_here(birth.task)).count(),
+            };
+            let (those, rest) = left.split_at(made);
+            // Whatever comes of it, nobody who was made is forgotten.
+            let adopted: Vec<_> = those.iter().map(|birth| self.adopt(maker, birth)).collect();
+            adopted.into_iter().collect::<Result<(), _>>()?;
+            left = rest;
+            let Err(error) = ran else { return Ok(()) };
             match (error, left.first()) {
                 (Error::Call { source: Errno::EXIST, .. }, Some(Birth { task, process, .. })) => {
                     if !goes.may_be_free_soon(*task) {
@@ -271,11 +279,13 @@ impl World {
                 }
             }
         }
-        for &Birth { task, process, flags, .. } in births {
-            let puppet = Bare::adopt(&self.puppets[&maker], host(task), task, process);
-            self.puppets.insert(task, puppet.map_err(|error| (process, error.into()))?);
-            self.kinship.add(task, maker, flags);
-        }
+    }
+
+    fn adopt(&mut self, maker: NsPid, birth: &Birth) -> Result<(), (NsPid, Cause)> {
+        let Birth { task, process, flags, .. } = *birth;
+        let puppet = Bare::adopt(&self.puppets[&maker], host(task), task, process);
+        self.puppets.insert(task, puppet.map_err(|error| (process, error.into()))?);
+        self.kinship.add(task, maker, flags);
         Ok(())
     }
 }
@@ -318,10 +328,10 @@ impl Going {
     }
 }
 
-/// Whether a task is one that a puppet has made.
+/// Whether a task is one that a puppet has made. A tracer is a thread.
 fn is_traced_here(task: NsPid) -> bool {
     let status = ProcDir::open(host(task)).and_then(|dir| dir.status());
-    status.is_ok_and(|status| status.tracer == Some(HostPid::of_self()))
+    status.is_ok_and(|status| status.tracer == Some(HostPid::of_thread()))
 }
 
 impl Drop for World {
@@ -342,5 +352,55 @@ impl Drop for World {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dormouse_kernel::Addr;
+
+    use super::*;
+    use crate::Phase;
+    use crate::cause::At as _;
+
+    /// A number that nobody has.
+    fn free() -> NsPid {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        NsPid::from_raw(child.id().cast_signed()).unwrap()
+    }
+
+    fn lives(pid: NsPid) -> bool {
+        let stat = ProcDir::open(host(pid)).and_then(|dir| dir.stat());
+        stat.is_ok_and(|stat| !stat.state.is_dead())
+    }
+
+    #[test]
+    fn who_was_made_before_a_failure_ends_with_the_world() {
+        let room = AddrRange::with_len(Addr::from_raw(0x6000_0000_0000), 1 << 20).unwrap();
+        let [root, child] = [free(), free()];
+        let taken = NsPid::from_raw(HostPid::of_self().as_raw()).unwrap();
+        let mut world = World::begin(root, (Parent::Dormouse, false), (room, 3)).unwrap();
+        let births = [child, taken].map(|task| births::stand_in(root, task));
+        let (of, cause) = world.multiply(root, &births).unwrap_err();
+        assert!(matches!(cause, Cause::PidTaken { .. }), "{cause}");
+        assert_eq!(of, taken);
+        assert!([root, child].into_iter().all(lives));
+        drop(world);
+        assert!(![root, child].into_iter().any(lives));
+    }
+
+    #[test]
+    fn who_has_died_is_named() {
+        let room = AddrRange::with_len(Addr::from_raw(0x6100_0000_0000), 1 << 20).unwrap();
+        let [root, child] = [free(), free()];
+        let mut world = World::begin(root, (Parent::Dormouse, false), (room, 3)).unwrap();
+        world.multiply(root, &[births::stand_in(root, child)]).unwrap();
+        let pid = rustix::process::Pid::from_raw(child.as_raw()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        let failed = world.vacate(&BTreeSet::from([root, child])).at(Phase::Threads).unwrap_err();
+        assert_eq!(failed.task, Some(host(child)), "{failed}");
+        let failed = world.run(child, Batch::new()).of(Phase::Spawn, host(root)).unwrap_err();
+        assert_eq!(failed.task, Some(host(child)), "{failed}");
     }
 }
