@@ -6,6 +6,7 @@ use dormouse_kernel::proc::ProcDir;
 use dormouse_kernel::rlimit::Resource;
 use dormouse_kernel::{DeviceId, HostPid};
 
+use dormouse_resources::memory::{MOST_THREADS, PagesFiles};
 use dormouse_resources::task::Refusal;
 
 use super::enumerate::Census;
@@ -61,19 +62,28 @@ pub(super) fn check_tree(
     spawn_plan::plan(&nodes, outside, |_| false, 1..).map(drop).at(Phase::Freeze)
 }
 
-/// A restore holds every file and every object in one process, and with each object that has contents
-/// the image of those. Told after the dump, it would be too late.
+/// A restore creates every file before any fd table has it, and every object before it is mapped
+/// anywhere, in one process. Told after the dump, it would be too late.
 pub(super) fn check_files(frozen: &Frozen, census: &Census) -> Result<(), Error> {
     const PHASE: Phase = Phase::Enumerate;
-    /// What it has open besides: its streams, images, and what it looks at in `/proc`.
-    const BESIDES: usize = 12;
+    const STREAMS: usize = 3;
+    /// The log, statistics, the file for the pid, what leads to whoever has started it.
+    const OUTPUTS: usize = 4;
+    /// Those of images and of work.
+    const DIRECTORIES: usize = 2;
+    /// A directory of `/proc` and a file there; the two ends of what descriptors are sent through.
+    const AT_HAND: usize = 4;
+    /// Each thread that fills memory has an image and the memory of a process open.
+    const FILLING: usize = 2 * MOST_THREADS;
+    const BESIDES: usize = STREAMS + OUTPUTS + DIRECTORIES + AT_HAND + FILLING;
     let device = census.objects.device();
     let stats = census.probes.values().map(|probe| &probe.sighting.stat);
     let memfds = stats.filter(|stat| DeviceId::from_stat(stat.st_dev) == device);
-    let stored: BTreeSet<u64> =
-        memfds.filter(|stat| stat.st_blocks > 0).map(|stat| stat.st_ino).collect();
-    let mapped = 2 * census.objects.count();
-    let needed = census.probes.len() + stored.len() + mapped + census.spaces.len() + BESIDES;
+    // Each is kept until all of it that is mapped has its contents.
+    let memfds = memfds.map(|stat| stat.st_ino).collect::<BTreeSet<u64>>().len();
+    let objects = census.objects.count();
+    let images = (memfds + objects + census.spaces.len()).min(PagesFiles::MOST_OPEN);
+    let needed = census.probes.len() + memfds + objects + images + BESIDES;
     let own = ProcDir::of_self().and_then(|own| own.limits()).at(PHASE)?.get(Resource::Files);
     if needed as u64 <= own.hard {
         return Ok(());

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use dormouse_kernel::close::close_all;
 use dormouse_kernel::{FdNum, NsPid};
 use dormouse_puppet::{Arg, Batch, Perform};
 use dormouse_resources::file::{CreateCx, CreatedFiles, FileRef};
@@ -182,9 +183,21 @@ impl<'a> Memory<'a> {
             self.plan.settle(number, hands).of(Phase::Memory, host(*pid))?;
         }
         overlap.finish()?;
+        self.close();
         let pids: Vec<_> =
             self.order.iter().enumerate().map(|(number, (pid, _))| (number, host(*pid))).collect();
         self.plan.fill(&pids).at(Phase::Memory)
+    }
+
+    /// Closes what is mapped wherever it has to be, but for what has to be mapped once more.
+    fn close(&mut self) {
+        let sealed: BTreeSet<_> = self.order.iter().flat_map(|(_, space)| sealed(space)).collect();
+        let (kept, rest): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.files)
+            .into_iter()
+            .partition(|(source, _)| sealed.contains(source));
+        self.files = kept;
+        let objects = std::mem::take(&mut self.objects);
+        close_all(rest.into_values().chain(objects.into_values()));
     }
 
     /// Waits for the contents, and puts the last hand to the mappings.
@@ -300,14 +313,20 @@ impl Opener<'_, '_> {
 
     /// Opens what has to be mapped when it is sealed, as long as it can be had.
     fn keep_sealed(&mut self) -> Result<(), Cause> {
-        let space = self.space;
-        for vma in space.memory.mm.vmas.iter().filter(|vma| vma.is_write_sealed()) {
-            if let Some(MapSource::File(file, access)) = MapSource::of(&vma.backing) {
-                self.file(space.mapped[&file], access)?;
-            }
+        for (file, access) in sealed(self.space) {
+            self.file(file, access)?;
         }
         Ok(())
     }
+}
+
+/// What a process has to map when it is sealed.
+fn sealed(space: &Space) -> impl Iterator<Item = (FileRef, Access)> {
+    let vmas = space.memory.mm.vmas.iter().filter(|vma| vma.is_write_sealed());
+    vmas.filter_map(|vma| match MapSource::of(&vma.backing) {
+        Some(MapSource::File(file, access)) => Some((space.mapped[&file], access)),
+        _ => None,
+    })
 }
 
 impl MapFiles for Opener<'_, '_> {

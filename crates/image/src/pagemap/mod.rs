@@ -26,7 +26,7 @@ mod write;
 use crate::proto::pagemap::PagemapEntry;
 
 pub(crate) use read::flagged;
-pub use read::{Location, PageRun, Pagemap, PagesFile};
+pub use read::{Location, PageRun, Pagemap, PagesDir, PagesFile};
 pub use write::{PagemapBuilder, ParentPagemap, Stored};
 
 /// Bytes of a page.

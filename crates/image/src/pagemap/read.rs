@@ -2,13 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::fstat;
 
 use crate::error::{ImageError, Result};
 use crate::name::ImageName;
 use crate::pagemap::{Entry, PAGE_SIZE, PageFlags, PagemapProblem};
 use crate::proto::pagemap::{PagemapEntry, PagemapHead};
-use crate::store::ImageDir;
+use crate::store::{ImageDir, open_in};
 
 /// More directories than this in a chain are taken for an attack.
 const MAX_CHAIN: usize = 1024;
@@ -57,6 +61,35 @@ pub struct PagesFile {
     pub id: u32,
     /// The file.
     pub file: File,
+    /// Where it is.
+    pub dir: PagesDir,
+}
+
+/// The directory of a pages file, which can be opened there again.
+#[derive(Clone, Debug)]
+pub struct PagesDir {
+    fd: Arc<OwnedFd>,
+    identity: (u64, u64),
+}
+
+impl PagesDir {
+    fn of(dir: &ImageDir) -> Result<Self> {
+        Ok(Self { fd: dir.share(), identity: identity(dir)? })
+    }
+
+    /// What tells it from other directories, however often each is opened.
+    #[must_use]
+    pub const fn identity(&self) -> (u64, u64) {
+        self.identity
+    }
+
+    /// Opens the pages file with a number.
+    ///
+    /// # Errors
+    /// What `open(2)` says.
+    pub fn open(&self, id: u32) -> io::Result<File> {
+        Ok(open_in(&self.fd, ImageName::Pages(id)).map(File::from)?)
+    }
 }
 
 impl Pagemap {
@@ -67,8 +100,9 @@ impl Pagemap {
     pub fn read(dir: &ImageDir, name: ImageName) -> Result<Option<Self>> {
         let Some(first) = Level::read(dir, name)? else { return Ok(None) };
         let mut levels = vec![first];
-        let mut files = vec![levels[0].open(dir)?];
-        let mut seen = BTreeSet::from([identity(dir)?]);
+        let place = PagesDir::of(dir)?;
+        let mut seen = BTreeSet::from([place.identity]);
+        let mut files = vec![levels[0].open(dir, place)?];
         let mut ancestor: Option<ImageDir> = None;
         while levels.last().is_some_and(Level::asks_parent) {
             let current = ancestor.as_ref().unwrap_or(dir);
@@ -76,11 +110,12 @@ impl Pagemap {
                 path: current.path().join(crate::store::PARENT).join(name.to_string()),
             };
             let parent = current.parent()?.ok_or_else(missing)?;
-            if !seen.insert(identity(&parent)?) || levels.len() == MAX_CHAIN {
+            let place = PagesDir::of(&parent)?;
+            if !seen.insert(place.identity) || levels.len() == MAX_CHAIN {
                 return Err(corrupt(dir, name, PagemapProblem::EndlessChain));
             }
             let level = Level::read(&parent, name)?.ok_or_else(missing)?;
-            files.push(level.open(&parent)?);
+            files.push(level.open(&parent, place)?);
             levels.push(level);
             ancestor = Some(parent);
         }
@@ -101,12 +136,8 @@ fn corrupt(dir: &ImageDir, name: ImageName, problem: PagemapProblem) -> ImageErr
 }
 
 fn identity(dir: &ImageDir) -> Result<(u64, u64)> {
-    let metadata = dir
-        .as_fd()
-        .try_clone_to_owned()
-        .and_then(|fd| File::from(fd).metadata())
-        .map_err(|e| ImageError::io("stat", dir.path(), e))?;
-    Ok((metadata.dev(), metadata.ino()))
+    let stat = fstat(dir.as_fd()).map_err(|e| ImageError::io("stat", dir.path(), e))?;
+    Ok((stat.st_dev, stat.st_ino))
 }
 
 /// Length in pages and flags of each run of a directory's own pagemap; none if it has none.
@@ -138,10 +169,10 @@ impl Level {
         self.entries.iter().any(|entry| entry.flags.contains(PageFlags::PARENT))
     }
 
-    fn open(&self, dir: &ImageDir) -> Result<Option<PagesFile>> {
+    fn open(&self, dir: &ImageDir, place: PagesDir) -> Result<Option<PagesFile>> {
         let name = ImageName::Pages(self.pages_id);
         match dir.find_file(name)? {
-            Some(file) => Ok(Some(PagesFile { id: self.pages_id, file })),
+            Some(file) => Ok(Some(PagesFile { id: self.pages_id, file, dir: place })),
             None if self.entries.iter().any(|entry| entry.stored() > 0) => {
                 Err(ImageError::Missing { path: dir.path_of(name) })
             }

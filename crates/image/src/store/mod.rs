@@ -3,6 +3,7 @@
 mod read;
 mod write;
 
+pub(crate) use read::open_in;
 pub use read::{FileSize, ImageDir, ImageReader};
 pub use write::{NewDump, NewPart, Writer};
 

@@ -7,7 +7,7 @@ use std::io::BufReader;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prost::Message;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, openat, readlinkat, statat};
@@ -35,7 +35,7 @@ pub type ImageReader = Reader<BufReader<File>>;
 /// A directory of images to read from. It remembers which it was asked for.
 #[derive(Debug)]
 pub struct ImageDir {
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
     path: PathBuf,
     read: Mutex<BTreeSet<ImageName>>,
 }
@@ -56,7 +56,7 @@ impl ImageDir {
     /// # Errors
     /// When it has no inventory, or one of another format.
     pub fn from_fd(fd: OwnedFd, path: PathBuf) -> Result<(Self, InventoryEntry)> {
-        let dir = Self { fd, path, read: Mutex::default() };
+        let dir = Self { fd: Arc::new(fd), path, read: Mutex::default() };
         let inventory = dir.inventory()?;
         Ok((dir, inventory))
     }
@@ -66,7 +66,7 @@ impl ImageDir {
         let fd =
             openat(at, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
                 .map_err(|e| ImageError::io("open", path, e))?;
-        Ok(Self { fd, path: path.to_owned(), read: Mutex::default() })
+        Ok(Self { fd: Arc::new(fd), path: path.to_owned(), read: Mutex::default() })
     }
 
     /// The directory this dump builds upon, if there is one.
@@ -81,7 +81,7 @@ impl ImageDir {
             OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
             Mode::empty(),
         ) {
-            Ok(fd) => Ok(Some(Self { fd, path, read: Mutex::default() })),
+            Ok(fd) => Ok(Some(Self { fd: Arc::new(fd), path, read: Mutex::default() })),
             // A dangling link is an error: its dump cannot be restored.
             Err(Errno::NOENT) if statat(&self.fd, PARENT, AtFlags::SYMLINK_NOFOLLOW).is_err() => {
                 Ok(None)
@@ -113,6 +113,11 @@ impl ImageDir {
     #[must_use]
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+
+    /// The same, for as long as anybody has it.
+    pub(crate) fn share(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.fd)
     }
 
     /// The path of an image, for messages.
@@ -192,9 +197,7 @@ impl ImageDir {
     fn open_file(&self, name: ImageName) -> Result<Option<(File, u64)>> {
         self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
         let path = || self.path_of(name);
-        // Without NONBLOCK the open of a fifo would wait for a writer.
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let fd = match openat(&self.fd, name.to_string(), flags, Mode::empty()) {
+        let fd = match open_in(&self.fd, name) {
             Ok(fd) => fd,
             Err(Errno::NOENT) => return Ok(None),
             Err(e) => {
@@ -271,6 +274,13 @@ impl ImageDir {
     fn entries(&self) -> Result<Vec<OsString>> {
         entries(&self.fd).map_err(|e| ImageError::io("list", &self.path, e))
     }
+}
+
+/// Opens an image.
+pub(crate) fn open_in(dir: impl AsFd, name: ImageName) -> Result<OwnedFd, Errno> {
+    // Without NONBLOCK the open of a fifo would wait for a writer.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    openat(dir, name.to_string(), flags, Mode::empty())
 }
 
 /// The names in a directory, but for `.` and `..`.

@@ -27,8 +27,6 @@ use super::workers::{self, Buffer, Chunk};
 #[derive(Debug)]
 pub(super) struct Filler {
     pid: HostPid,
-    /// For mappings the process cannot write to.
-    mem: Option<Mem>,
     pieces: Vec<Piece>,
     chunks: Vec<Chunk>,
 }
@@ -53,13 +51,8 @@ impl Filler {
                 pieces.extend(run.cut(vma.range).map(|run| Piece { run, writable }));
             },
         );
-        let mem = if pieces.iter().all(|piece| piece.writable) {
-            None
-        } else {
-            Some(Mem::open(&ProcDir::open(pid)?)?)
-        };
         let chunks = Chunk::cut(pieces.iter().map(|piece| piece.run.range.len()));
-        Ok(Self { pid, mem, pieces, chunks })
+        Ok(Self { pid, pieces, chunks })
     }
 
     fn bytes(&self) -> u64 {
@@ -72,6 +65,8 @@ impl Filler {
         let (mut start, mut end) = (0, 0);
         // What of the buffer is still to be read, in one go, and from where.
         let mut unread: Option<(PageSource, usize)> = None;
+        // For mappings the process cannot write to. Kept, there would be one for every process.
+        let mut mem = None;
         let mut parts = chunk.parts(&self.pieces, |piece| piece.run.range.len()).peekable();
         while let Some((number, skip, len)) = parts.next() {
             let Piece { run, writable } = &self.pieces[number];
@@ -91,7 +86,16 @@ impl Filler {
                 parts.peek().is_some_and(|&(next, ..)| self.pieces[next].writable == *writable);
             if !same_way {
                 read(files, unread.take(), &mut buffer[..end])?;
-                self.write(&remote, &buffer[start..end], *writable)?;
+                if *writable {
+                    self.write(&remote, &buffer[start..end])?;
+                } else {
+                    let open = match mem.take() {
+                        Some(open) => open,
+                        None => Mem::open(&ProcDir::open(self.pid)?)?,
+                    };
+                    overwrite(&open, &remote, &buffer[start..end])?;
+                    mem = Some(open);
+                }
                 remote.clear();
                 start = end;
             }
@@ -99,15 +103,7 @@ impl Filler {
         Ok(chunk.bytes)
     }
 
-    fn write(&self, remote: &[AddrRange], mut from: &[u8], writable: bool) -> Result<()> {
-        if !writable && let Some(mem) = &self.mem {
-            for range in remote {
-                let (now, later) = from.split_at(range.len() as usize);
-                mem.write_exact(range.start(), now)?;
-                from = later;
-            }
-            return Ok(());
-        }
+    fn write(&self, remote: &[AddrRange], mut from: &[u8]) -> Result<()> {
         let mut remote = &mut *remote.to_vec();
         while !from.is_empty() {
             let moved = remote_memory::write(self.pid, remote, &[IoSlice::new(from)])?;
@@ -116,6 +112,16 @@ impl Filler {
         }
         Ok(())
     }
+}
+
+/// Writes where the process cannot.
+fn overwrite(mem: &Mem, remote: &[AddrRange], mut from: &[u8]) -> Result<()> {
+    for range in remote {
+        let (now, later) = from.split_at(range.len() as usize);
+        mem.write_exact(range.start(), now)?;
+        from = later;
+    }
+    Ok(())
 }
 
 /// Reads what is `unread` of `buffer`: all from a place on, if any.

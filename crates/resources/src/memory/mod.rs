@@ -117,3 +117,4 @@ pub use vma::{
     Vma,
 };
 pub use walked::Walked;
+pub use workers::MOST_THREADS;

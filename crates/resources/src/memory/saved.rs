@@ -1,10 +1,13 @@
 //! An address space as the images of a dump have it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use dormouse_image::pagemap::{Location, Pagemap};
+use dormouse_image::pagemap::{Location, Pagemap, PagesDir, PagesFile};
 use dormouse_image::proto::mm::MmEntry;
 use dormouse_image::{ImageDir, ImageError, ImageName};
 use dormouse_kernel::shm::SegmentId;
@@ -38,30 +41,88 @@ pub struct SavedMemory {
     pub(super) exact: bool,
 }
 
-/// All pages files of a dump, open.
+/// All pages files of a dump, opened as they are needed.
 #[derive(Debug, Default)]
 pub struct PagesFiles {
-    files: Vec<(ImageName, File)>,
+    files: Vec<(ImageName, Origin)>,
     by_inode: HashMap<(u64, u64), u32>,
+    /// Directories that have some of them, each once.
+    dirs: HashMap<(u64, u64), PagesDir>,
     /// Contents that are in no file of the dump, each once.
     made: BTreeMap<Vec<u8>, PageSource>,
+    open: Mutex<OpenFiles>,
+}
+
+/// Where a file comes from.
+#[derive(Debug)]
+enum Origin {
+    /// It stays open.
+    Made(Arc<File>),
+    /// It has this number there.
+    Dir(PagesDir, u32),
+}
+
+/// Those that are open, by their places in the list of all.
+#[derive(Debug, Default)]
+struct OpenFiles {
+    files: HashMap<u32, Arc<File>>,
+    /// The first was opened first.
+    order: VecDeque<u32>,
+}
+
+impl OpenFiles {
+    fn add(&mut self, number: u32, file: File) -> Arc<File> {
+        if self.order.len() == PagesFiles::MOST_OPEN
+            && let Some(first) = self.order.pop_front()
+        {
+            self.files.remove(&first);
+        }
+        self.order.push_back(number);
+        let file = Arc::new(file);
+        self.files.insert(number, Arc::clone(&file));
+        file
+    }
 }
 
 impl PagesFiles {
+    /// So many are open at once, besides those that are read from just then. To open one takes some
+    /// microseconds.
+    pub const MOST_OPEN: usize = 512;
+
     /// None so far.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    fn add(&mut self, image: ImageName, file: File) -> Result<u32> {
+    /// The place of a file, which `origin` is asked for if it is not among them.
+    fn add(
+        &mut self,
+        image: ImageName,
+        file: &File,
+        origin: impl FnOnce() -> Origin,
+    ) -> Result<(u32, bool)> {
         let metadata =
             file.metadata().map_err(|source| Error::Pages { operation: "stat", image, source })?;
-        let files = &mut self.files;
-        Ok(*self.by_inode.entry((metadata.dev(), metadata.ino())).or_insert_with(|| {
-            files.push((image, file));
-            u32::try_from(files.len() - 1).expect("fewer files than descriptors")
-        }))
+        Ok(match self.by_inode.entry((metadata.dev(), metadata.ino())) {
+            Entry::Occupied(place) => (*place.get(), false),
+            Entry::Vacant(place) => {
+                let number = u32::try_from(self.files.len()).expect("fewer files than numbers");
+                self.files.push((image, origin()));
+                (*place.insert(number), true)
+            }
+        })
+    }
+
+    /// Adds a pages file.
+    fn add_saved(&mut self, PagesFile { id, file, dir }: PagesFile) -> Result<u32> {
+        // Each image has opened the directory of its own.
+        let dir = self.dirs.entry(dir.identity()).or_insert(dir).clone();
+        let (number, is_new) = self.add(ImageName::Pages(id), &file, || Origin::Dir(dir, id))?;
+        if is_new {
+            self.open.get_mut().unwrap_or_else(PoisonError::into_inner).add(number, file);
+        }
+        Ok(number)
     }
 
     /// Adds contents that are in no file of the dump; `image` is where they come from.
@@ -72,21 +133,31 @@ impl PagesFiles {
         let fail = |operation| move |source| Error::Pages { operation, image, source };
         let file = memfd_create("vdso", MemfdFlags::CLOEXEC)
             .map_err(|errno| fail("memfd_create")(errno.into()))?;
-        let file = File::from(file);
+        let file = Arc::new(File::from(file));
         file.write_all_at(&bytes, 0).map_err(fail("write"))?;
-        let source = PageSource { file: self.add(image, file)?, offset: 0 };
+        let (number, _) = self.add(image, &file, || Origin::Made(Arc::clone(&file)))?;
+        let source = PageSource { file: number, offset: 0 };
         self.made.insert(bytes, source);
         Ok(source)
     }
 
     /// Reads the contents of pages.
     pub(super) fn read(&self, source: PageSource, into: &mut [u8]) -> Result<()> {
-        let (image, file) = &self.files[source.file as usize];
-        file.read_exact_at(into, source.offset).map_err(|source| Error::Pages {
-            operation: "read",
-            image: *image,
-            source,
-        })
+        let (image, origin) = &self.files[source.file as usize];
+        let fail = |operation| move |source| Error::Pages { operation, image: *image, source };
+        let file = match origin {
+            Origin::Made(file) => Arc::clone(file),
+            Origin::Dir(dir, id) => self.opened(source.file, dir, *id).map_err(fail("open"))?,
+        };
+        file.read_exact_at(into, source.offset).map_err(fail("read"))
+    }
+
+    fn opened(&self, number: u32, dir: &PagesDir, id: u32) -> io::Result<Arc<File>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        match open.files.get(&number) {
+            Some(file) => Ok(Arc::clone(file)),
+            None => Ok(open.add(number, dir.open(id)?)),
+        }
     }
 }
 
@@ -174,7 +245,7 @@ pub(super) fn read_contents(
     let numbers = pagemap
         .files
         .into_iter()
-        .map(|file| file.map(|file| files.add(ImageName::Pages(file.id), file.file)).transpose())
+        .map(|file| file.map(|file| files.add_saved(file)).transpose())
         .collect::<Result<Vec<_>>>()?;
     let mut contents = Contents::default();
     for run in pagemap.runs {
@@ -191,4 +262,49 @@ pub(super) fn read_contents(
         contents.push(ContentRun { range, source });
     }
     Ok(contents)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use dormouse_image::pagemap::{PagemapBuilder, Stored};
+    use dormouse_image::proto::inventory::InventoryEntry;
+    use dormouse_image::store::NewDump;
+
+    use super::*;
+
+    #[test]
+    fn more_files_are_read_than_are_open() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dump = NewDump::begin(tmp.path()).unwrap();
+        let numbers = 1..PagesFiles::MOST_OPEN as u32 + 3;
+        for number in numbers.clone() {
+            let mut map = PagemapBuilder::default();
+            map.push(0, 1, Stored::Here).unwrap();
+            map.write(&dump, ImageName::PagemapShmem(number.into()), number).unwrap();
+            let pages = dump.raw(ImageName::Pages(number)).unwrap();
+            pages.write_all_at(&number.to_ne_bytes(), PAGE_SIZE - 4).unwrap();
+        }
+        let img_version = dormouse_image::magic::IMAGES_VERSION;
+        dump.commit(&InventoryEntry { img_version, ..Default::default() }).unwrap();
+        let (dir, _) = ImageDir::open(tmp.path()).unwrap();
+        let mut files = PagesFiles::new();
+        let saved = numbers.clone().map(|number| {
+            let image = ImageName::PagemapShmem(number.into());
+            read_contents(&dir, image, &mut files).unwrap().runs()[0].source
+        });
+        let saved: Vec<_> = saved.collect();
+        let made = files.add_made(ImageName::Mm(1), vec![7; 4]).unwrap();
+        let read = |source: PageSource| {
+            let mut last = [0; 4];
+            files.read(source.skip(PAGE_SIZE - 4), &mut last).unwrap();
+            assert!(files.open.lock().unwrap().files.len() <= PagesFiles::MOST_OPEN);
+            u32::from_ne_bytes(last)
+        };
+        assert!(saved.iter().rev().map(|&source| read(source)).eq(numbers.rev()));
+        let mut bytes = [0; 4];
+        files.read(made, &mut bytes).unwrap();
+        assert_eq!(bytes, [7; 4]);
+    }
 }

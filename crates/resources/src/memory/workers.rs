@@ -14,9 +14,12 @@ use dormouse_kernel::remote_memory::MAX_PIECES;
 
 use super::error::{Error, Result};
 
-/// How many threads it pays to have: copying memory gains nothing from more than a few.
+/// More threads than this never move memory: copying gains nothing from more than a few.
+pub const MOST_THREADS: usize = 8;
+
+/// How many threads it pays to have.
 pub(super) fn threads() -> usize {
-    thread::available_parallelism().map_or(1, NonZero::get).min(8)
+    thread::available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS)
 }
 
 /// So few jobs are done before another thread has begun.
