@@ -154,6 +154,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::inet::udp_error::SCENARIO,
     &crate::inet::udp_queued::SCENARIO,
     &crate::inet::udp_queued_shared::SCENARIO,
+    &crate::inet::udp_reports::SCENARIO,
     &crate::inet::unanswered::SCENARIO,
     &crate::inet::unconnected::SCENARIO,
     &crate::inet::watched::SCENARIO,

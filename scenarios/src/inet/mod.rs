@@ -17,6 +17,7 @@ pub(crate) mod udp;
 pub(crate) mod udp_error;
 pub(crate) mod udp_queued;
 pub(crate) mod udp_queued_shared;
+pub(crate) mod udp_reports;
 pub(crate) mod unanswered;
 pub(crate) mod unconnected;
 pub(crate) mod watched;

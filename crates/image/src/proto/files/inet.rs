@@ -94,6 +94,39 @@ pub struct InetSkEntry {
     /// Dormouse: what is left to be read of a connection that has ended.
     #[prost(bytes = "vec", optional, tag = "20018")]
     pub unread: Option<Vec<u8>>,
+    /// Dormouse: what the network has said of datagrams that it has sent (`IP_RECVERR`), first to be
+    /// read first.
+    #[prost(message, repeated, tag = "20019")]
+    pub reports: Vec<InetReportEntry>,
+    /// Dormouse: whether its program was told that there is such a thing.
+    #[prost(bool, optional, tag = "20020")]
+    pub reports_told: Option<bool>,
+}
+
+/// Dormouse: a message of ICMP about a datagram. Addresses of IPv4 are numbers.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct InetReportEntry {
+    /// Who has sent it.
+    #[prost(fixed32, required, tag = "1")]
+    pub from: u32,
+    /// Its type and code.
+    #[prost(uint32, required, tag = "2")]
+    pub kind: u32,
+    #[prost(uint32, required, tag = "3")]
+    pub code: u32,
+    /// `ee_info`.
+    #[prost(uint32, required, tag = "4")]
+    pub info: u32,
+    /// From where the datagram was sent, and to where.
+    #[prost(fixed32, required, tag = "5")]
+    pub src_addr: u32,
+    #[prost(fixed32, required, tag = "6")]
+    pub dst_addr: u32,
+    #[prost(uint32, required, tag = "7")]
+    pub dst_port: u32,
+    /// The beginning of what was in it.
+    #[prost(bytes = "vec", required, tag = "8")]
+    pub bytes: Vec<u8>,
 }
 
 /// Dormouse: a connection that waits to be accepted.

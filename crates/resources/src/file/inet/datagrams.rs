@@ -391,7 +391,7 @@ impl Receiver<'_> {
 }
 
 /// Bytes of memory that what waits to be read takes.
-fn received(socket: BorrowedFd<'_>) -> Result<u32, Errno> {
+pub(super) fn received(socket: BorrowedFd<'_>) -> Result<u32, Errno> {
     // SK_MEMINFO_RMEM_ALLOC comes first, include/uapi/linux/sock_diag.h.
     let mut info = [0; 36];
     SocketOption::of_socket(libc::SO_MEMINFO).get_into(socket, &mut info)?;

@@ -12,6 +12,7 @@ mod chooser;
 mod connection;
 mod datagrams;
 mod queue;
+mod reports;
 mod requests;
 mod unaccepted;
 
@@ -79,6 +80,9 @@ struct Layout {
     error: usize,
     errors: usize,
     notices: usize,
+    said: usize,
+    said_of: usize,
+    said_port: usize,
     urgent: usize,
     urgent_at: usize,
     read_to: usize,
@@ -89,6 +93,8 @@ struct Layout {
     write_queue: usize,
     reader_queue: usize,
     len: usize,
+    len_elsewhere: usize,
+    data: usize,
     told_interface: usize,
     interface: usize,
     head: usize,
@@ -108,6 +114,7 @@ fn layout(btf: &Btf<'_>) -> Result<Layout, BtfError> {
     let group = btf.structure("sock_reuseport")?;
     let original = btf.structure("sock_fprog_kern")?;
     let sock = btf.structure("sock")?;
+    let said = btf.structure("sock_exterr_skb")?;
     let tcp = btf.structure("tcp_sock")?;
     let common = btf.structure("sock_common")?;
     let request = btf.structure("request_sock")?;
@@ -129,6 +136,9 @@ fn layout(btf: &Btf<'_>) -> Result<Layout, BtfError> {
         error: sock.offset("sk_err")?,
         errors: sock.offset("sk_error_queue")?,
         notices: sock.offset("sk_zckey")?,
+        said: said.offset("ee")?,
+        said_of: said.offset("addr_offset")?,
+        said_port: said.offset("port")?,
         urgent: tcp.offset("urg_data")?,
         urgent_at: tcp.offset("urg_seq")?,
         read_to: tcp.offset("copied_seq")?,
@@ -139,6 +149,8 @@ fn layout(btf: &Btf<'_>) -> Result<Layout, BtfError> {
         write_queue: sock.offset("sk_write_queue")?,
         reader_queue: btf.structure("udp_sock")?.offset("reader_queue")?,
         len: packet.offset("len")?,
+        len_elsewhere: packet.offset("data_len")?,
+        data: packet.offset("data")?,
         // struct in_pktinfo and inet6_skb_parm begin with the interface as the
         // program is told it.
         told_interface: packet.offset("cb")?,

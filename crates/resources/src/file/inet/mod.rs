@@ -25,7 +25,7 @@
 //! packets that wait in raw and ICMP sockets; what came out of band by TCP, if its
 //! connection has ended, or before Linux 6.9; `MSG_ZEROCOPY`, which is counted; datagrams that are held
 //! back; errors to be told, but for those that connections of TCP usually end
-//! with; eBPF programs that choose among sockets; SCTP and other protocols; other
+//! with, and see [`reports`]; eBPF programs that choose among sockets; SCTP and other protocols; other
 //! network namespaces.
 //! Connections of TCP: `tcp-stream-INO.img`; see [`connection`] for their state,
 //! and [`held`] for how a dump comes by it. Those that wait to be accepted are in
@@ -47,6 +47,7 @@ mod listing;
 mod live;
 mod memberships;
 mod options;
+mod reports;
 mod segment;
 mod selection;
 mod socket;

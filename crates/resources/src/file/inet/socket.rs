@@ -21,6 +21,7 @@ use super::ended::{Ended, REFUSED};
 use super::listing::{Listing, make};
 use super::memberships::Membership;
 use super::options::{Fields, Kind, ProtocolOptions, TCP};
+use super::reports::Reports;
 use super::selection::Selection;
 use super::unaccepted::{Child, decode_waiting};
 use crate::Result;
@@ -62,6 +63,8 @@ pub struct Inet {
     multicast_interface: Option<u32>,
     /// Who is chosen among those that share its port.
     selection: Option<Selection>,
+    /// What was said of datagrams that it has sent.
+    reports: Reports,
 }
 
 impl FileKind for Inet {
@@ -114,10 +117,12 @@ impl FileKind for Inet {
             }
             shutdown = is_hung_up(socket)?.then_some(Shutdown::Both);
         }
+        let reports = Reports::collect(&mut listing, socket, (kind, local))?;
         let queue = match kind.is_stream() {
             true => Vec::new(),
             false => {
                 let refused = matches!(state, State::Connected { refused: true, .. });
+                let refused = refused || reports.is_some();
                 queue(probe, socket, (kind, local), (reads, refused), &mut listing)?
             }
         };
@@ -151,6 +156,7 @@ impl FileKind for Inet {
             queue,
             multicast_interface,
             selection: Selection::collect(probe, socket, &mut listing)?,
+            reports: reports.unwrap_or_default(),
         })
     }
 
@@ -169,8 +175,10 @@ impl FileKind for Inet {
             queue,
             multicast_interface,
             selection,
+            reports,
         } = self;
         let (flags, fown) = status.encode();
+        let (reports, reports_told) = reports.encode();
         let Fields { v6only, ip, tcp, more } = protocol_options.encode(*kind);
         let (error, connecting, unread) = match state {
             State::Ended(ended) => {
@@ -247,6 +255,8 @@ impl FileKind for Inet {
             unaccepted,
             waiting,
             unread,
+            reports,
+            reports_told,
         };
         let entry = FileEntry {
             kind: Self::TYPE.into(),
@@ -374,6 +384,8 @@ impl FileKind for Inet {
             queue,
             multicast_interface,
             selection: Selection::decode(isk.reuseport_place, &isk.reuseport_filter)
+                .map_err(wrong)?,
+            reports: Reports::decode((&isk.reports, isk.reports_told), (kind, local))
                 .map_err(wrong)?,
         })
     }

@@ -269,6 +269,7 @@ impl Inet {
         if matches!(self.state, State::Open(_)) {
             return Ok(());
         }
+        self.reports.come(file, self.local)?;
         self.protocol_options.apply(file, Moment::Late)?;
         if let Some(selection) = &self.selection {
             selection.apply(file)?;
