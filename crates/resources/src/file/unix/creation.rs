@@ -40,6 +40,8 @@ pub(super) struct Made {
     pub(super) inodes: BTreeMap<FileId, OwnedFd>,
     /// Datagram sockets that are connected to each other as they are.
     pub(super) paired: BTreeMap<FileId, Option<FileId>>,
+    /// Datagram sockets that are connected to one that has closed, as they are to be.
+    pub(super) orphans: BTreeSet<FileId>,
     /// Paths that were not there before.
     pub(super) paths: Vec<PathBuf>,
     /// Sockets that have larger buffers for now.
@@ -117,6 +119,7 @@ pub(super) fn create_all(family: &Family) -> Result<Made> {
     };
     maker.plan_connections();
     maker.plan_datagrams();
+    maker.make_orphans()?;
     maker.accept_all()?;
     maker.pair_all()?;
     maker.single()?;

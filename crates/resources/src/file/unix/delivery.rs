@@ -15,7 +15,7 @@ use dormouse_kernel::socket::{Outgoing, UnixAddress, bind, connect, disconnect};
 use rustix::net::getsockname;
 
 use super::address::{Address, Binding, Publish, bind_all, reach};
-use super::creation::{socket, widen};
+use super::creation::{Maker, socket, widen};
 use super::filling::Filler;
 use super::queue::{Packet, Sender};
 use super::set::Link;
@@ -38,23 +38,36 @@ enum Party<'a> {
 /// A socket that is not of the checkpoint, for now.
 pub(super) struct Stranger {
     file: OwnedFd,
-    to: Option<UnixAddress>,
+    to: Option<Reach>,
+}
+
+/// How to reach a socket for now.
+struct Reach {
+    to: UnixAddress,
+    /// The inode that this leads to.
+    _file: Option<OwnedFd>,
 }
 
 impl Stranger {
     fn new(name: &[u8]) -> Result<Self> {
         let file = socket(Kind::Datagram)?;
         widen(file.as_fd())?;
-        let to = (!name.is_empty()).then(|| bind_lost(file.as_fd(), name)).transpose()?;
+        let to = (!name.is_empty()).then(|| bind_reachable(file.as_fd(), name)).transpose()?;
         Ok(Self { file, to })
     }
 }
 
-/// Binds a socket to a name that leads nowhere any more, and tells how to reach it for now.
-pub(super) fn bind_lost(socket: BorrowedFd<'_>, name: &[u8]) -> Result<UnixAddress> {
+/// Binds a socket to a name that leads nowhere any more, or to another by now.
+pub(super) fn bind_lost(socket: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    bind_reachable(socket, name).map(drop)
+}
+
+/// As [`bind_lost`], and tells how to reach it for now.
+fn bind_reachable(socket: BorrowedFd<'_>, name: &[u8]) -> Result<Reach> {
     let address = Address::lost(name.to_vec());
-    let bound = bind_all(&[Binding { socket, address: &address, publish: Publish::IfMissing }])?;
-    Ok(reach(&address, bound[0].file.as_ref()))
+    let binding = Binding { socket, address: &address, publish: Publish::IfMissing };
+    let file = bind_all(&[binding])?.pop().and_then(|bound| bound.file);
+    Ok(Reach { to: reach(&address, file.as_ref()), _file: file })
 }
 
 /// A socket, and what it has to hear.
@@ -77,6 +90,33 @@ impl Inbox<'_> {
             Some(Party::Socket(peer)) if peer != self.id => Some(peer),
             _ => None,
         }
+    }
+}
+
+impl Maker<'_> {
+    /// Has those be connected to one that has closed whose abstract name another has by now: nobody can have it
+    /// once that one is bound.
+    pub(super) fn make_orphans(&mut self) -> Result<()> {
+        let family = self.family;
+        let named = family.sockets.values().filter_map(|member| member.spec.address.as_ref());
+        let names: BTreeSet<_> = named.map(|address| &address.name[..]).collect();
+        for (id, member) in family.of_kind(true) {
+            let Link::Closed(name) = &member.link else { continue };
+            let is_taken = name.first() == Some(&0) && names.contains(&name[..]);
+            // What it has heard came before it was connected.
+            let is_late =
+                !member.spec.queue.packets.is_empty() || self.made.paired.contains_key(&id);
+            if !is_taken || is_late {
+                continue;
+            }
+            let file = socket(Kind::Datagram)?;
+            let stranger = Stranger::new(name)?;
+            let reach = stranger.to.as_ref().expect("it has a name");
+            connect(&file, &reach.to).map_err(Error::kernel("connect", "a unix socket"))?;
+            self.made.files.insert(id, file);
+            self.made.orphans.insert(id);
+        }
+        Ok(())
     }
 }
 
@@ -141,6 +181,7 @@ impl<'a> Filler<'a> {
         };
         let born_to = self.made.paired.get(&id);
         let born_to = born_to.map(|partner| partner.map_or(Party::Ghost, Party::Socket));
+        let born_to = if self.made.orphans.contains(&id) { peer } else { born_to };
         let packets = &member.spec.queue.packets;
         let senders: Vec<_> =
             packets.iter().map(|packet| self.sender((id, packet), peer, born_to)).collect();
@@ -235,14 +276,17 @@ impl<'a> Filler<'a> {
             None => return Ok(()),
             Some(Party::Socket(peer)) => self.reach(peer),
             Some(Party::Outside(name)) => UnixAddress::new(name),
-            Some(Party::Stranger(name)) => match self.strangers.get(name) {
-                Some(stranger) => stranger.to.clone(),
-                None => {
-                    // It goes at once.
-                    alone = Stranger::new(name)?;
-                    alone.to.clone()
-                }
-            },
+            Some(Party::Stranger(name)) => {
+                let stranger = match self.strangers.get(name) {
+                    Some(stranger) => stranger,
+                    None => {
+                        // It goes at once.
+                        alone = Stranger::new(name)?;
+                        &alone
+                    }
+                };
+                stranger.to.as_ref().map(|reach| reach.to.clone())
+            }
             Some(Party::Ghost) => None,
         };
         let to = to.ok_or(Errno::DESTADDRREQ).map_err(failed())?;
