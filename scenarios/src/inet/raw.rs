@@ -1,14 +1,18 @@
-//! Raw sockets of a protocol that nobody uses, with their filters and options.
+//! Raw sockets of a protocol that nobody uses, with their filters and options; some, and one of datagrams, are
+//! connected to an address and no port.
 //!
-//! Verified: protocol, address, `IP_HDRINCL`, the filter of ICMP types, `IPV6_FREEBIND` and
+//! Verified: whom they send to; protocol, address, `IP_HDRINCL`, the filter of ICMP types, `IPV6_FREEBIND` and
 //! `IPV6_TRANSPARENT`.
 //! CRIU: works.
 
 use std::net::SocketAddr;
 
-use rustix::net::{Protocol, SocketType, bind, getsockname, ipproto};
+use rustix::io::Errno;
+use rustix::net::{
+    Protocol, SendFlags, SocketType, bind, connect, getpeername, getsockname, ipproto, send,
+};
 
-use super::place::{inet, option, set, set_bytes, v4};
+use super::place::{inet, option, set, set_bytes, v4, v6};
 use crate::facts::Users;
 use crate::{Context, Scenario};
 
@@ -40,6 +44,17 @@ fn run(cx: &mut Context) {
     // Nothing gets through.
     set(&sockets[1], ICMP_FILTER, -1);
     set_bytes(&sockets[2], ICMPV6_FILTER, &[0xff; 32]);
+    let connected = [
+        (inet(false, SocketType::RAW, Some(number(252))), SocketAddr::new(v4(cx, 0).ip(), 0)),
+        (inet(true, SocketType::RAW, Some(number(252))), SocketAddr::new(v6(cx, 0).ip(), 0)),
+        (inet(false, SocketType::DGRAM, None), SocketAddr::new(v4(cx, 0).ip(), 0)),
+    ];
+    for (socket, peer) in &connected {
+        connect(socket, peer).expect("connect");
+    }
+    let (raw, sends) = (&connected[0].0, || {
+        connected.each_ref().map(|(socket, _)| send(socket, &[0; 8], SendFlags::empty()))
+    });
     let read = || {
         sockets.each_ref().map(|socket| {
             let options = [PROTOCOL, HDRINCL, ICMP_FILTER, ICMPV6_FILTER, FREEBIND, TRANSPARENT];
@@ -54,4 +69,6 @@ fn run(cx: &mut Context) {
     for (now, before) in read().iter().zip(&before) {
         check_eq!(now, before, "a raw socket");
     }
+    check_eq!(sends(), [Ok(8); 3], "what is sent to no port");
+    check_eq!(getpeername(raw).map(drop), Err(Errno::NOTCONN), "a peer without a port");
 }

@@ -1,5 +1,6 @@
 //! What a socket has to tell, and what no call tells of a connection.
 
+use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 
 use super::{Inside, InsideError, Layout};
@@ -64,6 +65,20 @@ impl Inside {
             connected: progress == CONNECTED,
             closed: self.memory.word(sock + state as u64)? as u8 == CLOSE,
         })
+    }
+
+    /// Whom a socket that is no stream is connected to.
+    pub(in super::super) fn peer(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        is_v6: bool,
+    ) -> Result<Option<SocketAddr>, InsideError> {
+        // TCP_ESTABLISHED, include/net/tcp_states.h.
+        const ESTABLISHED: u8 = 1;
+        let sock = self.socks(&[socket])?[0];
+        let state = self.memory.word(sock + self.layout.state as u64)? as u8;
+        let (_, remote) = self.ends(sock, is_v6)?;
+        Ok((state == ESTABLISHED).then_some(remote))
     }
 
     /// What open connections have that no call tells; packets must not come in

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 
 use dormouse_kernel::Errno;
+use dormouse_kernel::sock_diag::InetDiag;
 use dormouse_kernel::socket::SocketOption;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{SocketAddrAny, connect, getpeername};
@@ -111,17 +112,14 @@ pub(super) fn state(
     (kind, local): (Kind, Option<SocketAddr>),
 ) -> Result<State> {
     if !kind.is_stream() {
-        return match getpeername(socket) {
-            Ok(peer) => match address(peer) {
-                None => Ok(State::Unconnected),
-                Some(remote) => {
-                    let refused = is_refused(&mut cx.part::<Listing>(), socket, (kind, local))?;
-                    Ok(State::Connected { remote, refused })
-                }
-            },
-            Err(Errno::NOTCONN) => Ok(State::Unconnected),
-            Err(source) => Err(kernel("getpeername")(source)),
+        let peer = match getpeername(socket) {
+            Ok(peer) => address(peer),
+            Err(Errno::NOTCONN) => portless_peer(cx, probe, (socket, kind))?,
+            Err(source) => return Err(kernel("getpeername")(source)),
         };
+        let Some(remote) = peer else { return Ok(State::Unconnected) };
+        let refused = is_refused(&mut cx.part::<Listing>(), socket, (kind, local))?;
+        return Ok(State::Connected { remote, refused });
     }
     let keeps = cx.options.tcp == TcpConnections::Keep && kind.protocol == TCP;
     if keeps {
@@ -152,6 +150,23 @@ pub(super) fn state(
         )),
         state => connected(cx, probe, socket, (kind, state)),
     }
+}
+
+/// Whom a socket is connected to without a port, as raw ones are: `getpeername(2)` says that it is not.
+fn portless_peer(
+    cx: &CollectCx<'_>,
+    probe: &Probe,
+    (socket, kind): (BorrowedFd<'_>, Kind),
+) -> Result<Option<SocketAddr>> {
+    let mut listing = cx.part::<Listing>();
+    if kind.is_udp() {
+        // Without a port of its own it is not listed, and not connected.
+        let listed = listing.of(kind, probe.stat.st_ino as u32)?;
+        let is_connected = |listed: &InetDiag| u32::from(listed.state) == TCP_ESTABLISHED;
+        return Ok(listed.filter(is_connected).map(|listed| listed.remote));
+    }
+    let inside = listing.inside().map_err(Error::InetReader)?;
+    inside.peer(socket, kind.is_v6()).map_err(Error::InetReader)
 }
 
 /// What waits to be read.
