@@ -1,12 +1,12 @@
-//! A byte sent out of band over a stream, between others, and at the end.
+//! A byte sent out of band over a stream, between others, and at the end; one that was passed over by who reads.
 //!
-//! Verified: it is read by MSG_OOB, and what was sent around it without it.
+//! Verified: it is read by MSG_OOB, and what was sent around it without it; the one is gone.
 //! CRIU: loses it.
 
 use rustix::event::PollFlags;
 use rustix::net::{RecvFlags, SendFlags};
 
-use super::talk::{STREAM, hear, option, pair, ready, receive, send, set_option};
+use super::talk::{STREAM, hear, option, pair, ready, receive, send, set_option, silent, talk};
 
 use crate::{Context, Scenario};
 
@@ -29,8 +29,22 @@ fn run(cx: &mut Context) {
             send(&pair.0, after.as_bytes(), &[]);
         }
     }
+    let passed = [pair(STREAM), pair(STREAM)];
+    for ((sender, end), after) in passed.iter().zip(["", "xyz"]) {
+        check_eq!(rustix::net::send(sender, b"!", SendFlags::OOB), Ok(1), "send");
+        silent(end, "a byte out of band alone");
+        if !after.is_empty() {
+            send(sender, after.as_bytes(), &[]);
+        }
+    }
 
     cx.ready_and_wait();
+
+    hear(&passed[1].1, 100, b"xyz", "behind the byte that was passed over");
+    for (sender, end) in &passed {
+        silent(end, "the byte that was passed over");
+        talk(sender, end);
+    }
 
     for ((_, end), before, after) in
         [(&last, "abc", ""), (&between, "abc", "xyz"), (&first, "", "xyz")]

@@ -87,7 +87,8 @@ impl<'a> Reader<'a> {
             let piece = self.piece(&offset, position, left)?;
             let len: usize = piece.iter().map(|packet| packet.bytes.len()).sum();
             if len == 0 {
-                return Err(failed(Errno::AGAIN));
+                // The kernel goes on counting a byte out of band that was passed over and dropped.
+                break;
             }
             packets.extend(piece);
             position += len;
@@ -102,7 +103,10 @@ impl<'a> Reader<'a> {
     /// A stream of one piece, as most are: it can be seen without touching
     /// anything.
     fn one_piece(&mut self, total: usize) -> Result<Option<Vec<Packet>>> {
-        let message = peek(self.file, total, false).map_err(self.failed())?;
+        let message = match peek(self.file, total, false) {
+            Err(Errno::AGAIN) => return Ok(None),
+            message => message.map_err(self.failed())?,
+        };
         match message.bytes.len() == total && message.rights.is_empty() {
             true => Ok(Some(vec![self.packet(message)?])),
             false => Ok(None),
@@ -119,7 +123,11 @@ impl<'a> Reader<'a> {
     ) -> Result<Vec<Packet>> {
         let failed = self.failed();
         offset.set(position).map_err(&failed)?;
-        let message = peek(self.file, left, false).map_err(&failed)?;
+        let message = match peek(self.file, left, false) {
+            // Nothing is there.
+            Err(Errno::AGAIN) => return Ok(Vec::new()),
+            message => message.map_err(&failed)?,
+        };
         let len = message.bytes.len();
         if message.rights.is_empty() || len <= 1 {
             return Ok(vec![self.packet(message)?]);

@@ -8,7 +8,8 @@
 //! Not preserved: the time of arrival; an empty datagram behind others that was
 //! looked at by `SO_PEEK_OFF` before (the kernel shows it once), unless it is read from memory; where `buffers` cannot tell, how a
 //! stream is divided into buffers, except at descriptors and senders; what memory those take that were
-//! spliced; the place of an out-of-band byte that was read already.
+//! spliced; the place of an out-of-band byte that was read already; that the kernel counts one (`FIONREAD`) which it
+//! has dropped.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
