@@ -1,7 +1,9 @@
 //! Whom a socket is connected to.
 
 use std::ffi::OsStr;
+use std::fs::{self, DirEntry};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use dormouse_image::proto::files::FileEntry;
 use dormouse_image::proto::files::unix::UnixSkEntry;
@@ -154,6 +156,16 @@ impl Connection {
 
 /// The error for a peer that is not of the tree.
 fn outside(probe: &Probe, peer: Option<&UnixDiag>) -> Error {
+    if let Some(peer) = peer
+        && !is_open(peer.inode)
+    {
+        return unsupported(
+            probe,
+            "no process has its peer open any more: a message holds it that nobody can receive, such as one in \
+             its own queue",
+            "have it come back as if its peer had closed, by --unix-peer=close, or close it first",
+        );
+    }
     let name = peer.map(|peer| peer.name.as_slice()).unwrap_or_default();
     let mut detail = probe.link.clone().into_os_string();
     if !name.is_empty() {
@@ -168,6 +180,16 @@ fn outside(probe: &Probe, peer: Option<&UnixDiag>) -> Error {
         reason: "its peer belongs to a process that is not part of the checkpoint",
         hint: "see --unix-peer, or checkpoint the tree that the other process belongs to as well",
     }
+}
+
+/// Whether a process has a socket open, as far as that can be seen. Only for errors: it looks at every
+/// descriptor of the system.
+fn is_open(inode: u32) -> bool {
+    let link = format!("socket:[{inode}]");
+    let entries = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
+    let is_it = |fd: DirEntry| fs::read_link(fd.path()).is_ok_and(|to| to.as_os_str() == &*link);
+    let has_it = |process: DirEntry| entries(&process.path().join("fd")).any(is_it);
+    entries(Path::new("/proc")).any(has_it)
 }
 
 /// The error for a connection or a type that cannot be kept.
