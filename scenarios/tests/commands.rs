@@ -48,6 +48,7 @@ const TESTS: &[(&str, &str, Test)] = &[
     ("killed_dumps_of_sigwaitinfo", "syscalls::sigwaitinfo", killed_dumps),
     ("killed_dumps_of_futex", "syscalls::futex", killed_dumps),
     ("killed_dumps_of_stopped", "signals::stopped", killed_dumps),
+    ("killed_dumps_and_others", "tree::wide", killed_dumps_and_others),
     ("killed_restores", "tree::wide", killed_restores),
     ("logs", "threads::two", logs),
     ("other_kernel", "memory::vdso", other_kernel),
@@ -134,6 +135,27 @@ fn killed_dumps(
         none_left("after a killed dump", before.pids())?;
         target.must_equal(before, "after a killed dump", &[], Duration::from_secs(2))?;
     }
+    target.judge(held)
+}
+
+/// A dump goes well right after another was killed, which may not have left the program yet.
+fn killed_dumps_and_others(
+    target: &Target,
+    before: &Snapshot,
+    checkpointer: &Checkpointer,
+    dir: &Path,
+) -> Result<(), Failure> {
+    let first = new_images(dir, "first")?;
+    let whole = checkpointer.dump(target.root, &first, dir, &["-R"]).succeed()?.took;
+    let (mut dice, mut held) = (Dice::new(), whole);
+    for number in 0..kills() / 4 {
+        let [killed, images] = ["killed", "images"].map(|name| format!("{name}-{number}"));
+        let (killed, images) = (new_images(dir, &killed)?, new_images(dir, &images)?);
+        let ended = checkpointer.dump(target.root, &killed, dir, &["-R"]).start()?;
+        held += ended.kill_after(whole.mul_f64(dice.roll()))?.took;
+        held += checkpointer.dump(target.root, &images, dir, &["-R"]).succeed()?.took;
+    }
+    target.must_equal(before, "after killed dumps and others", &[], Duration::from_secs(2))?;
     target.judge(held)
 }
 

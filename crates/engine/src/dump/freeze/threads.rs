@@ -2,6 +2,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::linux::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use dormouse_kernel::HostPid;
@@ -201,7 +202,9 @@ impl Freezer {
     fn seize(&mut self, member: Member) -> Result<Option<Running>, Error> {
         const TRIES: u32 = 100;
         let Member { pid, tid, threads } = member;
-        for attempt in 1.. {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
             let options = Options::TRACESYSGOOD | Options::SUSPEND_SECCOMP;
             let refused = match Running::seize(tid, options) {
                 Ok(task) => return Ok(Some(task)),
@@ -225,6 +228,10 @@ impl Freezer {
                 Some(tracer) if tracer == HostPid::of_thread() => {
                     return Ok(Some(Running::attached(tid)));
                 }
+                Some(tracer) if self.may_await_end_of(tracer) => {
+                    attempt = 0;
+                    std::thread::sleep(Duration::from_millis(1));
+                }
                 Some(tracer) => return Err(Error::Traced { tid, tracer }),
                 // It was about to end, perhaps.
                 None if attempt < TRIES => std::thread::sleep(Duration::from_millis(1)),
@@ -233,6 +240,24 @@ impl Freezer {
         }
         self.shaken.insert(pid);
         Ok(None)
+    }
+
+    /// Whether a tracer is about to leave, and there is time to wait for that: it is ending, or it works for a
+    /// dormouse that was killed, and undoes what it has begun.
+    fn may_await_end_of(&mut self, tracer: HostPid) -> bool {
+        /// For all of them.
+        const PATIENCE: Duration = Duration::from_secs(1);
+        const EXITING: u32 = 4;
+        if self.traced_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+            return false;
+        }
+        match ProcDir::open(tracer).and_then(|dir| dir.stat()) {
+            Ok(stat) => {
+                let is_ending = stat.state.is_dead() || stat.flags & EXITING != 0;
+                is_ending || is_own_program(tracer) && !stat.ppid.is_some_and(is_own_program)
+            }
+            Err(error) => matches!(error, proc::Error::Gone { .. }),
+        }
     }
 
     /// Whether the thread is one of the kernel's, which work on requests of
@@ -354,4 +379,14 @@ impl Freezer {
         }
         Ok(())
     }
+}
+
+/// Whether a process runs the program that this one does.
+fn is_own_program(pid: HostPid) -> bool {
+    let program = |process: &str| {
+        let stat = std::fs::metadata(format!("/proc/{process}/exe")).ok()?;
+        Some((stat.st_dev(), stat.st_ino()))
+    };
+    let own = program("self");
+    own.is_some() && program(&pid.to_string()) == own
 }

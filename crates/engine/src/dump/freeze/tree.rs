@@ -43,6 +43,8 @@ pub(crate) fn freeze(
 pub(super) struct Freezer {
     pub(super) timeout: Duration,
     pub(super) deadline: Instant,
+    /// Since when others were found to trace tasks.
+    pub(super) traced_since: Option<Instant>,
     /// There as soon as a process has several threads.
     pub(super) reaper: Option<Reaper>,
     pub(super) sleepers: Option<Sleepers>,
@@ -71,6 +73,7 @@ impl Freezer {
         Self {
             timeout,
             deadline: Instant::now() + timeout,
+            traced_since: None,
             reaper: None,
             sleepers: None,
             deadlines: BTreeMap::new(),
