@@ -1,9 +1,16 @@
-//! Options of an open connection.
+//! Options of an open connection, and of one with more in its queue than one of them lets in.
 //!
-//! Verified: every one reads as before, of those that were set and of those that two peers agree on.
+//! Verified: every one reads as before, of those that were set and of those that two peers agree on; what
+//! was in the queue comes, and whoever watches hears of room.
 //! CRIU: restores some of them.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
 use super::pair::{OPTIONS, Way, connected, option, set};
+use crate::context::until;
+use crate::epoll::watch::{EDGE, Epoll, NOTHING, OUT};
 use crate::{Context, Scenario};
 
 pub(crate) const SCENARIO: Scenario = Scenario::new(module_path!(), run).options(OPTIONS);
@@ -36,7 +43,13 @@ fn run(cx: &mut Context) {
     set(&other.2, (TCP, libc::TCP_CORK), 1);
     let names = SET.iter().map(|&(name, _)| name);
     let names: Vec<_> = names.chain([(TCP, libc::TCP_CORK), (TCP, libc::TCP_CONGESTION)]).collect();
-    let ends = [&plain.1, &plain.2, &other.1, &other.2];
+    let full = connected(cx, Way::V4, 2);
+    let sent = fill(&full.1);
+    set(&full.1, (TCP, 25), 10);
+    let watch = Epoll::new();
+    watch.add(&full.1, OUT | EDGE, 0);
+    check_eq!(watch.take(), NOTHING, "room before");
+    let ends = [&plain.1, &plain.2, &other.1, &other.2, &full.1];
     let read = || {
         ends.map(|end| {
             let info = option(end, (TCP, libc::TCP_INFO)).map(|info| info[5..7].to_vec());
@@ -51,4 +64,25 @@ fn run(cx: &mut Context) {
     for (number, (now, before)) in read().into_iter().zip(before).enumerate() {
         check_eq!(now, before, "options of end {number}");
     }
+    let mut all = vec![1; sent];
+    (&full.2).read_exact(&mut all).expect("read");
+    check!(all.iter().all(|&byte| byte == 0), "what was in the queue");
+    until("room", || !watch.take().is_empty());
+    check_eq!((&full.1).write(b"x").map_err(|error| error.kind()), Ok(1), "write");
+}
+
+/// Sends until nothing more gets in, and nothing more gets out either; says how much.
+fn fill(stream: &TcpStream) -> usize {
+    stream.set_nonblocking(true).expect("FIONBIO");
+    let (mut sent, mut fulls) = (0, 0);
+    while fulls < 20 {
+        match (&*stream).write(&[0; 64 << 10]) {
+            Ok(len) => (sent, fulls) = (sent + len, 0),
+            Err(_) => {
+                fulls += 1;
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+    sent
 }

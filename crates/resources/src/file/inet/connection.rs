@@ -625,6 +625,11 @@ impl Connection {
         poll(&mut polled, Some(&Timespec::default())).map(drop).map_err(kernel("poll"))
     }
 
+    /// Whether it is one that has asked, and was not answered.
+    pub(super) fn asks(&self) -> bool {
+        self.state == TcpState::SynSent && self.place.is_none()
+    }
+
     /// Sends what was to be sent and was not, or asks for the connection. The
     /// socket stays under repair. `widen` makes room if there is too little, for
     /// bytes may take more here than they did.
@@ -633,7 +638,7 @@ impl Connection {
         socket: BorrowedFd<'_>,
         widen: impl Fn() -> Result<()>,
     ) -> Result<()> {
-        let asks = self.state == TcpState::SynSent && self.place.is_none();
+        let asks = self.asks();
         if !asks && self.unsent().is_empty() {
             return Ok(());
         }

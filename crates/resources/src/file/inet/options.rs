@@ -221,6 +221,9 @@ pub(super) enum Moment {
     Early,
     /// When everything is in its queues.
     Late,
+    /// When what it has sent is in its queue, which it bounds, and nobody watches it yet: who does is told
+    /// that there is room.
+    Bound,
 }
 
 fn moment(option: SocketOption) -> Moment {
@@ -231,6 +234,7 @@ fn moment(option: SocketOption) -> Moment {
         | (IPV6, libc::IPV6_MINHOPCOUNT | libc::IPV6_HDRINCL)
         | (SOCKET, libc::SO_PEEK_OFF | libc::SO_TXTIME)
         | (RAW | ICMPV6, _) => Moment::Late,
+        (TCP, libc::TCP_NOTSENT_LOWAT) => Moment::Bound,
         _ => Moment::Early,
     }
 }
@@ -289,6 +293,17 @@ impl ProtocolOptions {
             }
         }
         Ok(Self(options))
+    }
+
+    /// Has nothing of these bound the queue of a socket, until they are set again.
+    pub(super) fn unbind(&self, socket: BorrowedFd<'_>) -> Result<()> {
+        let bounds = self.0.iter().filter(|(option, _)| moment(*option) == Moment::Bound);
+        for (option, _) in bounds {
+            let failed = Error::kernel("setsockopt", format!("{}:{}", option.level, option.name));
+            // The most there is, in bytes.
+            option.set_bytes(socket, &u32::MAX.to_ne_bytes()).map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// Sets what can be set at this moment.

@@ -35,7 +35,7 @@ use crate::file::{
     Inode, Probe, SocketFamily, Stage, Status,
 };
 use address::{from_words, scope, words};
-use creation::fill_contents;
+use creation::{fill_contents, go_on_all};
 use state::{
     MAX_BACKLOG, TCP_CLOSE, TCP_ESTABLISHED, TCP_LISTEN, is_for_all, is_known, option, queue,
     state, unknown,
@@ -415,7 +415,7 @@ impl FileKind for Inet {
 
     fn fill(rank: FillRank, files: &[Created<'_, Self>], _: &FillCx<'_>) -> Result<()> {
         if rank == FillRank::Arm {
-            return files.iter().try_for_each(|Created { kind, file, .. }| kind.go_on(*file));
+            return go_on_all(files);
         }
         fill_contents(files)
     }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
+use std::thread::sleep;
+use std::time::Duration;
 
 use dormouse_kernel::Errno;
 use dormouse_kernel::socket::SocketOption;
@@ -68,6 +70,41 @@ pub(super) fn fill_contents(files: &[Created<'_, Inet>]) -> Result<()> {
     files.iter().try_for_each(|Created { kind: socket, file, .. }| socket.finish(*file))?;
     // They take after whom they come to, which is finished.
     files.iter().try_for_each(|Created { kind: socket, file, .. }| socket.have_waiting(*file))
+}
+
+/// Has connections go on. Those that ask one of the tree that has no room for all of them do so one after the
+/// other: they ask again after a second, and the kernel forgets whom it has answered when it is asked by several at
+/// once (`want_cookie` in `tcp_conn_request`, `net/ipv4/tcp_input.c`).
+pub(super) fn go_on_all(files: &[Created<'_, Inet>]) -> Result<()> {
+    /// Their timers are told apart (`kernel/time/timer.c`: `LVL_GRAN`).
+    const APART: Duration = Duration::from_millis(80);
+    /// All have asked before the first does again.
+    const ALL: Duration = Duration::from_secs(1);
+    let mut rooms: BTreeMap<u16, Vec<(SocketAddr, usize)>> = BTreeMap::new();
+    let mut asked: BTreeMap<SocketAddr, usize> = BTreeMap::new();
+    for Created { kind: socket, .. } in files {
+        if let (State::Listening { backlog, .. }, Some(local)) = (&socket.state, socket.local) {
+            let rooms = rooms.entry(local.port()).or_default();
+            rooms.push((canonical(local), *backlog as usize));
+        }
+        if let Some(remote) = socket.asks() {
+            *asked.entry(remote).or_default() += 1;
+        }
+    }
+    asked.retain(|remote, number| {
+        let hears = |local: &SocketAddr| local.ip().is_unspecified() || local.ip() == remote.ip();
+        let rooms = rooms.get(&remote.port());
+        let mut rooms = rooms.into_iter().flatten().filter(|(local, _)| hears(local));
+        *number > 1 && rooms.any(|(_, room)| room < number)
+    });
+    let all: usize = asked.values().sum();
+    for Created { kind: socket, file, .. } in files {
+        socket.go_on(*file)?;
+        if socket.asks().is_some_and(|remote| asked.contains_key(&remote)) {
+            sleep(APART.min(ALL / u32::try_from(all).unwrap_or(u32::MAX)));
+        }
+    }
+    Ok(())
 }
 
 /// How many sockets have a port of a protocol.
@@ -236,11 +273,23 @@ impl Inet {
         }
     }
 
+    /// Whom it asks for a connection, if it does.
+    fn asks(&self) -> Option<SocketAddr> {
+        match &self.state {
+            State::Open(connection) if connection.asks() => Some(canonical(connection.remote)),
+            _ => None,
+        }
+    }
+
     /// Has a connection go on, as far as that can be done under repair.
-    pub(super) fn go_on(&self, file: BorrowedFd<'_>) -> Result<()> {
+    fn go_on(&self, file: BorrowedFd<'_>) -> Result<()> {
         let State::Open(connection) = &self.state else { return Ok(()) };
         self.protocol_options.apply(file, Moment::Late)?;
-        connection.go_on(file, || self.options.widen(file))?;
+        connection.go_on(file, || {
+            self.protocol_options.unbind(file)?;
+            self.options.widen(file)
+        })?;
+        self.protocol_options.apply(file, Moment::Bound)?;
         self.options.finish(file)?;
         connection.await_room(file)
     }
@@ -257,6 +306,7 @@ impl Inet {
             (State::Open(connection), Some(local)) => {
                 connection.finish(file, local)?;
                 // Before anybody watches it.
+                self.protocol_options.apply(file, Moment::Bound)?;
                 self.options.narrow(file)?;
             }
             (State::Lost { .. }, _) => shut(file, Shutdown::Both)?,
@@ -271,6 +321,7 @@ impl Inet {
         }
         self.reports.come(file, self.local)?;
         self.protocol_options.apply(file, Moment::Late)?;
+        self.protocol_options.apply(file, Moment::Bound)?;
         if let Some(selection) = &self.selection {
             selection.apply(file)?;
         }
