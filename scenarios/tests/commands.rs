@@ -57,6 +57,7 @@ const TESTS: &[(&str, &str, Test)] = &[
     ("outputs_full", "tree::sleeper", outputs::full),
     ("outputs_led_elsewhere", "tree::sleeper", outputs::led_elsewhere),
     ("outputs_read_only", "tree::sleeper", outputs::read_only),
+    ("refused_over_dump", "files::unlinked", outputs::refused_over_dump),
     ("same_bytes_of_epolls", "epoll::many_epolls", same_bytes::same_bytes),
     ("same_bytes_of_files", "files::table_shared", same_bytes::same_bytes),
     ("same_bytes_of_keys", "keys::families", same_bytes::same_bytes),

@@ -22,4 +22,4 @@ pub mod store;
 
 pub use error::{ImageError, Problem};
 pub use name::ImageName;
-pub use store::{ImageDir, NewDump, Writer};
+pub use store::{DumpPlace, ImageDir, NewDump, Writer};

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use dormouse_testkit::checkpointer::Checkpointer;
 use dormouse_testkit::failure::Failure;
@@ -166,5 +167,34 @@ pub(crate) fn nowhere_for_names(
     if names.iter().any(|name| name.starts_with(".dormouse")) {
         return Err(Failure::Verdict(format!("there is {names:?}")));
     }
+    target.judge(took)
+}
+
+/// A dump that is refused, early or late, leaves the one alone that is in the directory: its program
+/// may have no other.
+pub(crate) fn refused_over_dump(
+    target: &Target,
+    before: &Snapshot,
+    checkpointer: &Checkpointer,
+    dir: &Path,
+) -> Result<(), Failure> {
+    let images = new_images(dir, "images")?;
+    checkpointer.dump(target.root, &images, dir, &["-R"]).succeed()?;
+    let there = names(&images);
+    let own = std::process::id() as i32;
+    for (pid, options, naming) in [
+        (i32::MAX, &[][..], "there is no process"),
+        (own, &[], "dormouse itself"),
+        (target.root, &["--ghost-limit", "0"], "ghost-limit"),
+    ] {
+        let dump = checkpointer.dump(pid, &images, dir, options);
+        dump.fail("it cannot be dumped", &[naming.to_owned()])?;
+        target.must_equal(before, "after a refused dump", &[], Duration::from_secs(2))?;
+        if names(&images) != there {
+            return Err(Failure::Verdict(format!("{there:?} became {:?}", names(&images))));
+        }
+    }
+    target.kill(before.pids())?;
+    let took = checkpointer.restore(&images, &dir.join("pid"), dir, &[]).succeed()?.took;
     target.judge(took)
 }

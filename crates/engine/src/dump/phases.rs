@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use dormouse_image::ImageName;
-use dormouse_image::store::NewDump;
+use dormouse_image::store::{DumpPlace, NewDump};
 use dormouse_kernel::{Addr, HostPid};
 use dormouse_resources::file::RingSurvey;
 use dormouse_resources::memory::{DumpedPages, DumpedProcess, PageDump};
@@ -37,11 +37,12 @@ pub struct DumpReport {
 }
 
 /// Dumps a tree. Whatever goes wrong, the tree runs on as if nothing had
-/// happened, and nothing is left in the image directory.
+/// happened, and nothing is left in the image directory; an earlier dump in it
+/// stays complete if this one is refused.
 pub fn dump(options: &DumpOptions, progress: &mut dyn Progress) -> Result<DumpReport, Error> {
     let progress = &mut Logged::new(progress);
     progress.phase(Phase::Freeze, None);
-    let dump = NewDump::begin(&options.images).at(Phase::Encode)?;
+    let place = DumpPlace::open(&options.images).at(Phase::Encode)?;
     let work = options.work.as_ref().unwrap_or(&options.images);
     let stats = Stats::begin(work, ImageName::StatsDump, options.needs_stats).at(Phase::Encode)?;
     let begun = Instant::now();
@@ -64,6 +65,8 @@ pub fn dump(options: &DumpOptions, progress: &mut dyn Progress) -> Result<DumpRe
     }
 
     go_on(progress, Phase::Collect)?;
+    // Whatever is refused has been, so an earlier dump may go.
+    let dump = place.begin().at(Phase::Encode)?;
     let begun = Instant::now();
     report.pages = dump_pages(&frozen, &mut census, &dump, progress)?;
     report.memory = begun.elapsed();

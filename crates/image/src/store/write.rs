@@ -9,7 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use prost::Message;
 use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, mkdirat, openat, readlinkat, renameat, symlinkat, unlinkat,
+    Access, AtFlags, CWD, Mode, OFlags, accessat, mkdirat, openat, readlinkat, renameat, symlinkat,
+    unlinkat,
 };
 use rustix::io::Errno;
 
@@ -40,32 +41,53 @@ pub struct NewPart {
     images: Mutex<BTreeMap<ImageName, bool>>,
 }
 
-impl NewDump {
-    /// Begins a dump in an existing directory. A dump that is there already stops being one, and
-    /// its images and its link to a parent go: what this dump has no use for must not be taken for
-    /// a part of it. Files about the machine or a dump's cost stay, as do all files that are no images.
+/// A directory that a dump is to be written to. Nothing in it has been touched yet: what it has of
+/// an earlier dump is one until [`Self::begin`].
+#[derive(Debug)]
+pub struct DumpPlace {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl DumpPlace {
+    /// Opens an existing directory.
     ///
     /// # Errors
-    /// When the directory cannot be opened or written to.
-    pub fn begin(path: &Path) -> Result<Self> {
+    /// When it cannot be opened, or nothing can be created in it.
+    pub fn open(path: &Path) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd =
             openat(CWD, path, flags, Mode::empty()).map_err(|e| ImageError::io("open", path, e))?;
-        Self::begin_at(fd, path.to_owned())
+        accessat(&fd, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
+            .map_err(|e| ImageError::io("write to", path, e))?;
+        Ok(Self { fd, path: path.to_owned() })
     }
 
-    /// The same in a directory that is open already; `path` is for errors.
+    /// Begins a dump. One that is there already stops being one, and its images and its link to a
+    /// parent go: what this dump has no use for must not be taken for a part of it. Files about the
+    /// machine or a dump's cost stay, as do all files that are no images.
     ///
     /// # Errors
     /// When the directory cannot be written to.
-    pub fn begin_at(fd: OwnedFd, path: PathBuf) -> Result<Self> {
+    pub fn begin(self) -> Result<NewDump> {
+        let Self { fd, path } = self;
         let part = NewPart { fd, path, images: Mutex::default() };
         // First the inventory: whatever happens next, this is no dump any more.
         part.remove(&ImageName::Inventory.to_string())?;
         part.remove(INVENTORY_TMP)?;
         part.remove_stale()?;
         part.remove_link(PARENT)?;
-        Ok(Self { part, subdirs: Mutex::default(), committed: false })
+        Ok(NewDump { part, subdirs: Mutex::default(), committed: false })
+    }
+}
+
+impl NewDump {
+    /// Begins a dump in an existing directory, as [`DumpPlace::begin`] does.
+    ///
+    /// # Errors
+    /// When the directory cannot be opened or written to.
+    pub fn begin(path: &Path) -> Result<Self> {
+        DumpPlace::open(path)?.begin()
     }
 
     /// Makes `parent` a link to the directory this dump builds upon. `target` is seen from the
