@@ -50,6 +50,7 @@ const TESTS: &[(&str, &str, Test)] = &[
     ("killed_dumps_of_stopped", "signals::stopped", killed_dumps),
     ("killed_dumps_and_others", "tree::wide", killed_dumps_and_others),
     ("killed_restores", "tree::wide", killed_restores),
+    ("log_without_reader", "tree::sleeper", outputs::log_without_reader),
     ("logs", "threads::two", logs),
     ("other_kernel", "memory::vdso", other_kernel),
     ("queues_gone", "mqueue::messages", queues_gone),

@@ -54,6 +54,9 @@ pub(crate) fn start(target: &Target, level: u8) -> io::Result<()> {
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(filter)
         .with_ansi(false)
+        // Nobody is told of lines that cannot be written: standard error, where that would be told,
+        // may be what has no reader any more.
+        .log_internal_errors(false)
         .event_format(Format { start: (level >= 3).then(Instant::now) })
         .fmt_fields(DefaultFields::new());
     let set = match target {

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use dormouse_testkit::checkpointer::Checkpointer;
 use dormouse_testkit::failure::Failure;
@@ -197,4 +198,34 @@ pub(crate) fn refused_over_dump(
     target.kill(before.pids())?;
     let took = checkpointer.restore(&images, &dir.join("pid"), dir, &[]).succeed()?.took;
     target.judge(took)
+}
+
+/// Nobody reads the log on standard error any more: what is told there changes nothing.
+pub(crate) fn log_without_reader(
+    target: &Target,
+    before: &Snapshot,
+    checkpointer: &Checkpointer,
+    dir: &Path,
+) -> Result<(), Failure> {
+    let images = new_images(dir, "images")?;
+    let (images, pid) = (images.to_str().expect("it is text"), target.root.to_string());
+    let started = Instant::now();
+    for (command, words) in [
+        ("dump", &["-t", &pid, "-D", images, "-v5"][..]),
+        ("restore", &["-d", "-D", images, "-v5"]),
+    ] {
+        let run = |source| Failure::Io { operation: "run", path: command.into(), source };
+        let (reader, writer) = std::io::pipe().map_err(run)?;
+        drop(reader);
+        let mut called = Command::new(&checkpointer.program);
+        let called = called.arg(command).args(words).stdin(Stdio::null()).stderr(writer);
+        let status = called.status().map_err(run)?;
+        if !status.success() {
+            return Err(Failure::Verdict(format!("{command} ended with {status}")));
+        }
+        if command == "dump" {
+            target.must_be_gone(before.pids(), "after dump")?;
+        }
+    }
+    target.judge(started.elapsed())
 }
