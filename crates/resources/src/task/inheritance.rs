@@ -119,8 +119,9 @@ impl Inheritance {
         let all = batch.data(&[0xff; PROCESSORS]);
         batch.call(libc::SYS_sched_setaffinity, [zero(), (PROCESSORS as u64).into(), all.into()]);
         batch.call(libc::SYS_prctl, [libc::PR_SET_TSC.into(), libc::PR_TSC_ENABLE.into()]);
-        let usual =
-            [libc::PR_MCE_KILL.into(), libc::PR_MCE_KILL_CLEAR.into(), zero(), zero(), zero()];
+        // PR_MCE_KILL_CLEAR would leave PF_MCE_EARLY to be seen in `/proc/PID/stat`.
+        let (set, usual) = (libc::PR_MCE_KILL_SET, libc::PR_MCE_KILL_DEFAULT);
+        let usual = [libc::PR_MCE_KILL.into(), set.into(), usual.into(), zero(), zero()];
         batch.call(libc::SYS_prctl, usual);
         let huge = [libc::PR_SET_THP_DISABLE.into(), zero(), zero(), zero(), zero()];
         batch.call(libc::SYS_prctl, huge);
