@@ -303,6 +303,12 @@ impl Cause {
                 Some("detach the debugger or tracer first")
             }
             Self::Freeze(freeze::Error::IsThread { .. }) => Some("give the pid of the process"),
+            Self::Freeze(freeze::Error::Suicide) => {
+                Some("dump from a process that does not descend from the one that is dumped")
+            }
+            Self::Freeze(freeze::Error::RootIsZombie(_)) => {
+                Some("nothing is left of it but a status that its parent has not asked for")
+            }
             Self::Freeze(freeze::Error::Vfork(_)) => Some(Refusal::Vfork.hint()),
             Self::Freeze(freeze::Error::KernelThread(_)) => Some(Refusal::KernelThread.hint()),
             Self::Freeze(freeze::Error::Timeout(_) | freeze::Error::Immovable { .. }) => {
@@ -315,7 +321,10 @@ impl Cause {
                 "a dump takes 256 KiB more for a moment: raise the limit of the process (prlimit), or \
                  give dormouse CAP_SYS_RESOURCE",
             ),
-            Self::PidTaken { .. } => Some("end what has it, or restore in a new pid namespace"),
+            Self::PidTaken { .. } => Some(
+                "end what has it, or restore in a new pid namespace: \
+                 `unshare --pid --fork --mount-proc dormouse restore ...`",
+            ),
             Self::Image(ImageError::Incomplete { .. }) => {
                 Some("check the directory's name, and that the dump has succeeded")
             }
