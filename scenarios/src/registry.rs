@@ -80,6 +80,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::epoll::signals_ended::SCENARIO,
     &crate::epoll::signals_fired::SCENARIO,
     &crate::epoll::signals_forked::SCENARIO,
+    &crate::epoll::signals_order::SCENARIO,
     &crate::epoll::signals_zombie::SCENARIO,
     &crate::epoll::stale_changed::SCENARIO,
     &crate::epoll::stale_states::SCENARIO,

@@ -82,7 +82,8 @@ pub use busy_poll::BusyPoll;
 pub use event::{Events, FdNumber};
 pub use graph::{Wanted, WantedError};
 pub use insert::{
-    EndedInsertion, InsertError, Insertion, LeftArmed, Rebuild, insert, insert_by_ended, modify,
+    EndedInsertion, InsertError, Insertion, LateItem, LeftArmed, Rebuild, insert, insert_by_ended,
+    modify,
 };
 pub use inspect::{
     BtfError, FileKey, InspectError, Inspection, Inspector, Listed, SetUpError, SharedQueues,

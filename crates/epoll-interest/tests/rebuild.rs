@@ -3,13 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use epoll_interest::{
-    Events, FdNumber, InsertError, Inspector, Interest, Item, LeftArmed, Rebuild, Wanted,
-    WantedError,
+    Events, FdNumber, InsertError, Insertion, Inspector, Interest, Item, LateItem, LeftArmed,
+    Rebuild, Wanted, WantedError,
 };
 use rustix::buffer::spare_capacity;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
@@ -322,4 +322,54 @@ fn impossible_epolls_are_refused_before_anything_is_done() {
         wanted("f", vec![item("e", 1, ARMED)], vec![]),
     ];
     assert_eq!(refused(circle), WantedError::Loop { epoll: 0 });
+}
+
+/// An epoll with an edge, a one-shot and a level-triggered item, pending in this order, and one that fired when
+/// it was added; that is to be pending after the first.
+fn with_late() -> (Files, Rebuild<&'static str>) {
+    let files = ["edge", "late", "once", "level"].map(|name| (name, event(1)));
+    let files = Files::new(files);
+    let items = vec![
+        item("edge", 1, Events::IN | Events::ET),
+        item("once", 3, Events::IN | Events::ONESHOT),
+        item("level", 4, Events::IN),
+    ];
+    let interest = Interest { items, pending: vec![0, 1, 2] };
+    let fired = Interest { items: vec![item("late", 2, Events::ONESHOT)], pending: vec![] };
+    assert_eq!(files.rebuild(fired).unwrap(), []);
+    let rebuild = Rebuild::new(vec![Wanted { epoll: "epoll", interest }]).unwrap();
+    rebuild.prepare(|file| files.fd(file)).unwrap();
+    rebuild.finish(|file| files.fd(file)).unwrap();
+    (files, rebuild)
+}
+
+fn join(files: &Files, rebuild: &Rebuild<&'static str>) {
+    let fd = FdNumber::from_raw(600);
+    let file = files.fd("late").unwrap();
+    let item = Insertion { file, fd, events: Events::IN, data: 2 };
+    let late = HashMap::from([("epoll", vec![LateItem { item, place: 1, signal: None }])]);
+    rebuild.join(&late, |file| files.fd(file)).unwrap();
+}
+
+#[test]
+fn late_items_are_pending_in_their_places() {
+    let (files, rebuild) = with_late();
+    assert_eq!(files.state().1, [1, 3, 4]);
+    join(&files, &rebuild);
+    assert_eq!(files.state().1, [1, 2, 3, 4]);
+    assert_eq!(files.wait(), [1, 2, 3, 4].map(|data| (data, Events::IN.bits())));
+    assert_eq!(files.wait(), [2, 4].map(|data| (data, Events::IN.bits())));
+}
+
+#[test]
+fn what_is_taken_out_in_the_place_of_another_is_put_back() {
+    let (files, rebuild) = with_late();
+    let mut events = Vec::with_capacity(1);
+    epoll::wait(files.fd("epoll").unwrap(), spare_capacity(&mut events), Some(&NOW)).unwrap();
+    join(&files, &rebuild);
+    let (masks, mut pending) = files.state();
+    pending.sort_unstable();
+    assert_eq!(pending, [1, 2, 3, 4]);
+    let fired = masks.iter().filter(|(_, mask)| mask.fired());
+    assert_eq!(fired.count(), 0);
 }

@@ -62,6 +62,7 @@ pub(crate) mod signals_consumed;
 pub(crate) mod signals_ended;
 pub(crate) mod signals_fired;
 pub(crate) mod signals_forked;
+pub(crate) mod signals_order;
 pub(crate) mod signals_zombie;
 pub(crate) mod stale_changed;
 pub(crate) mod stale_states;

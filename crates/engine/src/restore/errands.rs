@@ -99,11 +99,7 @@ pub(super) fn signals_wait(
     created: &CreatedFiles<'_>,
 ) -> Result<(), Error> {
     let deaf = || checkpoint.signal_items.iter().filter(|item| item.is_deaf());
-    let mut in_turn: Vec<_> = deaf().collect();
-    in_turn.sort_by_key(|item| item.turn());
-    for item in in_turn {
-        item.listen(created, false).at(Phase::Threads)?;
-    }
+    SignalItem::listen_all(&checkpoint.signal_items, created).at(Phase::Threads)?;
     let adders: BTreeSet<_> = deaf().map(|item| item.adder).collect();
     let tasks: BTreeMap<HostPid, &Stopped> =
         world.ready().iter().map(|task| (task.tid(), task)).collect();

@@ -10,6 +10,7 @@
 mod ended;
 mod error;
 mod fanotify;
+mod join;
 mod nudge;
 mod places;
 
@@ -25,6 +26,7 @@ use crate::plan::{Plan, Step, rotates};
 use crate::table::{Change, PrivateTable, Report, with_private_table};
 pub use ended::{EndedInsertion, insert_by_ended};
 pub use error::InsertError;
+pub use join::LateItem;
 use nudge::Nudge;
 use places::Places;
 

@@ -19,7 +19,8 @@
 //! a fired one-shot on a pidfd of a task that lives; an item on a signalfd that was added by a
 //! process which is not in the tree.
 //! Not preserved: see `epoll_interest::Rebuild`; the place of items on
-//! signalfds among those that are pending, and that an exclusive edge on one was
+//! signalfds among those that are pending, in an epoll with an exclusive edge or an exclusive item
+//! on a signalfd, or if their process has ended; and that an exclusive edge on one was
 //! reported whose signals still wait (it is reported again).
 //! Kernel needed: BTF and BPF (`CAP_BPF`, `CAP_PERFMON`) for the dump, unless there
 //! is little to tell: see `compare`.
@@ -71,6 +72,14 @@ pub struct Epoll {
 }
 
 impl Epoll {
+    /// The set that it is one of.
+    fn set(&self) -> Option<&Set> {
+        match &self.watches {
+            Watches::Exact(set) => Some(set),
+            _ => None,
+        }
+    }
+
     /// Its items on signalfds: those the image names, or, if it names none as
     /// CRIU's do, those that `is_signalfd`.
     pub(super) fn signals(&self, is_signalfd: impl Fn(FileRef) -> bool) -> Vec<Saved> {

@@ -2,12 +2,16 @@
 //! (`signalfd_poll`, `fs/signalfd.c`), so a task of that process has to; if it
 //! has ended, another that ends.
 
+use std::collections::{BTreeSet, HashMap};
+
 use dormouse_kernel::NsPid;
 use dormouse_kernel::signal::Signal;
-use epoll_interest::{EndedInsertion, Events, FdNumber, Insertion, Item, insert_by_ended, modify};
+use epoll_interest::{
+    EndedInsertion, Events, FdNumber, Insertion, Item, LateItem, insert_by_ended, modify,
+};
 
 use crate::Result;
-use crate::file::{CreatedFiles, FileRef};
+use crate::file::{CreatedFiles, File, FileRef};
 
 /// Who has added an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,14 +75,6 @@ impl SignalItem {
         self.later.is_some()
     }
 
-    /// Its turn among those of one epoll to [`listen`](Self::listen): first
-    /// those that are pending, in their order.
-    #[must_use]
-    pub fn turn(&self) -> impl Ord + use<> {
-        let place = self.later.and_then(|later| later.place);
-        (place.is_none(), place)
-    }
-
     /// `struct epoll_event`.
     #[must_use]
     pub fn event(&self) -> Vec<u8> {
@@ -113,6 +109,49 @@ impl SignalItem {
         let ended = items.iter().filter(|item| item.adder == Adder::Ended && !item.is_last());
         let insertions: Vec<_> = ended.map(|item| item.by_ended(created)).collect();
         Ok(insert_by_ended(&insertions)?)
+    }
+
+    /// Has all that are deaf hear signals from now on. What is pending in their epolls is so in
+    /// its order then.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn listen_all(items: &[Self], created: &CreatedFiles<'_>) -> Result<()> {
+        // In an epoll with such an item the others keep away from the list: whoever looks there takes
+        // out what waits for another's signals.
+        let apart = items.iter().filter(|item| item.fired_by.is_none());
+        let apart: BTreeSet<FileRef> = apart.map(|item| item.epoll).collect();
+        let (mut late, mut set) = (HashMap::<_, Vec<_>>::new(), None);
+        let mut alone = Vec::new();
+        for item in items.iter().filter(|item| item.is_deaf()) {
+            let of_epoll = match created.files.get(item.epoll) {
+                File::Epoll(epoll) if !apart.contains(&item.epoll) => epoll.set(),
+                _ => None,
+            };
+            match item.late(created) {
+                Some(pending) if of_epoll.is_some() => {
+                    late.entry(item.epoll).or_default().push(pending);
+                    set = of_epoll;
+                }
+                _ => alone.push(item),
+            }
+        }
+        // All are in the same one.
+        if let Some(set) = set {
+            set.rebuild().join(&late, |file| Some(created.get(*file)))?;
+        }
+        alone.sort_by_key(|item| {
+            let place = item.later.and_then(|later| later.place);
+            (place.is_none(), place)
+        });
+        alone.into_iter().try_for_each(|item| item.listen(created, false))
+    }
+
+    /// If it is deaf, and to be pending.
+    fn late<'a>(&self, created: &'a CreatedFiles<'_>) -> Option<LateItem<'a>> {
+        let Later { events, place } = self.later?;
+        let item = self.insertion(created, events);
+        Some(LateItem { item, place: place?, signal: self.fired_by.map(Signal::as_raw) })
     }
 
     /// Has it hear signals from now on, and report one that has come meanwhile
