@@ -1,5 +1,6 @@
-//! Signalfds among other files in the order of what is ready, in an epoll that another watches: what comes before
-//! and after them is level-triggered, also with `EPOLLEXCLUSIVE`, an edge, and a one-shot, and one of them is an edge itself.
+//! Signalfds among other files in the order of what is ready, in an epoll that another watches, which has one as
+//! well: what comes before and after them is level-triggered, also with `EPOLLEXCLUSIVE`, an edge, and a one-shot,
+//! and one of them is an edge itself.
 //!
 //! Verified: the order in which all are reported, and what is left of them.
 //! CRIU: reports the signals first.
@@ -23,6 +24,11 @@ fn run(cx: &mut Context) {
     for ((file, mask), data) in files.iter().zip(masks).zip(0..6_u32).rev() {
         epoll.add(file, IN | mask, data.into());
     }
+    // One whose only event is a signal, in one that waits for the same.
+    let lonely = Epoll::new();
+    lonely.add(&signals[0].1, IN, 20);
+    outer.add(&signals[0].1, IN, 92);
+    outer.add(&lonely, IN, 93);
     let other = event(0);
     outer.add(&other, IN, 91);
     let own = std::process::id() as i32;
@@ -40,7 +46,10 @@ fn run(cx: &mut Context) {
 
     cx.ready_and_wait();
 
-    check_eq!(outer.take(), [(90, IN), (91, IN)], "the outer one");
+    let mut of_outer = outer.take();
+    of_outer.sort_unstable();
+    check_eq!(of_outer, [90, 91, 92, 93].map(|data| (data, IN)), "the outer one");
+    check_eq!(lonely.take(), [(20, IN)], "the one inside with a signal");
     // A signal wakes the items on all signalfds, the newest first.
     let all = [3, 1, 11, 10, 2, 0, 5, 4].map(|data| (data, IN));
     check_eq!(epoll.take_some(2), all[..2], "the first");

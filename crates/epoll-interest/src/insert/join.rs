@@ -47,7 +47,8 @@ impl<F: Clone + Eq + Hash> Rebuild<F> {
     /// [finished](Self::finish), and has them pending in their places, given by epoll.
     ///
     /// In an epoll in which an edge is waited for on an [`EXCLUSIVE`](Events::EXCLUSIVE) item they come
-    /// after all others: nothing puts such an item back.
+    /// after all others: nothing puts such an item back. So they do in one that watches other epolls: whoever
+    /// looks at it looks at those as well, and drops what waits there for another's signals.
     ///
     /// # Errors
     /// [`InsertError`]; the epolls are then good for nothing but being closed.
@@ -56,6 +57,10 @@ impl<F: Clone + Eq + Hash> Rebuild<F> {
         late: &HashMap<F, Vec<LateItem<'fd>>>,
         fd: impl Fn(&F) -> Option<BorrowedFd<'fd>>,
     ) -> Result<(), InsertError> {
+        let mut is_epoll = vec![false; self.graph.files];
+        for epoll in &self.graph.epolls {
+            is_epoll[epoll.file] = true;
+        }
         for (index, epoll) in self.graph.epolls.iter().enumerate() {
             let name = &self.files[epoll.file];
             let Some(late) = late.get(name) else { continue };
@@ -66,7 +71,8 @@ impl<F: Clone + Eq + Hash> Rebuild<F> {
                 let file = file.ok_or(InsertError::NoFile { epoll: index, fd: item.fd })?;
                 Ok(Insertion { file, fd: item.fd, events: item.events, data: item.data })
             };
-            let turns = turns(epoll, late.clone(), insertion)?;
+            let stay = epoll.items.iter().any(|item| is_epoll[item.file] || is_fixed(item.events));
+            let turns = turns(epoll, late.clone(), stay, insertion)?;
             let Some(data) = take(index, of_epoll, &turns)? else { continue };
             // Something became pending just now, and was taken out in the place of another.
             let same = epoll.items.iter().enumerate().filter(|(_, item)| {
@@ -74,21 +80,28 @@ impl<F: Clone + Eq + Hash> Rebuild<F> {
             });
             let again: Vec<_> = same.map(|(item, _)| insertion(item)).collect::<Result<_, _>>()?;
             modify(of_epoll, &again, None)?;
+            for (item, signal) in turns.iter().filter_map(|turn| Some((turn.item, turn.late?))) {
+                modify(of_epoll, &[item], signal)?;
+            }
         }
         Ok(())
     }
 }
 
-/// All that have to go to the end of the list, in their order.
+/// Nothing puts such an item back that was reported.
+fn is_fixed(events: Events) -> bool {
+    events.contains(Events::EXCLUSIVE | Events::ET)
+}
+
+/// All that have to go to the end of the list, in their order; late ones only, if the others are to `stay`.
 fn turns<'fd>(
     epoll: &Epoll,
     mut late: Vec<LateItem<'fd>>,
+    stay: bool,
     insertion: impl Fn(usize) -> Result<Insertion<'fd>, InsertError>,
 ) -> Result<Vec<Turn<'fd>>, InsertError> {
     late.sort_by_key(|late| late.place);
-    let fixed = |events: Events| events.contains(Events::EXCLUSIVE | Events::ET);
-    let stay = epoll.items.iter().any(|item| fixed(item.events))
-        || late.first().is_none_or(|late| late.place >= epoll.pending.len());
+    let stay = stay || late.first().is_none_or(|late| late.place >= epoll.pending.len());
     let mut turns = Vec::with_capacity(epoll.pending.len() + late.len());
     let mut late = late.into_iter().peekable();
     let of_late = |LateItem { item, signal, .. }: LateItem<'fd>| Turn { item, late: Some(signal) };

@@ -19,7 +19,7 @@
 //! a fired one-shot on a pidfd of a task that lives; an item on a signalfd that was added by a
 //! process which is not in the tree.
 //! Not preserved: see `epoll_interest::Rebuild`; the place of items on
-//! signalfds among those that are pending, in an epoll with an exclusive edge or an exclusive item
+//! signalfds among those that are pending, in an epoll that watches another, or has an exclusive edge or an exclusive item
 //! on a signalfd, or if their process has ended; and that an exclusive edge on one was
 //! reported whose signals still wait (it is reported again).
 //! Kernel needed: BTF and BPF (`CAP_BPF`, `CAP_PERFMON`) for the dump, unless there
