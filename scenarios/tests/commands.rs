@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use dormouse_scenarios::exec_storm;
 use dormouse_testkit::binaries::Binaries;
 use dormouse_testkit::cases::{self, Case};
-use dormouse_testkit::checkpointer::Checkpointer;
+use dormouse_testkit::checkpointer::{Checkpointer, Invocation};
 use dormouse_testkit::failure::Failure;
 use dormouse_testkit::snapshot::Snapshot;
 use dormouse_testkit::subject::{Facts, Subject, User};
@@ -118,6 +118,16 @@ fn dump(
     Ok(images)
 }
 
+/// A dump to a directory of its own that lets the program run on.
+fn kept(
+    target: &Target,
+    checkpointer: &Checkpointer,
+    dir: &Path,
+    name: &str,
+) -> Result<Invocation, Failure> {
+    Ok(checkpointer.dump(target.root, &new_images(dir, name)?, dir, &["-R"]))
+}
+
 /// A dump that is killed at any moment has changed nothing, unless it was complete.
 fn killed_dumps(
     target: &Target,
@@ -125,14 +135,11 @@ fn killed_dumps(
     checkpointer: &Checkpointer,
     dir: &Path,
 ) -> Result<(), Failure> {
-    let first = new_images(dir, "first")?;
-    let whole = checkpointer.dump(target.root, &first, dir, &["-R"]).succeed()?.took;
+    let whole = kept(target, checkpointer, dir, "first")?.succeed()?.took;
     let (mut dice, mut held) = (Dice::new(), whole);
     for number in 0..kills() {
-        let images = new_images(dir, &format!("killed-{number}"))?;
-        let moment = whole.mul_f64(dice.roll());
-        let ended = checkpointer.dump(target.root, &images, dir, &["-R"]).start()?;
-        held += ended.kill_after(moment)?.took;
+        let ended = kept(target, checkpointer, dir, &format!("killed-{number}"))?.start()?;
+        held += ended.kill_after(whole.mul_f64(dice.roll()))?.took;
         // What the command has begun, another process undoes or ends.
         none_left("after a killed dump", before.pids())?;
         target.must_equal(before, "after a killed dump", &[], Duration::from_secs(2))?;
@@ -147,15 +154,13 @@ fn killed_dumps_and_others(
     checkpointer: &Checkpointer,
     dir: &Path,
 ) -> Result<(), Failure> {
-    let first = new_images(dir, "first")?;
-    let whole = checkpointer.dump(target.root, &first, dir, &["-R"]).succeed()?.took;
+    let whole = kept(target, checkpointer, dir, "first")?.succeed()?.took;
     let (mut dice, mut held) = (Dice::new(), whole);
     for number in 0..kills() / 4 {
-        let [killed, images] = ["killed", "images"].map(|name| format!("{name}-{number}"));
-        let (killed, images) = (new_images(dir, &killed)?, new_images(dir, &images)?);
-        let ended = checkpointer.dump(target.root, &killed, dir, &["-R"]).start()?;
+        let ended = kept(target, checkpointer, dir, &format!("killed-{number}"))?.start()?;
+        let other = kept(target, checkpointer, dir, &format!("other-{number}"))?;
         held += ended.kill_after(whole.mul_f64(dice.roll()))?.took;
-        held += checkpointer.dump(target.root, &images, dir, &["-R"]).succeed()?.took;
+        held += other.succeed()?.took;
     }
     target.must_equal(before, "after killed dumps and others", &[], Duration::from_secs(2))?;
     target.judge(held)
