@@ -296,6 +296,15 @@ struct Lister {
     packet_sockets: Option<BTreeMap<u64, FileId>>,
 }
 
+/// The files of a kind that are open, by the inodes that their mappings name.
+fn by_inode(
+    probes: &BTreeMap<FileId, Probe>,
+    is_one: impl Fn(&Probe) -> bool,
+) -> BTreeMap<u64, FileId> {
+    let all = probes.values().filter(|probe| is_one(probe));
+    all.map(|probe| (probe.stat.st_ino, probe.id)).collect()
+}
+
 impl Lister {
     fn new(frozen: &Frozen, external: &[String], may_look_inside: bool) -> Result<Self, Error> {
         let root = &frozen.processes[0];
@@ -454,21 +463,16 @@ impl Lister {
 
     /// A ring that is mapped, and open as well.
     fn ring(&mut self, inode: u64) -> Result<FileId, Cause> {
-        let rings = self.rings.get_or_insert_with(|| {
-            let rings = self.probes.values().filter(|it| it.anonymous_inode() == Some("io_uring"));
-            rings.map(|ring| (ring.stat.st_ino, ring.id)).collect()
-        });
+        let is_one = |it: &Probe| it.anonymous_inode() == Some("io_uring");
+        let rings = self.rings.get_or_insert_with(|| by_inode(&self.probes, is_one));
         rings.get(&inode).copied().ok_or(Cause::Unsupported(Refusal::ClosedRing))
     }
 
     /// A packet socket whose rings are mapped, and that is open as well.
     fn packet_socket(&mut self, mapped: &MappedFile<'_>) -> Result<FileId, Cause> {
-        let packet_sockets = self.packet_sockets.get_or_insert_with(|| {
-            let is_one = |it: &&Probe| it.socket_family() == Some(SocketFamily::PACKET);
-            let all = self.probes.values().filter(is_one);
-            all.map(|socket| (socket.stat.st_ino, socket.id)).collect()
-        });
-        let found = packet_sockets.get(&mapped.inode).copied();
+        let is_one = |it: &Probe| it.socket_family() == Some(SocketFamily::PACKET);
+        let all = self.packet_sockets.get_or_insert_with(|| by_inode(&self.probes, is_one));
+        let found = all.get(&mapped.inode).copied();
         let found = found.ok_or(Cause::Unsupported(Refusal::MappedSocket))?;
         match file::packet_rings_len(&self.probes[&found])? == mapped.range.len() {
             true => Ok(found),

@@ -2,7 +2,7 @@
 
 use dormouse_kernel::pidfd::PidFd;
 use dormouse_kernel::proc::{self, Status};
-use dormouse_kernel::ptrace::{self, Registers, Stop, Stopped};
+use dormouse_kernel::ptrace::{self, Registers, Stopped};
 use dormouse_kernel::signal::{SigSet, Signal};
 use dormouse_kernel::{FdNum, HostPid};
 use dormouse_puppet::{Interruption, interruption};
@@ -26,7 +26,7 @@ pub(super) fn hide(
         Err(ptrace::Error::Ia32 { .. }) => return Ok(None),
         registers => registers?,
     };
-    if interruption(&registers, is_held(task)) != Some(Interruption::Interrupted) {
+    if interruption(&registers, task.stop().is_held()) != Some(Interruption::Interrupted) {
         return Ok(None);
     }
     // First of all: should this process die before, the program sees EINTR.
@@ -41,13 +41,6 @@ pub(super) fn hide(
             Ok(None)
         }
     }
-}
-
-/// Whether a signal of job control has stopped the task: an `EINTR` is of that then, and the
-/// program sees it when it is continued (`signal(7)`, "Interruption of system calls and library
-/// functions by stop signals").
-pub(super) fn is_held(task: &Stopped) -> bool {
-    matches!(task.stop(), Stop::Group(_))
 }
 
 /// Takes back what a stop leaves to the socket of a `recvmmsg(2)` that waited with a part of its

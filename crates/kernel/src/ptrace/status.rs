@@ -27,6 +27,14 @@ impl Stop {
     pub const fn is_rest(self) -> bool {
         matches!(self, Self::Event(Event::Stop) | Self::Group(_))
     }
+
+    /// Whether job control holds the task. Its signal has ended the call that the task waited in: an
+    /// `EINTR` is of that, and the program sees it when it is continued (`signal(7)`, "Interruption of
+    /// system calls and library functions by stop signals").
+    #[must_use]
+    pub const fn is_held(self) -> bool {
+        matches!(self, Self::Group(_))
+    }
 }
 
 /// `PTRACE_EVENT_*`.

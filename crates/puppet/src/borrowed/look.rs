@@ -17,6 +17,8 @@ pub(super) struct Seen {
     pub(super) rseq: Option<Rseq>,
     pub(super) mask: SigSet,
     pub(super) names: Names,
+    /// By job control.
+    is_held: bool,
 }
 
 /// How a task calls itself, and by which signal it reports.
@@ -56,9 +58,8 @@ impl TrapSignal {
         let asked_to =
             || status.ignored.iter().find(|signal| free(signal) && !of_job_control(signal));
         let may_continue = |signal: &Signal| {
-            let is_held = matches!(stop, Stop::Group(_));
             let takes_back = stops.iter().any(|stop| pending.contains(*stop));
-            free(signal) && ignored(signal) && !is_held && !takes_back
+            free(signal) && ignored(signal) && !stop.is_held() && !takes_back
         };
         quiet
             .or_else(asked_to)
@@ -76,13 +77,11 @@ impl Host {
         tasks: impl IntoIterator<Item = (&'t Stopped, &'t Status)>,
         first: u64,
     ) -> Result<Vec<Seen>, Error> {
-        let (mut seen, mut held) = (Vec::new(), Vec::new());
+        let mut seen = Vec::new();
         for (task, status) in tasks {
             let names = Names::of(task, status).ok_or(Error::NoSignal(task.tid()))?;
             let (registers, rseq, mask) = (task.registers()?, task.rseq()?, task.sigmask()?);
-            seen.push(Seen { registers, rseq, mask, names });
-            // By job control, whose signal has ended its call.
-            held.push(matches!(task.stop(), Stop::Group(_)));
+            seen.push(Seen { registers, rseq, mask, names, is_held: task.stop().is_held() });
         }
         let areas: Vec<_> = seen.iter().filter_map(|seen| seen.rseq).collect();
         let mut sections = rseq::sections(&self.mem, &areas).into_iter();
@@ -93,10 +92,10 @@ impl Host {
                 seen.registers.rip = abort;
             }
         }
-        let contexts = seen.iter().zip(held).map(|(seen, is_held)| {
+        let contexts = seen.iter().map(|seen| {
             // If this process dies, no signal can be told from one that came
             // before the stop, so calls are made again in any case.
-            let on_death = match interruption(&seen.registers, is_held) {
+            let on_death = match interruption(&seen.registers, seen.is_held) {
                 Some(interruption) => interruption.go_on(&seen.registers),
                 None => seen.registers,
             };

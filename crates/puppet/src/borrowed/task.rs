@@ -38,7 +38,7 @@ impl<'a> Borrowed<'a> {
         context: u64,
         lent: Option<Lent>,
     ) -> Self {
-        let Seen { registers, rseq, mask, names: Names { tgid, tid, signal } } = seen;
+        let Seen { registers, rseq, mask, names: Names { tgid, tid, signal }, .. } = seen;
         let place = Place {
             code: host.code,
             context: host.context(context),

@@ -44,6 +44,15 @@ fn frame(len: usize) -> Vec<u8> {
     frame
 }
 
+/// Takes what came out of some places.
+fn clear(
+    rings: &MappedRings,
+    places: Places,
+    mut some: impl Iterator<Item = u32>,
+) -> Result<(), Errno> {
+    some.try_for_each(|place| rings.write(places.offset(place), &vec![0; places.size]))
+}
+
 fn until(mut is_so: impl FnMut() -> Result<bool, Errno>) -> Result<(), Errno> {
     let since = Instant::now();
     while !is_so()? {
@@ -105,9 +114,7 @@ impl Progress<'_> {
                 }
             }
         }
-        for place in 0..head {
-            rings.write(places.offset(place), &vec![0; places.size])?;
-        }
+        clear(rings, places, 0..head)?;
         put(rings, places, ring, |_| true)
     }
 
@@ -159,9 +166,7 @@ impl Progress<'_> {
             if !waits && rings.number(places.offset(head) + block::PACKETS)? > 0 {
                 return Err(Errno::BUSY);
             }
-            for place in (0..passed).filter(|&place| place != head) {
-                rings.write(places.offset(place), &vec![0; places.size])?;
-            }
+            clear(rings, places, (0..passed).filter(|&place| place != head))?;
         }
         put(rings, places, ring, |place| place < passed)
     }
