@@ -213,10 +213,11 @@ pub(crate) fn zoo() -> Zoo {
         ("a lost queue again", queue_again, Claimed(FdType::Mqueue)),
         ("a namespace", opened("/proc/self/ns/mnt", OFlags::RDONLY), Claimed(FdType::Ns)),
     ];
-    // A kernel need not be built for that, or started with it. What nobody on the machine can bring
-    // about has nothing to tell: there is always a task that runs.
-    let pressure = open("/proc/pressure/cpu", OFlags::RDWR, Mode::empty()).ok();
-    let watching = |file: &OwnedFd| rustix::io::write(file, b"full 1500000 2000000\0").is_ok();
+    // A kernel need not be built for that, or started with it. Nothing to tell has who waits for all tasks
+    // to want memory for all of ten seconds: these threads do not. (A virtual machine that stands still
+    // for a moment has its tasks all want a processor.)
+    let pressure = open("/proc/pressure/memory", OFlags::RDWR, Mode::empty()).ok();
+    let watching = |file: &OwnedFd| rustix::io::write(file, b"full 10000000 10000000\0").is_ok();
     if let Some(pressure) = pressure.filter(watching) {
         files.push(("a file that tells of pressure", pressure, reg));
     }
