@@ -191,6 +191,7 @@ fn of_memory(error: &memory::Error) -> ErrorKind {
         E::SegmentTaken { .. } => ErrorKind::Conflict,
         E::AioRing { .. } | E::RingPlace { .. } => ErrorKind::Unsupported,
         E::Segment(error) => of_errno(error.source),
+        E::Scheduling(error) => of_errno(error.source),
         E::Proc(error) => of_proc(error),
         E::Image(error) => of_image(error),
         E::Pagemap(error) => of_errno(error.source),

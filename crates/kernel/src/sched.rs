@@ -187,6 +187,17 @@ impl CpuSet {
         &self.0
     }
 
+    /// Only the first of them.
+    #[must_use]
+    pub fn first(&self) -> Self {
+        let mut words = self.0.clone();
+        if let Some(at) = words.iter().position(|&word| word != 0) {
+            words.truncate(at + 1);
+            words[at] &= words[at].wrapping_neg();
+        }
+        Self(words)
+    }
+
     /// The processors' numbers, lowest first.
     pub fn iter(&self) -> impl Iterator<Item = usize> {
         self.0.iter().enumerate().flat_map(|(index, &word)| {

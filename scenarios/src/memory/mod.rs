@@ -2,6 +2,7 @@
 
 pub(crate) mod advice;
 pub(crate) mod aio;
+pub(crate) mod aio_full;
 pub(crate) mod anonymous;
 pub(crate) mod brk;
 pub(crate) mod cow_chain;

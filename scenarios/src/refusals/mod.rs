@@ -1,7 +1,6 @@
 //! State that no checkpointer can carry over: it must say so and leave the target alone.
 
 pub(crate) mod address_space;
-pub(crate) mod aio_full;
 pub(crate) mod aio_poll;
 pub(crate) mod amx;
 pub(crate) mod append_only;

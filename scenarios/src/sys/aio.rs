@@ -4,6 +4,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::AtomicU8;
 
+use rustix::io::Errno;
+
 use super::done;
 
 /// An AIO context. It lasts as long as the process.
@@ -64,12 +66,24 @@ impl Aio {
         buffer: &'static AtomicU8,
         data: u64,
     ) {
-        self.submit(fd, PREAD, (buffer.as_ptr() as u64, 1, offset), data);
+        check_eq!(self.try_read(fd, offset, buffer, data), Ok(()), "io_submit");
+    }
+
+    /// [`Self::read`], which fails with `EAGAIN` if there is no place for its completion.
+    pub(crate) fn try_read(
+        self,
+        fd: BorrowedFd<'_>,
+        offset: i64,
+        buffer: &'static AtomicU8,
+        data: u64,
+    ) -> Result<(), Errno> {
+        self.submit(fd, PREAD, (buffer.as_ptr() as u64, 1, offset), data)
     }
 
     /// Waits for the file to be readable.
     pub(crate) fn poll(self, fd: BorrowedFd<'_>, data: u64) {
-        self.submit(fd, POLL, (libc::POLLIN as u64, 0, 0), data);
+        let submitted = self.submit(fd, POLL, (libc::POLLIN as u64, 0, 0), data);
+        check_eq!(submitted, Ok(()), "io_submit");
     }
 
     fn submit(
@@ -78,7 +92,7 @@ impl Aio {
         operation: u16,
         (buffer, len, offset): (u64, u64, i64),
         data: u64,
-    ) {
+    ) -> Result<(), Errno> {
         let fd = fd.as_raw_fd().cast_unsigned();
         let (key, rw_flags, priority, reserved, flags, notify) = (0, 0, 0, 0, 0, 0);
         let mut request = Request {
@@ -98,7 +112,13 @@ impl Aio {
         let mut pointer = &raw mut request;
         // SAFETY: the request lives over the call, and its buffer for ever.
         let result = unsafe { libc::syscall(libc::SYS_io_submit, self.0, 1, &raw mut pointer) };
-        check_eq!(result, 1, "io_submit");
+        match done(result) {
+            Ok(count) => {
+                check_eq!(count, 1, "requests taken by io_submit");
+                Ok(())
+            }
+            Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+        }
     }
 
     /// The data and results of completions: `least` at least, at most 256.

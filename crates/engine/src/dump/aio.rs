@@ -65,12 +65,12 @@ pub(super) fn settle(
                 context = contexts.read(at).map_err(unseen).of(PHASE, owner)?;
             }
             let header = AioHeader::read(owner, range).of(PHASE, owner)?;
-            let is_kernels =
-                |header: AioHeader| (header.tail, header.events) == (context.tail, context.events);
-            match header.filter(|&header| is_kernels(header)) {
-                None => return refuse(Obstacle::AioOverwritten),
-                Some(header) if header.is_crowded() => return refuse(Obstacle::AioCrowded),
-                Some(_) => {}
+            let is_kernels = |header: AioHeader| {
+                (header.tail, header.events) == (context.tail, context.events)
+                    && header.is_possible(context.batch)
+            };
+            if !header.is_some_and(is_kernels) {
+                return refuse(Obstacle::AioOverwritten);
             }
             *requests = context.requests;
         }
@@ -98,6 +98,8 @@ struct Contexts {
 struct Context {
     requests: u32,
     events: u32,
+    /// How many places a processor takes at once.
+    batch: u32,
     tail: u32,
     /// Bytes mapped.
     len: u64,
@@ -118,6 +120,7 @@ struct Layout {
     of_processors: usize,
     requests: usize,
     events: usize,
+    batch: usize,
     pages: usize,
     cancellable: usize,
     available: usize,
@@ -143,6 +146,7 @@ impl Layout {
             of_processors: context.offset("cpu")?,
             requests: context.offset("max_reqs")?,
             events: context.offset("nr_events")?,
+            batch: context.offset("req_batch")?,
             pages: context.offset("mmap_size")?,
             cancellable: context.offset("active_reqs")?,
             available: context.offset("reqs_available")?,
@@ -209,6 +213,7 @@ impl Contexts {
         Ok(Context {
             requests: number(memory, layout.requests)?,
             events,
+            batch: number(memory, layout.batch)?,
             tail: number(memory, layout.tail)?,
             len: memory.word(context + layout.pages as u64)?,
             in_flight: places.wrapping_sub(free).wrapping_sub(completed),

@@ -11,18 +11,19 @@
 //! **Create**: until all memory is filled the ring's contents are private memory in its place.
 //! Then the process makes a context wherever the kernel puts it. As many requests as it takes
 //! (to read nothing from an empty memfd; they complete at once) bring the kernel's own tail to where
-//! it was, with so many completions unread as there were. The contents are copied, and
-//! `mremap(2)` takes the ring to its place, by which the context gets its name.
+//! it was, with so many completions unread as there were; on one processor, as the kernel hands the
+//! ring's places out to processors, and one can have as many as all together. The contents are
+//! copied, and `mremap(2)` takes the ring to its place, by which the context gets its name.
 //!
-//! **Not preserved**: `ring->id`, the kernel's index of the context. Polls in flight are refused,
-//! and so are a child's mapping of a ring of its parent, and more unread completions than half of
-//! the ring's places.
+//! **Not preserved**: `ring->id`, the kernel's index of the context, and which processor free places
+//! are at hand for. Polls in flight are refused, and so is a child's mapping of a ring of its parent.
 //!
-//! **Scenarios**: `memory::aio`, `refusals::{aio_full, aio_poll}`.
+//! **Scenarios**: `memory::{aio, aio_full}`, `refusals::aio_poll`.
 
 use std::collections::BTreeMap;
 
 use dormouse_image::proto::mm::AioRingEntry;
+use dormouse_kernel::sched;
 use dormouse_kernel::{Addr, AddrRange, HostPid, PAGE_SIZE, remote_memory};
 use dormouse_puppet::{Bare, Batch, Data};
 
@@ -75,11 +76,13 @@ impl AioHeader {
         u64::from(events) == ring.len() / EVENT - 1 && head < events && tail < events
     }
 
-    /// Whether more events are unread than a new context is sure to take. The
-    /// kernel promises half of the places to whatever processor asks for them.
+    /// Whether so many events can be unread, where a context hands its places out by batches of so
+    /// many (`req_batch` of its `struct kioctx`). If not, the program has written to the header.
     #[must_use]
-    pub fn is_crowded(self) -> bool {
-        self.unread() > self.events / 2
+    pub fn is_possible(self, batch: u32) -> bool {
+        // One place is always left between the last and the first.
+        let places = self.events.saturating_sub(1);
+        self.unread() <= places - places % batch.max(1)
     }
 
     /// How many events are unread.
@@ -192,7 +195,8 @@ impl AioContext {
             return Err(fail);
         }
         if let Some(fd) = fd {
-            // Half of all places can be had whatever processors the process runs on.
+            let processors = sched::affinity(puppet.tid())?;
+            sched::set_affinity(puppet.tid(), &processors.first())?;
             for (count, read_up_to) in [(head / 2, head / 2), (head - head / 2, head)] {
                 complete(puppet, made.start(), fd, count)?;
                 let at = made.start().checked_add(8).expect("it is in the ring");
@@ -202,6 +206,7 @@ impl AioContext {
             if AioHeader::read(puppet.tid(), made)? != Some(header) {
                 return Err(fail);
             }
+            sched::set_affinity(puppet.tid(), &processors)?;
         }
         copy(puppet.tid(), ring, made)?;
         let mut batch = Batch::new();
@@ -318,6 +323,9 @@ mod tests {
         let header = AioHeader { events: 127, head: 120, tail: 3 };
         assert_eq!(read(words(120, 3)), Some(header));
         assert_eq!(header.unread(), 10);
+        assert!(AioHeader { events: 127, head: 7, tail: 0 }.is_possible(15));
+        assert!(!AioHeader { events: 127, head: 6, tail: 0 }.is_possible(15));
+        assert!(AioHeader { events: 127, head: 1, tail: 0 }.is_possible(1));
         assert_eq!(read(words(127, 3)), None);
         assert_eq!(read(words(0, 127)), None);
         let mut other = words(0, 0);

@@ -6,7 +6,7 @@ use std::io;
 use dormouse_image::pagemap::PagemapProblem;
 use dormouse_image::{ImageError, ImageName};
 use dormouse_kernel::shm::{self, SegmentId};
-use dormouse_kernel::{Addr, AddrRange, Errno, HostPid, pagemap, proc, remote_memory};
+use dormouse_kernel::{Addr, AddrRange, Errno, HostPid, pagemap, proc, remote_memory, sched};
 use thiserror::Error;
 
 use super::obstacle::Obstacle;
@@ -60,6 +60,9 @@ pub enum Error {
     /// A call about a System V segment failed.
     #[error(transparent)]
     Segment(#[from] shm::Error),
+    /// Having a task run on one processor failed.
+    #[error(transparent)]
+    Scheduling(#[from] sched::Error),
     /// Reading `/proc` failed.
     #[error(transparent)]
     Proc(#[from] proc::Error),

@@ -38,9 +38,6 @@ obstacles! {
     /// `io_submit(2)`, and not yet complete.
     AioInFlight: "requests of its asynchronous I/O context are in flight",
         Some("dump again when its requests are done");
-    /// [`AioHeader::is_crowded`](super::AioHeader::is_crowded).
-    AioCrowded: "its asynchronous I/O context holds more unread completions than a new one may take",
-        Some("dump again when the program has read some (io_getevents)");
     /// A ring that the process has from its parent, or a part of one.
     AioForeign: "it is no whole ring of an asynchronous I/O context of the process",
         Some("let the program make its AIO contexts after it has forked");
