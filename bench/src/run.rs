@@ -236,10 +236,7 @@ impl Target {
 
     /// Bytes on disk, holes left out.
     fn image_bytes(&self) -> std::io::Result<u64> {
-        fs::read_dir(&self.images)?.try_fold(0, |sum, entry| {
-            let blocks = entry?.metadata()?.blocks();
-            Ok(sum + blocks * 512)
-        })
+        bytes_below(&self.images)
     }
 
     /// Waits until the dumped tree is gone.
@@ -269,6 +266,16 @@ impl Target {
         }
         Ok(())
     }
+}
+
+/// Shared pages are in a directory of their own.
+fn bytes_below(dir: &Path) -> std::io::Result<u64> {
+    fs::read_dir(dir)?.try_fold(0, |sum, entry| {
+        let entry = entry?;
+        let found = entry.metadata()?;
+        let within = if found.is_dir() { bytes_below(&entry.path())? } else { 0 };
+        Ok(sum + found.blocks() * 512 + within)
+    })
 }
 
 /// Kills every other process of this pid namespace, and waits for them.
