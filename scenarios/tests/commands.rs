@@ -55,6 +55,7 @@ const TESTS: &[(&str, &str, Test)] = &[
     ("other_kernel", "memory::vdso", other_kernel),
     ("queues_gone", "mqueue::messages", queues_gone),
     ("nowhere_for_names", "files::unlinked_taken", outputs::nowhere_for_names),
+    ("other_processor", "tree::sleeper", other_processor),
     ("outputs_full", "tree::sleeper", outputs::full),
     ("outputs_led_elsewhere", "tree::sleeper", outputs::led_elsewhere),
     ("outputs_read_only", "tree::sleeper", outputs::read_only),
@@ -398,6 +399,37 @@ fn other_kernel(
         return Err(Failure::Verdict(format!("once:\n{once}twice:\n{twice}")));
     }
     target.judge(took)
+}
+
+/// Images that tell of a processor whose registers take another number of bytes are refused, unless
+/// nobody is to look.
+fn other_processor(
+    target: &Target,
+    before: &Snapshot,
+    checkpointer: &Checkpointer,
+    dir: &Path,
+) -> Result<(), Failure> {
+    const XSAVE_SIZE: u8 = 9 << 3;
+    let images = new_images(dir, "images")?;
+    checkpointer.dump(target.root, &images, dir, &["--cpu-cap"]).succeed()?;
+    target.must_be_gone(before.pids(), "after dump")?;
+    let path = images.join("cpuinfo.img");
+    let fail = |operation| {
+        let path = path.clone();
+        move |source| Failure::Io { operation, path, source }
+    };
+    let mut bytes = fs::read(&path).map_err(fail("read"))?;
+    // The last two fields are two sizes, of two bytes each as numbers of bytes are.
+    match &mut bytes[..] {
+        [.., XSAVE_SIZE, size, _, _, _, _] => *size ^= 1,
+        other => return Err(Failure::Verdict(format!("cpuinfo.img ends otherwise: {other:?}"))),
+    }
+    fs::write(&path, bytes).map_err(fail("write"))?;
+    let restore = |options: &[&str]| checkpointer.restore(&images, &dir.join("pid"), dir, options);
+    let naming = ["stores its registers in".to_owned(), "--cpu-cap=none".to_owned()];
+    restore(&[]).fail("on another processor", &naming)?;
+    target.must_be_gone(before.pids(), "after the refused restore")?;
+    target.judge(restore(&["--cpu-cap=none"]).succeed()?.took)
 }
 
 /// A program that gets signals all the time while it is dumped, of those by which its own tasks report

@@ -20,6 +20,10 @@ pub(crate) enum Operation {
     Dump,
     /// A restore.
     Restore,
+    /// Writing down what processor this is.
+    CpuDump,
+    /// Comparing this processor with another.
+    CpuCheck,
 }
 
 impl fmt::Display for Operation {
@@ -27,6 +31,8 @@ impl fmt::Display for Operation {
         f.write_str(match self {
             Self::Dump => "dump",
             Self::Restore => "restore",
+            Self::CpuDump => "writing down the processor",
+            Self::CpuCheck => "the check of the processor",
         })
     }
 }

@@ -8,6 +8,7 @@ use dormouse_resources::task::Refusal;
 use dormouse_resources::{self as resources, memory};
 
 use crate::dump::freeze;
+use crate::processor::Mismatch;
 use crate::restore::spawn_plan;
 use crate::{Error, ErrorKind, Phase};
 
@@ -92,6 +93,9 @@ pub(crate) enum Cause {
     /// Files in the image directory that nobody has read.
     #[error("{0} is in the image directory, and this version does not know what to do with it")]
     Unread(String),
+    /// Programs may need what this processor does not have.
+    #[error(transparent)]
+    Processor(#[from] Mismatch),
     /// The tree needs a place in memory that no address is free for.
     #[error("no address range of {0} bytes is free in all processes of the tree")]
     NoRoom(u64),
@@ -257,7 +261,7 @@ impl Cause {
             Self::PidTaken { .. } => ErrorKind::Conflict,
             Self::Contradiction { .. } => ErrorKind::CorruptImage,
             Self::Unread(_) => ErrorKind::Unsupported,
-            Self::NoRoom(_) => ErrorKind::Unsupported,
+            Self::Processor(_) | Self::NoRoom(_) => ErrorKind::Unsupported,
         }
     }
 
@@ -321,6 +325,9 @@ impl Cause {
             Self::Puppet(dormouse_puppet::Error::Limit { .. }) => Some(
                 "a dump takes 256 KiB more for a moment: raise the limit of the process (prlimit), or \
                  give dormouse CAP_SYS_RESOURCE",
+            ),
+            Self::Processor(_) => Some(
+                "restore on a processor that has all of it, or leave the check out with --cpu-cap=none",
             ),
             Self::PidTaken { .. } => Some(
                 "end what has it, or restore in a new pid namespace: \

@@ -13,6 +13,7 @@ pub mod error;
 mod landlock;
 mod late_file;
 pub mod options;
+mod processor;
 pub mod progress;
 mod restore;
 mod stats;
@@ -22,5 +23,6 @@ pub use error::{Error, ErrorKind, Phase};
 pub use options::{
     AfterDump, DumpOptions, NetworkLock, RestoreOptions, RootParent, TcpConnections, UnixPeers,
 };
+pub use processor::{CpuChecks, check_cpu, dump_cpu};
 pub use progress::{NoProgress, Progress};
 pub use restore::{Plan, Restored, plan, restore};

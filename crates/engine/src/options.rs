@@ -7,6 +7,8 @@ use std::time::Duration;
 use dormouse_kernel::HostPid;
 pub use dormouse_resources::file::{NetworkLock, TcpConnections, UnixPeers};
 
+use crate::CpuChecks;
+
 /// What becomes of the tree when its images are complete.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AfterDump {
@@ -59,6 +61,8 @@ pub struct DumpOptions {
     pub network_lock: NetworkLock,
     /// Connections that wait to be accepted are dropped (`--skip-in-flight`).
     pub skip_in_flight: bool,
+    /// What processor it is goes to the images as well (`--cpu-cap`).
+    pub cpu_info: bool,
     /// Locks of files and leases are saved (`--file-locks`); otherwise a tree
     /// that holds some is refused.
     pub file_locks: bool,
@@ -86,6 +90,7 @@ impl DumpOptions {
             tcp: TcpConnections::Refuse,
             network_lock: NetworkLock::Nftables,
             skip_in_flight: false,
+            cpu_info: false,
             file_locks: false,
             external: Vec::new(),
         }
@@ -133,6 +138,9 @@ pub struct RestoreOptions {
     /// Where the dump has noted build IDs, files must have them, unless
     /// `--file-validation=filesize`.
     pub build_ids: bool,
+    /// What this processor is to have in common with that of the dump (`--cpu-cap`), which images then
+    /// have to tell of. If absent, programs must be able to run on it as far as images tell.
+    pub cpu: Option<CpuChecks>,
 }
 
 impl RestoreOptions {
@@ -150,6 +158,7 @@ impl RestoreOptions {
             inherit: Vec::new(),
             tcp: TcpConnections::Refuse,
             build_ids: true,
+            cpu: None,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use dormouse_engine::TcpConnections;
+use dormouse_engine::{CpuChecks, TcpConnections};
 use dormouse_kernel::{FdNum, HostPid};
 
 use super::values;
@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Check(Check),
     /// Describe the images of a dump
     Show(Show),
+    /// Write down what processor this is, or tell whether a program from that one can run here
+    Cpuinfo(Cpuinfo),
     /// Freeze a program and bring it back, to see it work
     ///
     /// Starts a program of its own with several processes and threads, dumps it, shows that it is
@@ -178,6 +180,10 @@ pub(crate) struct Dump {
     /// Drop TCP connections that wait to be accepted, instead of refusing them
     #[arg(long)]
     pub(crate) skip_in_flight: bool,
+    /// Tell in the images what processor this is; what is to be checked of it is the restore's affair
+    #[arg(long, value_name = "CHECKS", num_args = 0..=1, require_equals = true,
+        value_parser = values::cpu_cap)]
+    cpu_cap: Option<Option<CpuChecks>>,
     /// Save locks of files and leases
     #[arg(short = 'l', long)]
     pub(crate) file_locks: bool,
@@ -237,6 +243,11 @@ pub(crate) enum NetworkLockMethod {
 }
 
 impl Dump {
+    /// Whether images are to tell of the processor.
+    pub(crate) fn tells_of_cpu(&self) -> bool {
+        self.cpu_cap.is_some_and(|checks| checks != Some(CpuChecks::NONE))
+    }
+
     /// The root of the tree.
     pub(crate) fn root(&self) -> HostPid {
         self.tree.or(self.pid).expect("one of the two is required")
@@ -286,6 +297,11 @@ pub(crate) struct Restore {
     /// the root
     #[arg(long, conflicts_with_all = ["restore_detached", "dry_run"], requires = "exec")]
     exec_cmd: bool,
+    /// What of the processor has to be as the images tell: fpu, ins (instructions), cpu (all
+    /// features), all, none, with ^ to leave one out [default: fpu,ins, if they tell]
+    #[arg(long, value_name = "CHECKS", num_args = 0..=1, require_equals = true,
+        value_parser = values::cpu_cap)]
+    cpu_cap: Option<Option<CpuChecks>>,
     /// Check the images, print what would be created, and stop
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -304,6 +320,11 @@ pub(crate) struct Restore {
 }
 
 impl Restore {
+    /// What is to be checked of the processor.
+    pub(crate) fn cpu_checks(&self) -> Option<CpuChecks> {
+        self.cpu_cap.map(|checks| checks.unwrap_or(CpuChecks::ALL))
+    }
+
     /// The image directory.
     pub(crate) fn images(&self) -> PathBuf {
         self.directories.images(self.dir.as_ref())
@@ -357,6 +378,45 @@ impl Show {
     /// The image directory.
     pub(crate) fn images(&self) -> PathBuf {
         self.directories.images(self.dir.as_ref())
+    }
+}
+
+/// `cpuinfo`
+#[derive(Debug, Args)]
+pub(crate) struct Cpuinfo {
+    /// What to do
+    #[arg(value_name = "ACTION")]
+    pub(crate) action: CpuinfoAction,
+    /// What is checked: fpu, ins (instructions), cpu (all features), all, none, with ^ to leave one
+    /// out [default: fpu,ins]
+    #[arg(long, value_name = "CHECKS", num_args = 0..=1, require_equals = true,
+        value_parser = values::cpu_cap)]
+    cpu_cap: Option<Option<CpuChecks>>,
+    #[command(flatten)]
+    pub(crate) directories: Directories,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    configuration: Configuration,
+}
+
+/// What `cpuinfo` is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum CpuinfoAction {
+    /// Write cpuinfo.img
+    Dump,
+    /// Compare it with this processor
+    Check,
+}
+
+impl Cpuinfo {
+    /// What is to be checked. As in CRIU, nothing is not a thing to check.
+    pub(crate) fn checks(&self) -> CpuChecks {
+        match self.cpu_cap {
+            None => CpuChecks::default(),
+            Some(None | Some(CpuChecks::NONE)) => CpuChecks::ALL,
+            Some(Some(checks)) => checks,
+        }
     }
 }
 

@@ -9,8 +9,8 @@ mod values;
 
 use command::Cli;
 pub(crate) use command::{
-    Check, Command, Demo, Directories, Dump, FileValidation, NetworkLockMethod, Output, Restore,
-    Show, UnixPeer,
+    Check, Command, Cpuinfo, CpuinfoAction, Demo, Directories, Dump, FileValidation,
+    NetworkLockMethod, Output, Restore, Show, UnixPeer,
 };
 use config::ConfigError;
 pub(crate) use config::Places;

@@ -124,7 +124,7 @@ pub(crate) const OPTIONS: &[CriuOption] = &[
     value("cgroup-yard", CGROUPS),
     value("close", Refused("descriptors of the caller are left alone")),
     value("config", Implemented),
-    maybe("cpu-cap", Refused("what is checked of the processor cannot be chosen")),
+    maybe("cpu-cap", Implemented),
     switch("daemon", Implemented),
     switch("deprecated", Method("there are no deprecated features to allow")),
     switch("display-stats", Implemented),
@@ -202,7 +202,6 @@ pub(crate) const OPTIONS: &[CriuOption] = &[
 
 /// The commands of CRIU's that do not exist here.
 pub(crate) const COMMANDS: &[RefusedCommand] = &[
-    RefusedCommand { name: "cpuinfo", reason: "processor features have no image of their own" },
     RefusedCommand { name: "dedup", reason: "every dump is a full one" },
     RefusedCommand { name: "exec", reason: "CRIU has taken it back" },
     RefusedCommand { name: "lazy-pages", reason: "all memory is restored before the program runs" },

@@ -3,6 +3,7 @@
 use std::num::IntErrorKind;
 use std::time::Duration;
 
+use dormouse_engine::CpuChecks;
 use dormouse_kernel::{FdNum, HostPid};
 
 /// Why a value is not one.
@@ -22,6 +23,11 @@ pub(crate) enum ValueError {
     /// Not a descriptor with a key.
     #[error("a file is handed over as fd[NUMBER]:KEY")]
     Inherit,
+    /// Not names of checks.
+    #[error(
+        "what is checked of a processor is a list of fpu, ins, cpu, all and none, each with ^ to leave it out"
+    )]
+    CpuCap,
     /// More than 64 bits.
     #[error("the number is too large")]
     TooLarge,
@@ -55,6 +61,27 @@ pub(crate) fn inherit(text: &str) -> Result<(FdNum, String), ValueError> {
     let (number, key) = parts.filter(|(_, key)| !key.is_empty()).ok_or(ValueError::Inherit)?;
     let number = number.parse().map_err(|_| ValueError::Inherit)?;
     Ok((FdNum::from_raw(number), key.to_owned()))
+}
+
+/// What of a processor is checked. The list begins with what is without one, as in CRIU.
+pub(crate) fn cpu_cap(list: &str) -> Result<CpuChecks, ValueError> {
+    let mut checks = CpuChecks::default();
+    for word in list.split(',') {
+        let (name, is_on) = match word.strip_prefix('^') {
+            Some(name) => (name, false),
+            None => (word, true),
+        };
+        match name {
+            "fpu" => checks.fpu = is_on,
+            "ins" => checks.instructions = is_on,
+            "cpu" => checks.identical = is_on,
+            "all" | "none" => {
+                checks = if (name == "all") == is_on { CpuChecks::ALL } else { CpuChecks::NONE };
+            }
+            _ => return Err(ValueError::CpuCap),
+        }
+    }
+    Ok(checks)
 }
 
 /// A size in bytes; `K`, `M` and `G` are binary units, as in CRIU.
@@ -109,6 +136,22 @@ mod tests {
         assert_eq!(external("tty[8803:1c]"), Ok("tty[8803:1c]".to_owned()));
         for bad in ["file[1]", "mnt[x]:y", "tty[8803:1c", "file[x:y]", ""] {
             assert_eq!(external(bad), Err(ValueError::External), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn checks_of_processors_are_added_and_taken_away() {
+        let CpuChecks { fpu, instructions, identical } = CpuChecks::default();
+        assert_eq!((fpu, instructions, identical), (true, true, false));
+        assert_eq!(cpu_cap("cpu"), Ok(CpuChecks::ALL));
+        assert_eq!(cpu_cap("all"), Ok(CpuChecks::ALL));
+        assert_eq!(cpu_cap("^none"), Ok(CpuChecks::ALL));
+        assert_eq!(cpu_cap("none"), Ok(CpuChecks::NONE));
+        assert_eq!(cpu_cap("fpu,^all"), Ok(CpuChecks::NONE));
+        assert_eq!(cpu_cap("none,ins"), Ok(CpuChecks { instructions: true, ..CpuChecks::NONE }));
+        assert_eq!(cpu_cap("^fpu"), Ok(CpuChecks { fpu: false, ..CpuChecks::default() }));
+        for bad in ["", "fpuins", "fpu,", "x"] {
+            assert_eq!(cpu_cap(bad), Err(ValueError::CpuCap), "{bad:?}");
         }
     }
 

@@ -25,6 +25,7 @@ pub(super) fn run(dump: &Dump, work: &Path) -> Result<Done, Failure> {
         ghost_limit: dump.ghost_limit,
         link_remap: dump.link_remap,
         build_ids: dump.file_validation == FileValidation::Buildid,
+        cpu_info: dump.tells_of_cpu(),
         file_locks: dump.file_locks,
         external: dump.external.clone(),
         tcp: dump.tcp.policy(),

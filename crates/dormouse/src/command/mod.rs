@@ -2,6 +2,7 @@
 
 mod check;
 mod completions;
+mod cpuinfo;
 mod dump;
 mod engine;
 mod foreground;
@@ -62,6 +63,12 @@ pub(crate) fn run(persona: Persona, work: Work) -> ExitCode {
         Command::Show(show) => {
             let images = show.images();
             logged(&images, &show.directories, &show.output, &work, |_| show::run(show))
+        }
+        Command::Cpuinfo(cpuinfo) => {
+            let images = cpuinfo.directories.images(None);
+            logged(&images, &cpuinfo.directories, &cpuinfo.output, &work, |_| {
+                cpuinfo::run(cpuinfo, &images)
+            })
         }
         Command::Refused(refused) => {
             let images = refused.directories.images(None);

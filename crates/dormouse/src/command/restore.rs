@@ -43,6 +43,7 @@ pub(super) fn run(persona: Persona, restore: &Restore, work: &Path) -> Result<Do
         shell_job: restore.shell_job,
         tcp: restore.tcp.policy(),
         build_ids: restore.file_validation == FileValidation::Buildid,
+        cpu: restore.cpu_checks(),
         parent: if restore.restore_sibling { RootParent::Other } else { RootParent::Caller },
         pidfile: restore.pidfile.as_ref().map(|file| work.join(file)),
         leave_stopped: restore.leave_stopped,

@@ -19,7 +19,7 @@ use super::{aio, checks, encode, files, freeze, queues, rings, stale};
 use crate::cause::{At, Cause};
 use crate::progress::Logged;
 use crate::stats::Stats;
-use crate::{AfterDump, DumpOptions, Error, Phase, Progress};
+use crate::{AfterDump, DumpOptions, Error, Phase, Progress, processor};
 
 /// What a dump cost.
 #[derive(Clone, Copy, Debug, Default)]
@@ -73,6 +73,9 @@ pub fn dump(options: &DumpOptions, progress: &mut dyn Progress) -> Result<DumpRe
 
     progress.phase(Phase::Encode, None);
     encode::encode(&frozen, &census, (&read, &filters), &dump)?;
+    if options.cpu_info {
+        dump.put_one(ImageName::CpuInfo, &processor::entry()).at(Phase::Encode)?;
+    }
     let undo = files::encode(&census, &files, &dump)?;
 
     progress.phase(Phase::Commit, None);

@@ -23,7 +23,7 @@ use crate::cause::At;
 use crate::late_file::LateFile;
 use crate::progress::Logged;
 use crate::stats::Stats;
-use crate::{Error, Phase, Progress, RestoreOptions};
+use crate::{Error, Phase, Progress, RestoreOptions, processor};
 
 /// A restored tree, which runs.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +35,7 @@ pub struct Restored {
 /// What a restore would do: every image is judged, nothing is created.
 pub fn plan(options: &RestoreOptions) -> Result<Plan, Error> {
     let (dir, inventory) = ImageDir::open(&options.images).at(Phase::Decode)?;
+    processor::check(&options.images, options.cpu)?;
     let checkpoint = decode::decode(&dir, &inventory, network::connections(options, &inventory))?;
     Plan::make(&checkpoint, options)
 }
@@ -48,6 +49,7 @@ pub fn restore(
     let begun = Instant::now();
     progress.phase(Phase::Decode, None);
     let (dir, inventory) = ImageDir::open(&options.images).at(Phase::Decode)?;
+    processor::check(&options.images, options.cpu)?;
     let tcp = network::connections(options, &inventory);
     let checkpoint = decode::decode(&dir, &inventory, tcp)?;
     let lock = network::lock(&inventory, checkpoint.processes[0].node.pid).at(Phase::Decode)?;
