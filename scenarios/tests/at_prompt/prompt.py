@@ -1,6 +1,6 @@
 # A shell at a terminal, where somebody runs a pipeline, has it dumped, brings it back, suspends it and
 # has it go on. Arguments: dormouse, a directory for images.
-import ctypes, os, pty, re, subprocess, sys
+import ctypes, os, pty, re, subprocess, sys, time
 
 dormouse, images = sys.argv[1:]
 PR_SET_CHILD_SUBREAPER = 36
@@ -21,6 +21,16 @@ def expect(pattern):
 
 def type_in(line):
     os.write(master, line.encode())
+
+def states(group):
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat") as file:
+                state, _, pgrp = file.read().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue
+        if int(pgrp) == group:
+            yield state
 
 expect(rb"\$ ")
 type_in("stty -echo\n")
@@ -45,6 +55,10 @@ for word in ["three", "four"]:
     type_in("\x1a")
     expect(rb"Stopped")
     expect(rb"\$ ")
+    # The shell waits for the first of them alone. One that reads, and has not run since the signal, takes what
+    # is typed before it stops: n_tty_read() looks for that first.
+    while set(states(root)) != {"T"}:
+        time.sleep(0.01)
     type_in("fg\n")
     type_in(f"{word}\n")
     print(expect(rb"second first " + word.encode()).decode())
