@@ -246,7 +246,9 @@ pub(super) fn descriptors(
                 }
                 // Targets of an epoll: the inode number of an anonymous one means nothing.
                 "tfd" => rest.push(line.split("pos:").next().unwrap_or(line).trim().to_owned()),
-                _ => rest.push(line.to_owned()),
+                // "  op=6, task_works=0", of an io_uring's request: whether the kernel has anything to do
+                // before its task is back in the program, which any tick of the clock may give it.
+                _ => rest.push(line.split(", task_works=").next().unwrap_or(line).to_owned()),
             }
         }
         rest.sort_unstable();
