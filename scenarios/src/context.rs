@@ -145,6 +145,16 @@ impl Context {
         until(&format!("{tid} to block in syscall {syscall}"), || sys::sleeps_in(tid, syscall));
     }
 
+    /// Waits until so many faults are to be told of.
+    pub(crate) fn await_faults(&self, file: impl std::os::fd::AsFd, count: usize) {
+        use std::os::fd::AsRawFd;
+        let path = format!("/proc/self/fdinfo/{}", file.as_fd().as_raw_fd());
+        let pending = format!("pending:\t{count}");
+        until(&format!("{count} faults"), || {
+            fs::read_to_string(&path).is_ok_and(|text| text.lines().any(|line| line == pending))
+        });
+    }
+
     /// Waits until the task's state letter in `/proc` is this one.
     pub(crate) fn await_state(&self, pid: i32, letter: char) {
         until(&format!("{pid} to be in state {letter}"), || sys::state(pid) == Some(letter));

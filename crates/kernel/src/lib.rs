@@ -49,6 +49,7 @@ pub mod tcp;
 pub mod terminal;
 pub mod timerfd;
 pub mod tun;
+pub mod userfaultfd;
 
 #[cfg(test)]
 extern crate self as dormouse_kernel;

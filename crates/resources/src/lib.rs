@@ -9,5 +9,6 @@ mod refusal;
 mod steady;
 pub mod task;
 mod unseen;
+pub mod userfault;
 
 pub use error::{Error, Result};

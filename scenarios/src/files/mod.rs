@@ -39,3 +39,4 @@ pub(crate) mod unlinked_known;
 pub(crate) mod unlinked_linked;
 pub(crate) mod unlinked_taken;
 pub(crate) mod unlinked_xattrs;
+pub(crate) mod userfaultfd;

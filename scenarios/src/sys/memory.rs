@@ -207,6 +207,12 @@ pub(crate) fn page_frames(area: Area) -> Vec<u64> {
     pagemap(area).into_iter().map(|e| if e >> 63 == 1 { e & ((1 << 55) - 1) } else { 0 }).collect()
 }
 
+/// Which pages of the area a userfaultfd has write-protected.
+pub(crate) fn write_protected(area: Area) -> Vec<usize> {
+    let pages = pagemap(area).into_iter().enumerate();
+    pages.filter(|(_, entry)| entry >> 57 & 1 == 1).map(|(page, _)| page).collect()
+}
+
 fn pagemap(area: Area) -> Vec<u64> {
     let file = File::open("/proc/self/pagemap").expect("own pagemap");
     let mut bytes = vec![0; area.len() / PAGE * 8];

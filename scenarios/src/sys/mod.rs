@@ -11,9 +11,10 @@ mod seccomp;
 mod signal;
 mod timer;
 mod untold;
+pub(crate) mod userfault;
 
 pub(crate) use aio::Aio;
-pub(crate) use memory::{Area, PAGE, page_frames, present};
+pub(crate) use memory::{Area, PAGE, page_frames, present, write_protected};
 pub(crate) use mqueue::{Queue, no_queues, queue_name, unlink_queue};
 pub(crate) use process::{
     CPath, Clone3, IDENTITY, become_subreaper, begin, capture_status, clone_vm, clone3, close,

@@ -9,9 +9,9 @@ use dormouse_kernel::{HostPid, NsPid};
 use dormouse_resources as resources;
 use dormouse_resources::file::{
     CollectCx, CollectOptions, File, FileId, HeldConnections, ImageSink, LinkRemap, Locks,
-    RingSurvey, SaveShared, UndoLog,
+    RingSurvey, SaveShared, UndoLog, UserfaultSurvey,
 };
-use dormouse_resources::memory::SharedObjects;
+use dormouse_resources::memory::{self, Enumerated, Obstacle, SharedObjects};
 use dormouse_resources::task::Refusal;
 use tracing::debug;
 
@@ -46,8 +46,9 @@ pub(super) fn collect(
     let pids: BTreeSet<HostPid> = frozen.processes.iter().flat_map(tasks).collect();
     let ns_pid =
         |pid: HostPid| pids.contains(&pid).then(|| NsPid::from_raw(pid.as_raw())).flatten();
-    let shared = Shared(RefCell::new(&mut census.objects));
     let index = std::mem::take(&mut census.index);
+    let faults = faults(frozen, census);
+    let shared = Shared(RefCell::new(&mut census.objects));
     let choices = CollectOptions {
         ghost_limit: options.ghost_limit,
         link_remap: match options.after {
@@ -68,6 +69,7 @@ pub(super) fn collect(
         .with_processes(frozen.processes.iter().map(|process| process.pid));
     cx.note(std::mem::take(&mut census.in_flight));
     cx.note_rings(rings);
+    cx.note_faults(faults);
     let mut files = BTreeMap::new();
     for (&id, probe) in &census.probes {
         let (task, fd) = probe.holder.place();
@@ -75,10 +77,23 @@ pub(super) fn collect(
         debug!(id = id.as_raw(), pid = %task, fd = fd.map(tracing::field::display), "{}", file.name());
         files.insert(id, file);
     }
+    if let Some((pid, range)) = cx.unclaimed_faults() {
+        let (name, obstacle) = ("registered".into(), Obstacle::Userfault);
+        return Err(memory::Error::Unsupported { pid, range, name, obstacle }).of(PHASE, pid);
+    }
     let connections = cx.take_connections();
     terminals::check(frozen, &files)?;
     check_locks(options, &census.locks)?;
     Ok((files, connections))
+}
+
+/// What is registered with userfaultfds in the memory of the tree.
+fn faults(frozen: &Frozen, census: &mut Census) -> UserfaultSurvey {
+    let tasks = frozen.processes.iter().flat_map(|process| &process.threads);
+    let firsts = tasks.map(|task| (task.tid(), census.memory.owner(task.tid()))).collect();
+    let registered = |space: &mut Enumerated| std::mem::take(&mut space.registered);
+    let spaces = census.spaces.iter_mut().map(|(&first, space)| (first, registered(space)));
+    UserfaultSurvey::new(firsts, spaces.collect())
 }
 
 /// Locks are only saved if that is asked for, as CRIU has it: others than the

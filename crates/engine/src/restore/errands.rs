@@ -1,4 +1,4 @@
-//! What tasks do for files, as nobody else can: make rings, add those items of
+//! What tasks do for files, as nobody else can: make rings and userfaultfds, add those items of
 //! epolls that hang on their own signals, ask to be told of messages.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +23,19 @@ pub(super) fn make_rings(
 ) -> Result<(), Error> {
     for (file, task, ring) in checkpoint.files.rings_of_tasks() {
         let made = ring.make(world.puppet(task)).of(Phase::Create, host(task))?;
+        cx.give(file, made);
+    }
+    Ok(())
+}
+
+/// Has tasks make those userfaultfds that are about their memory.
+pub(super) fn make_userfaultfds(
+    world: &mut World,
+    checkpoint: &Checkpoint,
+    cx: &mut CreateCx<'_>,
+) -> Result<(), Error> {
+    for (file, task, userfaultfd) in checkpoint.files.userfaultfds_of_tasks() {
+        let made = userfaultfd.make(world.puppet(task)).of(Phase::Create, host(task))?;
         cx.give(file, made);
     }
     Ok(())

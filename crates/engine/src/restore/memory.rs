@@ -228,6 +228,11 @@ impl<'a> Memory<'a> {
             self.plan.finish(number, hands, sealed).of(Phase::Memory, host(*pid))?;
         }
         overlap.finish()?;
+        created.register_memory().at(Phase::Memory)?;
+        for (number, (pid, _)) in self.order.iter().enumerate() {
+            let puppet = world.puppet(*pid);
+            self.plan.allow_huge_pages(number, puppet).of(Phase::Memory, host(*pid))?;
+        }
         Ok(self.segments)
     }
 }

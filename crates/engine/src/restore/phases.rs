@@ -89,6 +89,7 @@ pub fn restore(
     family::spawn(&mut world, root, &plan, (&mut memory, &mut cx), &terminals)?;
     let forking = forking.elapsed();
     errands::make_rings(&mut world, &checkpoint, &mut cx)?;
+    errands::make_userfaultfds(&mut world, &checkpoint, &mut cx)?;
     cx.create_living(&mut created).or_else(|error| uncreated(&checkpoint, error))?;
     // While their epolls are empty.
     SignalItem::add_ended(&checkpoint.signal_items, &created).at(Phase::Fill)?;

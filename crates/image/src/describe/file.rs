@@ -72,6 +72,7 @@ impl Files {
             bpf,
             mqueue,
             uring,
+            userfaultfd,
             pidfd,
         } = file;
         let details = [
@@ -102,6 +103,7 @@ impl Files {
             pidfd.as_ref().map(|f| format!("process {}", f.nspid)),
             mqueue.as_ref().map(|f| format!("queue {}", f.queue)),
             uring.as_ref().map(|f| format!("{} requests taken, {} completed", f.taken, f.given)),
+            userfaultfd.as_ref().map(|f| format!("{} ranges registered", f.ranges.len())),
             ext.as_ref().map(|f| format!("external file {}", f.id)),
         ];
         details.into_iter().flatten().next().unwrap_or_default()
@@ -146,6 +148,7 @@ fn kind(kind: Option<FdType>) -> &'static str {
         Some(FdType::PidFd) => "pidfd",
         Some(FdType::Mqueue) => "message queue",
         Some(FdType::IoUring) => "io_uring",
+        Some(FdType::Userfaultfd) => "userfaultfd",
         Some(FdType::Undefined) | None => "unknown",
     }
 }

@@ -109,4 +109,6 @@ pub mod vma_extra {
     pub const IO_URING: u32 = 1 << 3;
     /// Of a memfd open for reading and writing, but sealed against writing when it was mapped.
     pub const WRITE_SEALED: u32 = 1 << 4;
+    /// Registered with a userfaultfd.
+    pub const USERFAULT: u32 = 1 << 5;
 }

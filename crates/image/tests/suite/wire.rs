@@ -166,13 +166,21 @@ fn kinds_that_only_dormouse_has_are_external_to_others() {
         mqueue: Some(Box::default()),
         ..Default::default()
     };
+    let userfaultfd = FileEntry {
+        kind: FdType::Userfaultfd as i32,
+        id: 9,
+        userfaultfd: Some(Box::default()),
+        ..Default::default()
+    };
     let ring = FileEntry {
         kind: FdType::IoUring as i32,
         id: 8,
         uring: Some(Box::default()),
         ..Default::default()
     };
-    for (entry, kind) in [(queue, FdType::Mqueue), (ring, FdType::IoUring)] {
+    let all =
+        [(queue, FdType::Mqueue), (ring, FdType::IoUring), (userfaultfd, FdType::Userfaultfd)];
+    for (entry, kind) in all {
         assert_eq!(entry.fd_type(), Some(kind));
         let written = entry.clone().for_images();
         assert_eq!(written.kind, FdType::Ext as i32);

@@ -8,7 +8,9 @@ use std::os::fd::OwnedFd;
 
 use dormouse_kernel::{HostPid, NsPid};
 
-use super::{Controlled, FdTable, FileId, FileIndex, Probe, RingSurvey, UnixSurvey};
+use super::{
+    Controlled, FdTable, FileId, FileIndex, Probe, RingSurvey, UnixSurvey, UserfaultSurvey,
+};
 use crate::Result;
 
 /// What becomes of a unix socket whose peer is not part of the checkpoint.
@@ -200,6 +202,11 @@ impl<'a> CollectCx<'a> {
 
     /// Rings, as they were when tasks ran last.
     pub fn note_rings(&self, survey: RingSurvey) {
+        *self.part() = survey;
+    }
+
+    /// What is registered with userfaultfds in the memory of the tree.
+    pub fn note_faults(&self, survey: UserfaultSurvey) {
         *self.part() = survey;
     }
 

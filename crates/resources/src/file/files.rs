@@ -7,7 +7,9 @@ use dormouse_kernel::{FdNum, NsPid};
 use rustix::io::Errno;
 
 use super::mqueue::Mqueue;
-use super::{Adder, Control, File, FileId, IoUring, Notification, SignalItem, Terminal};
+use super::{
+    Adder, Control, File, FileId, IoUring, Notification, SignalItem, Terminal, Userfaultfd,
+};
 use crate::{Error, Result};
 
 /// The number of a file that is known to exist: decoding hands it out and
@@ -110,6 +112,19 @@ impl Files {
     pub(super) fn rings(&self) -> impl Iterator<Item = (FileId, &IoUring)> {
         self.descriptions().filter_map(|(id, file)| match file {
             File::IoUring(ring) => Some((id, ring)),
+            _ => None,
+        })
+    }
+
+    /// Userfaultfds that only one task of the tree can make, with the task, which must be of the tree.
+    pub fn userfaultfds_of_tasks(&self) -> impl Iterator<Item = (FileRef, NsPid, &Userfaultfd)> {
+        let all = self.userfaultfds();
+        all.filter_map(|(id, file)| Some((FileRef(id), file.task()?, file)))
+    }
+
+    pub(super) fn userfaultfds(&self) -> impl Iterator<Item = (FileId, &Userfaultfd)> {
+        self.descriptions().filter_map(|(id, file)| match file {
+            File::Userfaultfd(file) => Some((id, file)),
             _ => None,
         })
     }

@@ -65,6 +65,16 @@ impl<'a> CreatedFiles<'a> {
         held.filter_map(Result::transpose).collect()
     }
 
+    /// Registers memory, which has its contents, with userfaultfds: what is missing from now on is
+    /// for their handlers.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn register_memory(&self) -> Result<()> {
+        let mut all = self.files.userfaultfds();
+        all.try_for_each(|(id, file)| file.register(self.get(FileRef(id))))
+    }
+
     /// A new open file description on the inode of one of them.
     ///
     /// # Errors

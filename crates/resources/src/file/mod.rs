@@ -78,6 +78,7 @@ mod tty;
 mod tun;
 mod undo;
 mod unix;
+mod userfaultfd;
 mod watched;
 
 pub use collect::{
@@ -110,3 +111,4 @@ pub use table::{Descriptor, FdTable};
 pub use tty::{Control, Controlled, Terminal};
 pub use undo::UndoLog;
 pub use unix::UnixSurvey;
+pub use userfaultfd::{UserfaultSurvey, Userfaultfd};

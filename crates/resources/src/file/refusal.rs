@@ -48,9 +48,6 @@ refusals! {
     /// An inode that no directory has, opened again by its link in `/proc`.
     AnonymousPath: "a kernel object opened with O_PATH", "the kernel gives no way to open one again",
         "have the program duplicate the descriptor instead (dup)";
-    /// `userfaultfd(2)`.
-    Userfaultfd: "a userfaultfd", "userfaultfds are not saved yet",
-        "checkpoint the program while it has none open";
     /// A program of `bpf(2)`.
     BpfProgram: "a BPF program", "the kernel shows it only as it has rewritten it",
         "have the program load it when it needs it, and close it then, or pin it (bpffs)";
@@ -161,7 +158,6 @@ impl Refusal {
     fn anonymous(probe: &Probe) -> Self {
         match probe.anonymous_inode() {
             Some("pidfd") => Self::Pidfd,
-            Some("userfaultfd") => Self::Userfaultfd,
             Some("perf_event") => Self::PerfEvent,
             Some("seccomp notify") => Self::SeccompListener,
             Some("landlock-ruleset") => Self::Landlock,

@@ -162,6 +162,8 @@ registry! {
         Mqueue(super::mqueue::Mqueue),
         /// A ring of io_uring.
         IoUring(super::io_uring::IoUring),
+        /// A userfaultfd.
+        Userfaultfd(super::userfaultfd::Userfaultfd),
         /// A pidfd.
         Pidfd(super::pidfd::Pidfd),
         /// A terminal.

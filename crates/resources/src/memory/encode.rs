@@ -105,6 +105,7 @@ impl Vma {
             (*lock == Lock::OnFault, vma_extra::LOCK_ON_FAULT),
             (self.is_ring(), vma_extra::IO_URING),
             (self.is_write_sealed(), vma_extra::WRITE_SEALED),
+            (traits.contains(Traits::USERFAULT), vma_extra::USERFAULT),
         ] {
             extra |= if set { bit } else { 0 };
         }
@@ -218,6 +219,7 @@ impl Vma {
             Some(extra) => {
                 traits.set(Traits::ACCOUNTED, extra & vma_extra::ACCOUNTED != 0);
                 traits.set(Traits::SEALED, extra & vma_extra::SEALED != 0);
+                traits.set(Traits::USERFAULT, extra & vma_extra::USERFAULT != 0);
                 if extra & vma_extra::LOCK_ON_FAULT != 0 {
                     lock = Lock::OnFault;
                 }

@@ -10,7 +10,7 @@
 //! **Image**: `mm-PID.img`, `pagemap-PID.img`, `pagemap-shmem-ID.img`, `pages-N.img`, and a
 //! directory `cow` with a link `parent` to it, if processes have pages in common.
 //!
-//! System V segments are in the room `segment`.
+//! System V segments are in the room `segment`. Which memory is registered with which userfaultfd is kept with that.
 //!
 //! **Not preserved**: NUMA policies; which pages are swapped out, huge, locked by somebody else's
 //! pin, or zeros that were written; what is in memory that the kernel may drop at any time
@@ -24,7 +24,7 @@
 //! ```text
 //! let mut mappings = Mappings::new(SharedObjects::new()?, Uprobes::Refuse);
 //! for each address space:
-//!     let Enumerated { vmas, guards, pages } = mappings.enumerate(&proc, Walked::read(&proc)?, |file| id of file)?;
+//!     let Enumerated { vmas, guards, pages, .. } = mappings.enumerate(&proc, Walked::read(&proc)?, |file| id of file)?;
 //!     images.put_one(ImageName::Mm(pid), &Mm { vmas, guards, .. }.encode())?;
 //! memfds that are only open, not mapped:
 //!     let shmem_id = mappings.objects().add(memfd)?;
@@ -57,6 +57,9 @@
 //! for each process:
 //!     plan.make_contexts(process, &mut puppet)?;
 //!     plan.finish(process, &mut puppet, how to open files there)?;
+//! memory is registered with userfaultfds
+//! for each process:
+//!     plan.allow_huge_pages(process, &mut puppet)?;
 //! ```
 //!
 //! What is mapped is compared with what is to be: what a process has inherited stays where it fits.
@@ -90,6 +93,7 @@ mod shared;
 mod sharing;
 mod steps;
 mod survey;
+mod userfaults;
 mod vdso;
 mod vma;
 mod walked;

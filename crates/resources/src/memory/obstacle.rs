@@ -57,8 +57,23 @@ obstacles! {
         Some("run dormouse inside of the namespace");
     /// `shmat(2)` of a segment, grown by `mremap(2)`.
     BeyondSegment: "it reaches beyond the end of its System V shared memory segment", None;
-    /// `userfaultfd(2)`.
-    Userfault: "its page faults are handled by a userfaultfd", None;
+    /// `userfaultfd(2)`, which somebody else has.
+    Userfault: "its page faults are handled by a userfaultfd that is not part of the checkpoint",
+        Some("checkpoint the tree that has the userfaultfd as well");
+    /// Registered, of a kind for which that is not kept.
+    UserfaultKind: "its page faults are handled by a userfaultfd, and it is neither anonymous nor of a file",
+        Some("have the program register other memory");
+    /// Registered for faults in missing pages, and `mlock(2)`.
+    UserfaultLocked: "its missing pages are handled by a userfaultfd, and it is locked, which would ask for all",
+        Some("have the program lock it with MLOCK_ONFAULT");
+    /// Registered, and no `PAGEMAP_SCAN`.
+    UserfaultKernel: "its page faults are handled by a userfaultfd, and the kernel does not tell its pages",
+        Some("Linux 6.7 tells them");
+    /// Registered, and some pages are swapped out.
+    UserfaultSwapped: "its page faults are handled by a userfaultfd, and of its pages that are swapped out some are \
+                       missing", Some("dump again when nothing is swapped out (swapoff)");
+    /// `UFFDIO_POISON`.
+    UserfaultPoison: "a userfaultfd has poisoned pages of it", None;
     /// `memfd_secret(2)`.
     Secret: "it is secret memory, which nobody but the process can read", None;
     /// `pkey_mprotect(2)`.

@@ -64,6 +64,7 @@ struct Object<'a> {
     id: ShmemId,
     source: super::shared::SharedObject<'a>,
     extents: Vec<AddrRange>,
+    zero_is_nothing: bool,
 }
 
 /// How many pages there were.
@@ -135,9 +136,13 @@ impl<'a> PageDump<'a> {
                 private,
             })
             .collect();
+        let with_zeros = objects.with_zeros();
         let objects = objects
             .iter()
-            .map(|(id, source)| Ok(Object { id, source, extents: source.extents()? }))
+            .map(|(id, source)| {
+                let (extents, zero_is_nothing) = (source.extents()?, !with_zeros.contains(&id));
+                Ok(Object { id, source, extents, zero_is_nothing })
+            })
             .collect::<Result<_>>()?;
         Ok(Self { processes, shared, objects })
     }
@@ -194,7 +199,8 @@ impl<'a> PageDump<'a> {
         });
         let objects = self.objects.iter().enumerate().map(|(number, object)| {
             let source = index(first_object + number);
-            let piece = |&range| Piece { source, zero_is_nothing: true, range };
+            let zero_is_nothing = object.zero_is_nothing;
+            let piece = |&range| Piece { source, zero_is_nothing, range };
             object.extents.iter().map(piece).collect()
         });
         outputs.extend(

@@ -17,12 +17,14 @@ use super::obstacle::Obstacle;
 use super::ring;
 use super::shared::SharedObjects;
 use super::survey::{Population, StoredPages, sort_out, survey};
+use super::userfaults::Watched;
 use super::vma::{
     Access, Advice, Backing, FileRange, HugePages, Lock, MappedFile, ProtFlags, RING, Traits, Vma,
     is_socket,
 };
 use super::walked::Walked;
 use crate::file::FileId;
+use crate::userfault::Registered;
 
 /// The mappings of a tree, process by process. What several processes map is
 /// looked up once.
@@ -45,6 +47,8 @@ pub struct Enumerated {
     pub guards: Vec<AddrRange>,
     /// What is to be stored; for [`PageDump`](super::PageDump).
     pub pages: StoredPages,
+    /// What is registered with userfaultfds.
+    pub registered: Vec<Registered>,
 }
 
 /// What to do with the page the kernel maps into a program to run it with
@@ -95,6 +99,7 @@ impl Mappings {
         let Walked { smaps, pages } = walked;
         let mut vmas: Vec<Vma> = Vec::with_capacity(smaps.len());
         let mut populations = Vec::with_capacity(smaps.len());
+        let mut watched = Vec::new();
         for smap in &smaps {
             let is_open = self.open.contains(&(smap.vma.device, smap.vma.inode));
             let kind = Kind::of(smap, self.objects.device(), is_open)
@@ -188,6 +193,15 @@ impl Mappings {
                     false => None,
                 },
             };
+            if let Some(own) = Watched::of(smap, vmas.len()) {
+                if let Some(obstacle) = own.obstacle(&vma) {
+                    return Err(unsupported(pid, smap, obstacle).into());
+                }
+                if own.misses_pages() && vma.is_shared_memory() {
+                    self.objects.keep_zeros(&smap.vma);
+                }
+                watched.push((own, smap));
+            }
             match vmas.last_mut() {
                 // The parts of vvar have names of their own, but belong together.
                 Some(last)
@@ -204,14 +218,30 @@ impl Mappings {
                 }
             }
         }
-        let (pages, guards) = match pages {
+        let (mut pages, guards) = match pages {
             Some(pages) => sort_out(&vmas, &populations, &pages),
             None => {
                 let pagemap = Pagemap::open(proc).map_err(Error::from)?;
                 survey(&pagemap, &vmas, &populations)?
             }
         };
-        Ok(Enumerated { vmas, guards, pages })
+        let mut registered = Vec::with_capacity(watched.len());
+        if !watched.is_empty() {
+            let pagemap = Pagemap::open(proc).map_err(Error::from)?;
+            let mut own_runs = Vec::new();
+            for (own, smap) in watched {
+                let vma = &vmas[own.number];
+                let traits = populations[own.number].traits_where_all_counts(vma);
+                let (found, runs) = own
+                    .survey(&pagemap, vma, traits)?
+                    .map_err(|obstacle| unsupported(pid, smap, obstacle))?;
+                registered.push(found);
+                own_runs.extend(runs);
+            }
+            let ranges: Vec<_> = registered.iter().map(|own| own.range).collect();
+            pages.replace(&ranges, own_runs);
+        }
+        Ok(Enumerated { vmas, guards, pages, registered })
     }
 
     /// The shared memory objects seen so far.
@@ -320,8 +350,6 @@ fn check(kind: Kind<'_>, smap: &Smap) -> Result<(), Obstacle> {
         Err(Obstacle::SealedSpecial)
     } else if has(VmFlags::IO | VmFlags::PFN_MAP) && !special {
         Err(Obstacle::Device)
-    } else if has(VmFlags::UFFD_MISSING | VmFlags::UFFD_WP | VmFlags::UFFD_MINOR) {
-        Err(Obstacle::Userfault)
     } else if has(VmFlags::SHADOW_STACK) {
         Err(Obstacle::ShadowStack)
     } else if has(VmFlags::SYNC) {
@@ -389,6 +417,9 @@ fn traits(flags: VmFlags) -> Traits {
             (VmFlags::NO_RESERVE, Traits::NO_RESERVE),
             (VmFlags::ACCOUNT, Traits::ACCOUNTED),
             (VmFlags::SEALED, Traits::SEALED),
+            (VmFlags::UFFD_MISSING, Traits::USERFAULT),
+            (VmFlags::UFFD_WP, Traits::USERFAULT),
+            (VmFlags::UFFD_MINOR, Traits::USERFAULT),
         ],
         VmFlags::contains,
     )

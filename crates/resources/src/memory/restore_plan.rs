@@ -44,6 +44,7 @@ use crate::file::FileId;
 /// 7. [`place_rings`](Self::place_rings), when all files exist.
 /// 8. [`make_contexts`](Self::make_contexts).
 /// 9. [`finish`](Self::finish): protection, advice, locks, guards.
+/// 10. [`allow_huge_pages`](Self::allow_huge_pages), when memory is registered with userfaultfds.
 #[derive(Debug)]
 pub struct RestorePlan<'a> {
     processes: Vec<Process<'a>>,
@@ -130,8 +131,9 @@ impl<'a> RestorePlan<'a> {
                 }
             }
         }
-        let some_has_a_say =
-            owned.iter().any(|own| own.mm.huge_pages != TransparentHugePages::Anywhere);
+        let some_has_a_say = owned
+            .iter()
+            .any(|own| own.mm.huge_pages != TransparentHugePages::Anywhere || is_watched(own.mm));
         let mut states: Vec<Option<State>> = processes.iter().map(|_| None).collect();
         let mut planned = Vec::with_capacity(processes.len());
         for (number, own) in owned.iter().enumerate() {
@@ -202,7 +204,9 @@ impl<'a> RestorePlan<'a> {
         runner.also(!process.shares, |batch, exe| {
             process.mm.set(batch, exe);
             if process.sets_huge_pages {
-                process.mm.huge_pages.set(batch);
+                // They would fill gaps which are for the handler of a userfaultfd.
+                let nowhere = TransparentHugePages::Nowhere;
+                if is_watched(process.mm) { nowhere } else { process.mm.huge_pages }.set(batch);
             }
         })?;
         runner.steps(&process.map)?;
@@ -291,6 +295,27 @@ impl<'a> RestorePlan<'a> {
         runner.also(false, |batch, _| outlook.set(batch))?;
         runner.finish()
     }
+
+    /// Lets a process have huge pages again, if it could have none as long as memory of it was
+    /// [yet to be registered](crate::file::CreatedFiles::register_memory) with userfaultfds.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses a call.
+    pub fn allow_huge_pages(&self, process: usize, puppet: &mut dyn Perform) -> Result<()> {
+        let mm = self.processes[process].mm;
+        if is_watched(mm) {
+            let mut batch = Batch::new();
+            mm.huge_pages.set(&mut batch);
+            puppet.perform(batch)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether memory is registered with a userfaultfd.
+fn is_watched(mm: &Mm) -> bool {
+    mm.vmas.iter().any(Vma::is_watched)
 }
 
 #[cfg(test)]

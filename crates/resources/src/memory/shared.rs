@@ -3,7 +3,7 @@
 //! The kernel keeps them as unlinked files on a tmpfs of its own, so they are known by inode, and
 //! read and written as files.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -25,6 +25,8 @@ pub struct SharedObjects {
     by_inode: HashMap<(DeviceId, u64), ShmemId>,
     holders: Vec<Holder>,
     segments: Segments,
+    /// Those in which pages of zeros differ from none, as userfaultfds report those that are missing.
+    with_zeros: HashSet<(DeviceId, u64)>,
 }
 
 /// Where an object can be reached.
@@ -47,7 +49,8 @@ impl SharedObjects {
         let sample = memfd_create("dormouse", MemfdFlags::CLOEXEC).map_err(failed)?;
         let device = DeviceId::from_stat(fstat(&sample).map_err(failed)?.st_dev);
         let (by_inode, holders) = (HashMap::new(), Vec::new());
-        Ok(Self { device, by_inode, holders, segments: Segments::default() })
+        let (segments, with_zeros) = (Segments::default(), HashSet::new());
+        Ok(Self { device, by_inode, holders, segments, with_zeros })
     }
 
     /// The file system the kernel keeps them on.
@@ -66,6 +69,16 @@ impl SharedObjects {
     pub(super) fn mapped(&mut self, vma: &proc::Vma, pid: HostPid) -> ShmemId {
         let range = vma.range;
         self.id((vma.device, vma.inode), || Holder::Mapping { pid, range })
+    }
+
+    /// Pages of zeros are to be stored of the object that is mapped there.
+    pub(super) fn keep_zeros(&mut self, vma: &proc::Vma) {
+        self.with_zeros.insert((vma.device, vma.inode));
+    }
+
+    /// The objects of which pages of zeros are stored.
+    pub(super) fn with_zeros(&self) -> HashSet<ShmemId> {
+        self.with_zeros.iter().filter_map(|inode| self.by_inode.get(inode)).copied().collect()
     }
 
     /// The number of the object behind `file`, a memfd open for reading (by

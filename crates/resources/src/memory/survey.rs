@@ -57,6 +57,16 @@ impl StoredPages {
         self.runs.iter().map(|run| run.range.pages()).sum()
     }
 
+    /// With these in place of those in `ranges`; both ascend. Runs are within one or in none.
+    pub(super) fn replace(&mut self, ranges: &[AddrRange], runs: Vec<PageRun>) {
+        self.runs.retain(|run| {
+            let next = ranges.partition_point(|range| range.end() <= run.range.start());
+            ranges.get(next).is_none_or(|range| run.range.end() <= range.start())
+        });
+        self.runs.extend(runs);
+        self.runs.sort_by_key(|run| run.range.start());
+    }
+
     /// Without those in `range`: memory that is not the program's. Runs are within it or not.
     #[must_use]
     pub fn outside(mut self, range: AddrRange) -> Self {
@@ -86,6 +96,17 @@ impl Population {
             empty: smap.anonymous == 0 && smap.swapped == 0 && !huge,
             // A page of its own is dirty as a rule. Where fewer are, some may be others' too.
             maybe_shared: smap.private_dirty < smap.anonymous || smap.swapped > 0 || huge,
+        }
+    }
+}
+
+impl Population {
+    /// Of a page where zeros are not nothing.
+    pub(super) fn traits_where_all_counts(self, vma: &Vma) -> PageTraits {
+        PageTraits {
+            zero_is_nothing: false,
+            readable: vma.prot.contains(ProtFlags::READ),
+            maybe_shared: self.maybe_shared,
         }
     }
 }

@@ -209,6 +209,8 @@ bitflags! {
         const ACCOUNTED = 4;
         /// `mseal(2)`.
         const SEALED = 8;
+        /// Registered with a userfaultfd: pages that are missing are to stay so.
+        const USERFAULT = 16;
     }
 }
 
@@ -248,6 +250,22 @@ impl Vma {
                 | Backing::File { private: true, .. }
                 | Backing::AioRing { .. }
         )
+    }
+
+    /// Whether its contents are those of a shared memory object, which is stored.
+    #[must_use]
+    pub fn is_shared_memory(&self) -> bool {
+        matches!(
+            self.backing,
+            Backing::SharedMemory { .. }
+                | Backing::File { file: FileRange { memfd: true, .. }, .. }
+        )
+    }
+
+    /// Whether it is registered with a userfaultfd.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        self.traits.contains(Traits::USERFAULT)
     }
 
     /// Whether it is the memory of an io_uring, which can only be mapped last.

@@ -15,7 +15,7 @@ use dormouse_resources::Result;
 use dormouse_resources::file::{
     self, CollectCx, CollectOptions, CreateCx, Descriptor, FdTable, FdTableId, File, FileId,
     FileIndex, FillRank, Identity, ImageSink, ImageSource, LoadShared, Mounts, Probe, RingSurvey,
-    SaveShared, Sighting, Uncreated, Use,
+    SaveShared, Sighting, Uncreated, Use, UserfaultSurvey,
 };
 use rustix::fs::{OFlags, SeekFrom, fcntl_getfl, fstat, seek};
 use tempfile::TempDir;
@@ -147,6 +147,8 @@ impl Dump {
         let cx = CollectCx::new(options, (&probes, &tables), index, &myself, &shared)
             .with_external(external);
         cx.note_rings(rings);
+        let firsts = BTreeMap::from([(me(), me())]);
+        cx.note_faults(UserfaultSurvey::new(firsts, BTreeMap::new()));
         let mut files = BTreeMap::new();
         for (&id, probe) in &probes {
             files.insert(id, File::collect(&cx, probe)?);

@@ -12,6 +12,7 @@ use dormouse_kernel::io_uring;
 use dormouse_kernel::mqueue::{self, Room};
 use dormouse_kernel::signal::{SigSet, Signal};
 use dormouse_kernel::signalfd::signalfd;
+use dormouse_kernel::userfaultfd;
 use dormouse_resources::file::Refusal;
 use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::fs::{
@@ -51,7 +52,6 @@ pub(crate) const ABSENT: &[Refusal] = &[
     Refusal::Pppox,
     Refusal::Transport,
     Refusal::Pidfd,
-    Refusal::Userfaultfd,
     Refusal::BpfProgram,
     Refusal::BpfLink,
     Refusal::Bpf,
@@ -85,6 +85,13 @@ fn ring() -> OwnedFd {
     let requests = io_uring::Region::map(ring.as_fd(), io_uring::OFF_SQES, 8 * 64).unwrap();
     requests.write(64, &[7; 64]).unwrap();
     ring
+}
+
+/// A userfaultfd that is in use, and about nothing yet.
+fn userfault() -> OwnedFd {
+    let file = userfaultfd::create(userfaultfd::USER_MODE_ONLY).unwrap();
+    userfaultfd::begin(file.as_fd(), 0).unwrap();
+    file
 }
 
 /// Two queues, with and without a name, and another description of the first.
@@ -208,6 +215,7 @@ pub(crate) fn zoo() -> Zoo {
         ("a pidfd", pidfd_open(getpid(), PidfdFlags::empty()).unwrap(), Claimed(FdType::PidFd)),
         ("a BPF map", bpf_map(), Claimed(FdType::BpfMap)),
         ("an io_uring", ring(), Claimed(FdType::IoUring)),
+        ("a userfaultfd", userfault(), Claimed(FdType::Userfaultfd)),
         ("a message queue", queue, Claimed(FdType::Mqueue)),
         ("a lost queue", lost_queue, Claimed(FdType::Mqueue)),
         ("a lost queue again", queue_again, Claimed(FdType::Mqueue)),

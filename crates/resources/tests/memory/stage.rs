@@ -166,7 +166,7 @@ pub(crate) fn dump(puppets: &mut [&mut Bare], open: &Open, dir: &Path) -> (Image
             let found = open.files.iter().find(|(_, fd)| same(fd));
             Ok::<_, Error>(*found.expect("a file the test has mapped").0)
         });
-        let Enumerated { mut vmas, guards, pages } = enumerated.unwrap();
+        let Enumerated { mut vmas, guards, pages, registered: _ } = enumerated.unwrap();
         vmas.retain(|vma| vma.range.intersection(room()).is_none());
         let pages = pages.outside(room());
         let brk = call(puppet, &[(libc::SYS_brk, [0u64])])[0];

@@ -137,6 +137,10 @@ pub(in crate::restore) fn decode(
         let reason = "an io_uring is of a task that is not of the tree";
         return Err(contradiction(ImageName::Files, reason)).at(PHASE);
     }
+    if files.userfaultfds_of_tasks().any(|(_, task, _)| !living.contains(&task)) {
+        let reason = "a userfaultfd is about the memory of a task that is not of the tree";
+        return Err(contradiction(ImageName::Files, reason)).at(PHASE);
+    }
     let mut objects = BTreeMap::new();
     for name in dir.names().at(PHASE)? {
         if let ImageName::PagemapShmem(id) = name {

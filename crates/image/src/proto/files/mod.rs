@@ -21,6 +21,7 @@ pub mod timerfd;
 pub mod tty;
 pub mod tun;
 pub mod unix;
+pub mod userfaultfd;
 
 use crate::proto::files::bpfmap::BpfmapFileEntry;
 use crate::proto::files::eventfd::EventfdFileEntry;
@@ -42,6 +43,7 @@ use crate::proto::files::timerfd::TimerfdEntry;
 use crate::proto::files::tty::TtyFileEntry;
 use crate::proto::files::tun::TunfileEntry;
 use crate::proto::files::unix::UnixSkEntry;
+use crate::proto::files::userfaultfd::UserfaultfdFileEntry;
 
 /// Kind of an open file (`fd_types`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
@@ -72,6 +74,8 @@ pub enum FdType {
     Mqueue = 20000,
     /// Likewise.
     IoUring = 20001,
+    /// Likewise.
+    Userfaultfd = 20002,
 }
 
 impl FdType {
@@ -80,7 +84,7 @@ impl FdType {
     #[must_use]
     pub const fn in_images(self) -> Self {
         match self {
-            Self::Mqueue | Self::IoUring => Self::Ext,
+            Self::Mqueue | Self::IoUring | Self::Userfaultfd => Self::Ext,
             kind => kind,
         }
     }
@@ -93,6 +97,7 @@ impl FileEntry {
         match FdType::try_from(self.kind).ok()? {
             FdType::Ext if self.mqueue.is_some() => Some(FdType::Mqueue),
             FdType::Ext if self.uring.is_some() => Some(FdType::IoUring),
+            FdType::Ext if self.userfaultfd.is_some() => Some(FdType::Userfaultfd),
             FdType::Ext if self.ext.is_none() => None,
             kind => Some(kind),
         }
@@ -184,6 +189,8 @@ pub struct FileEntry {
     pub mqueue: Option<Box<MqueueFileEntry>>,
     #[prost(message, optional, boxed, tag = "20001")]
     pub uring: Option<Box<IoUringFileEntry>>,
+    #[prost(message, optional, boxed, tag = "20002")]
+    pub userfaultfd: Option<Box<UserfaultfdFileEntry>>,
 }
 
 /// `F_SETOWN_EX` and `F_SETSIG` (`fown_entry`).

@@ -92,7 +92,6 @@ fn what_cannot_be_kept_is_refused() {
         ("rw-p 00000000 00:01 8 /dev/zero (deleted)", "rd wr", Obstacle::PrivateShared),
         ("rw-s 00000000 00:09 8 /secretmem (deleted)", "rd wr lo", Obstacle::Secret),
         ("rw-s 00000000 00:10 8 anon_inode:[perf_event]", "rd wr", Obstacle::Unknown),
-        ("rw-p 00000000 00:00 0", "rd wr um", Obstacle::Userfault),
         ("rw-p 00000000 00:00 0", "rd wr ss", Obstacle::ShadowStack),
         ("rw-p 00000000 00:00 0", "rd wr zz", Obstacle::UnknownFlag),
         ("rw-s 00000000 fe:00 7 /pmem/x", "rd wr sf", Obstacle::Sync),
