@@ -235,7 +235,7 @@ impl Cause {
                 F::IsThread { .. } | F::Suicide | F::Traced { .. } | F::RootIsZombie(_) => {
                     ErrorKind::Conflict
                 }
-                F::KernelThread(_) | F::Vfork(_) => ErrorKind::Unsupported,
+                F::KernelThread(_) | F::Vfork(_) | F::Unanswered(_) => ErrorKind::Unsupported,
                 F::Timeout(_) | F::Immovable { .. } => ErrorKind::Kernel,
                 F::Reaper(error) => Errno::from_io_error(error).map_or(ErrorKind::Kernel, of_errno),
                 F::Abandoned => ErrorKind::Vanished,
@@ -315,6 +315,7 @@ impl Cause {
                 Some("nothing is left of it but a status that its parent has not asked for")
             }
             Self::Freeze(freeze::Error::Vfork(_)) => Some(Refusal::Vfork.hint()),
+            Self::Freeze(freeze::Error::Unanswered(_)) => Some(Refusal::Unanswered.hint()),
             Self::Freeze(freeze::Error::KernelThread(_)) => Some(Refusal::KernelThread.hint()),
             Self::Freeze(freeze::Error::Timeout(_) | freeze::Error::Immovable { .. }) => {
                 Some("dump again when it is less busy, or give it more time with --timeout")

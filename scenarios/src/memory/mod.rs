@@ -37,6 +37,7 @@ pub(crate) mod shared_anonymous_open;
 pub(crate) mod sparse;
 pub(crate) mod stack;
 pub(crate) mod userfault;
+pub(crate) mod userfault_huge;
 pub(crate) mod userfault_minor;
 pub(crate) mod userfault_other;
 pub(crate) mod userfault_protected;

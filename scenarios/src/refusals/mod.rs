@@ -41,6 +41,7 @@ pub(crate) mod unix_elsewhere;
 pub(crate) mod unix_unaccepted;
 pub(crate) mod unix_upset;
 pub(crate) mod userfaultfd;
+pub(crate) mod userfaultfd_in_call;
 pub(crate) mod userfaultfd_outside;
 pub(crate) mod vfork;
 pub(crate) mod vsock;

@@ -137,6 +137,10 @@ refusals! {
     RestlessRing: "an io_uring",
         "its requests complete without a pause",
         "dump again when less is going on";
+    /// `userfaultfd(2)`.
+    Unanswered: "a call that waits for the handler of a userfaultfd",
+        "nothing interrupts it until the handler has filled the page, or read the event",
+        "dump again when the handler has answered";
     /// `mmap(2)` of a ring, and `close(2)`.
     ClosedRing: "an io_uring that is mapped, and not open",
         "nobody in the tree has a descriptor that its state could be read by",

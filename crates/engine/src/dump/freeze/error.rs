@@ -50,6 +50,9 @@ pub(crate) enum Error {
         /// How long was waited for all of them.
         timeout: Duration,
     },
+    /// A task did not stop, and a userfaultfd reports faults in its memory.
+    #[error("task {0} waits within a system call until the handler of a userfaultfd has answered")]
+    Unanswered(HostPid),
     /// There can be no thread to help.
     #[error("cannot start a thread: {0}")]
     Reaper(std::io::Error),

@@ -1,12 +1,13 @@
 //! Stops the threads of processes.
 
+use std::cell::OnceCell;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::linux::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use dormouse_kernel::HostPid;
-use dormouse_kernel::proc::{self, ProcDir, TaskState};
+use dormouse_kernel::proc::{self, ProcDir, TaskState, VmFlags};
 use dormouse_kernel::ptrace::{self, Halt, Halting, Options, Reaper, Running, Stopped};
 use tracing::{debug, debug_span};
 
@@ -339,9 +340,17 @@ impl Freezer {
         let _span = debug_span!("task", %pid).entered();
         let dir = &self.dirs[&pid];
         let has_ended = || tid == pid && dir.stat().is_ok_and(|stat| stat.state.is_dead());
-        let is_over = || has_ended() || self.is_late();
+        let begun = Instant::now();
+        let has_userfaults = OnceCell::new();
+        let is_unanswered = || {
+            begun.elapsed() > ANSWER && *has_userfaults.get_or_init(|| has_registered_memory(dir))
+        };
+        let is_over = || has_ended() || self.is_late() || is_unanswered();
         let mut task = match task.and_then(|task| task.finish_unless(is_over)) {
             Ok(Halt::Halted { task, born: _ }) => task,
+            Ok(Halt::Ended { .. }) if is_unanswered() && !has_ended() => {
+                return Err(Error::Unanswered(tid));
+            }
             // By now it may have ended as well, or another task have its number.
             Ok(Halt::Ended { .. }) if self.is_late() && !has_ended() => {
                 return Err(Error::Immovable { tid, timeout: self.timeout });
@@ -379,6 +388,17 @@ impl Freezer {
         }
         Ok(())
     }
+}
+
+/// So long a thread may take to stop if it may wait for the handler of a userfaultfd, which is to be
+/// stopped, too: within a system call a stop has an access to memory only tried again without a pause
+/// (`handle_userfault` in `fs/userfaultfd.c`), and an event nobody has read is waited for as long as it takes.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// Whether a userfaultfd reports faults in the memory of a process.
+fn has_registered_memory(process: &ProcDir) -> bool {
+    let modes = VmFlags::UFFD_MISSING | VmFlags::UFFD_WP | VmFlags::UFFD_MINOR;
+    process.smaps().is_ok_and(|smaps| smaps.iter().any(|smap| smap.flags.intersects(modes)))
 }
 
 /// Whether a process runs the program that this one does.

@@ -13,7 +13,7 @@
 //! Not preserved: messages. A thread that waits for a page makes its access again after a dump, also if the
 //! program goes on, as after any signal: so the handler gets another message, also for one that it has read
 //! and not answered. Events that nobody has read, and faults within system calls, keep their threads from
-//! being stopped: such a tree is refused when the time to stop it is over, and goes on.
+//! being stopped: such a tree is refused, and goes on.
 //! Kernel needed: 6.7; BTF and BPF (`CAP_BPF`, `CAP_PERFMON`) for the dump.
 //! Scenarios: `memory::userfault*`, `files::userfaultfd`.
 
