@@ -53,9 +53,9 @@ pub(crate) enum Problem {
 /// Where configuration files are looked for.
 #[derive(Debug)]
 pub(crate) struct Places {
-    /// The system's, used if it is there.
+    /// The system's, used if it can be read.
     pub(crate) global: PathBuf,
-    /// The user's, used if it is there.
+    /// The user's, used if it can be read.
     pub(crate) user: Option<PathBuf>,
     /// Named by the environment; must be there.
     pub(crate) environment: Option<PathBuf>,
@@ -82,10 +82,9 @@ impl Places {
         let mut words = Vec::new();
         if defaults {
             for path in std::iter::once(&self.global).chain(&self.user) {
-                match fs::read(path) {
-                    Ok(text) => words.extend(parse(path, &text)?),
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                    Err(source) => return Err(ConfigError::Read { path: path.clone(), source }),
+                // As CRIU does: one that cannot be read, in a home that is another's, is none.
+                if let Ok(text) = fs::read(path) {
+                    words.extend(parse(path, &text)?);
                 }
             }
         }
@@ -228,7 +227,9 @@ mod tests {
         );
         assert_eq!(places.words(None, false).unwrap(), ["--tree=3"]);
 
-        let missing = Places { global: dir.path().join("no"), user: None, environment: None };
+        // Root may read any file, but no directory.
+        let user = Some(dir.path().to_owned());
+        let missing = Places { global: dir.path().join("no"), user, environment: None };
         assert!(missing.words(None, true).unwrap().is_empty());
         let error = missing.words(Some(&dir.path().join("no")), true).unwrap_err();
         assert!(matches!(error, ConfigError::Read { .. }));
