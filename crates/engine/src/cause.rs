@@ -1,5 +1,6 @@
 //! What is behind an error, and whose fault each kind of it is.
 
+use std::io;
 use std::path::PathBuf;
 
 use dormouse_image::ImageError;
@@ -337,8 +338,28 @@ impl Cause {
             Self::Image(ImageError::Incomplete { .. }) => {
                 Some("check the directory's name, and that the dump has succeeded")
             }
-            _ => (self.kind() == ErrorKind::Denied)
-                .then_some("run it as root; `dormouse check` tells what is missing"),
+            _ if self.kind() == ErrorKind::Denied => {
+                Some("run it as root; `dormouse check` tells what is missing")
+            }
+            _ => self.limit_hint(),
+        }
+    }
+
+    /// What to do if it is for want of descriptors.
+    fn limit_hint(&self) -> Option<&'static str> {
+        let is_of_task =
+            matches!(self, Self::Puppet(_) | Self::Resource(resources::Error::Puppet(_)));
+        let errno = |error: &(dyn std::error::Error + 'static)| {
+            let errno = error.downcast_ref::<Errno>().copied();
+            errno.or_else(|| Errno::from_io_error(error.downcast_ref::<io::Error>()?))
+        };
+        let errors = std::iter::successors(std::error::Error::source(self), |error| error.source());
+        match errors.filter_map(errno).last()? {
+            Errno::MFILE if !is_of_task => {
+                Some("let dormouse have more files open: raise the hard limit (ulimit -Hn)")
+            }
+            Errno::NFILE => Some("raise the limit of open files of the machine (fs.file-max)"),
+            _ => None,
         }
     }
 }
