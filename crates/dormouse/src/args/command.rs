@@ -305,8 +305,8 @@ pub(crate) struct Restore {
     /// Check the images, print what would be created, and stop
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// The command of --exec-cmd
-    #[arg(value_name = "COMMAND", last = true, requires = "exec_cmd")]
+    /// The command of --exec-cmd, where it is told of
+    #[arg(value_name = "COMMAND", last = true, requires = "exec_cmd", hide = true)]
     pub(crate) exec: Vec<OsString>,
     #[command(flatten)]
     pub(crate) directories: Directories,
