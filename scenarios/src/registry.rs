@@ -264,6 +264,7 @@ pub static ALL: &[&Scenario] = &[
     &crate::refusals::many_files::SCENARIO,
     &crate::refusals::memory_policy::SCENARIO,
     &crate::refusals::most_mappings::SCENARIO,
+    &crate::refusals::mount_namespace::SCENARIO,
     &crate::refusals::mqueue_stranger::SCENARIO,
     &crate::refusals::namespace::SCENARIO,
     &crate::refusals::packet_news::SCENARIO,

@@ -28,6 +28,7 @@ pub(crate) mod local_descriptors;
 pub(crate) mod many_files;
 pub(crate) mod memory_policy;
 pub(crate) mod most_mappings;
+pub(crate) mod mount_namespace;
 pub(crate) mod mqueue_stranger;
 pub(crate) mod namespace;
 pub(crate) mod packet_news;

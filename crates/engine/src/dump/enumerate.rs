@@ -98,6 +98,11 @@ pub(crate) fn enumerate(frozen: &Frozen, external: &[String]) -> Result<Census, 
         })
     });
     let tasks: Vec<_> = tasks.collect();
+    let root = &frozen.processes[0];
+    if Namespaces::has_other_mounts(root).of(PHASE, root.pid)? {
+        let refused = Refusal::Namespace.error(format!("/proc/{}/ns/mnt", root.pid));
+        return Err(refused).of(PHASE, root.pid);
+    }
     let home = Namespaces::own().at(PHASE)?;
     let look = |&(proc, tid, (is_leader, is_first)): &(&ProcDir, HostPid, (bool, bool))| {
         // That of a leader was read before.
@@ -144,7 +149,7 @@ pub(crate) fn enumerate(frozen: &Frozen, external: &[String]) -> Result<Census, 
         <[Sharing; 4]>::try_from(shares).expect("one for each of the objects");
     let homes = Homes::new(frozen);
     let (mut lister, tables, in_flight) = either_way(|may_look_inside| {
-        let mut lister = Lister::new(frozen, external, may_look_inside)?;
+        let mut lister = Lister::new(external, may_look_inside)?;
         let tables = lister.tables(&homes, &files)?;
         let in_flight = lister.in_flight()?;
         Ok((lister, tables, in_flight))
@@ -306,9 +311,8 @@ fn by_inode(
 }
 
 impl Lister {
-    fn new(frozen: &Frozen, external: &[String], may_look_inside: bool) -> Result<Self, Error> {
-        let root = &frozen.processes[0];
-        let mounts = Mounts::of(&root.proc).of(Phase::Enumerate, root.pid)?.with_external(external);
+    fn new(external: &[String], may_look_inside: bool) -> Result<Self, Error> {
+        let mounts = Mounts::own().at(Phase::Enumerate)?.with_external(external);
         let (probes, links) = (BTreeMap::new(), BTreeMap::new());
         let (index, locks) = (FileIndex::new(), Locks::default());
         let inner = None;

@@ -3,14 +3,15 @@
 use dormouse_kernel::HostPid;
 use dormouse_kernel::proc::{self, NamespaceId, NamespaceKind, ProcDir};
 
+use super::frozen::Process;
 use crate::cause::Cause;
 
 /// The namespaces that dormouse is in.
 pub(super) struct Namespaces(Vec<(NamespaceKind, Option<NamespaceId>)>);
 
 impl Namespaces {
-    /// What a thread can have of its own. Those of mounts are told by what is open in them, and by
-    /// the directories.
+    /// What a thread can have of its own. Those of mounts, but for the root's, are told by what is open in
+    /// them, and by the directories.
     const OF_THREADS: &'static [NamespaceKind] = &[
         NamespaceKind::Cgroup,
         NamespaceKind::Ipc,
@@ -45,5 +46,11 @@ impl Namespaces {
             }
         }
         Ok(None)
+    }
+
+    /// Whether the root of a tree is among other mounts than dormouse.
+    pub(super) fn has_other_mounts(root: &Process) -> Result<bool, proc::Error> {
+        let of_root = root.proc.namespace_of(root.first(), NamespaceKind::Mount)?;
+        Ok(ProcDir::of_self()?.namespace(NamespaceKind::Mount)? != of_root)
     }
 }

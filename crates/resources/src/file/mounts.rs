@@ -13,16 +13,13 @@ use crate::Result;
 pub struct Mounts(BTreeSet<i32>);
 
 impl Mounts {
-    /// The mount namespace of the task whose directory `proc` is. As long as that is dormouse's own as
-    /// well, that is asked for its mounts: a task with another root is told only of those below that.
+    /// Those that dormouse sees, and every task of the tree: a task with another root is told only of
+    /// those below that.
     ///
     /// # Errors
-    /// The task is gone or may not be looked at.
-    pub fn of(proc: &ProcDir) -> Result<Self> {
-        let own = ProcDir::of_self()?;
-        let namespace = |proc: &ProcDir| proc.link(Entry::Named("ns/mnt"));
-        let teller = if namespace(&own)? == namespace(proc)? { &own } else { proc };
-        Ok(Self::parse(&teller.read(Entry::Named("mountinfo"))?))
+    /// None that is known of.
+    pub fn own() -> Result<Self> {
+        Ok(Self::parse(&ProcDir::of_self()?.read(Entry::Named("mountinfo"))?))
     }
 
     /// Each line of mountinfo begins with the number of a mount (`proc(5)`).

@@ -90,7 +90,7 @@ impl Dump {
             external: Vec::new(),
             shared: Contents::default(),
             pidfd: Rc::new(PidFd::open(proc.pid()).unwrap()),
-            mounts: Mounts::of(&proc).unwrap(),
+            mounts: Mounts::own().unwrap(),
             proc: Rc::new(proc),
             index: FileIndex::new(),
             probes: BTreeMap::new(),
