@@ -13,6 +13,7 @@ pub(crate) mod segment_size;
 pub(crate) mod syn_sent;
 pub(crate) mod unaccepted;
 pub(crate) mod unaccepted_changed;
+pub(crate) mod unaccepted_much;
 pub(crate) mod unaccepted_outside;
 pub(crate) mod unaccepted_sent;
 pub(crate) mod urgent_ended;

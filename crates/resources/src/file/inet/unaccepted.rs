@@ -158,6 +158,8 @@ const CLOSE_WAIT: u8 = 8;
 const PIECE: usize = 65_000;
 /// How long the kernel may take for a segment that it has.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// After this time it is taken for dropped.
+const ONE_TRY: Duration = Duration::from_millis(20);
 
 impl Child {
     /// Whether the kernel can be had to make it.
@@ -313,18 +315,7 @@ impl Child {
             Ok(admission.outcome().map_err(self.failed("bpf_sk_assign_tcp_reqsk"))?.is_some())
         })?;
         self.await_change(diag, |it| it.is_some_and(|it| it.state == ESTABLISHED))?;
-        let mut done = 0;
-        while done < self.received.len() {
-            let sequence = first.wrapping_add(done as u32);
-            let bytes = &self.received[done..self.received.len().min(done + PIECE)];
-            segment::inject(Segment { sequence, bytes, ..segment })?;
-            let mut waiting = 0;
-            self.await_change(diag, |it| {
-                waiting = it.map_or(0, |it| it.waiting as usize);
-                waiting > done
-            })?;
-            done = waiting;
-        }
+        self.receive(segment, diag)?;
         if self.ending.is_finished() {
             let sequence = self.received_to;
             segment::inject(Segment { sequence, sort: Sort::Finishes, ..segment })?;
@@ -334,6 +325,44 @@ impl Child {
             let sequence = self.received_to.wrapping_add(self.ending.is_finished().into());
             segment::inject(Segment { sequence, sort: Sort::Resets, ..segment })?;
             self.await_change(diag, |it| it.is_none())?;
+        }
+        Ok(())
+    }
+
+    /// Has it receive what was received before; `segment` is the first from its peer.
+    ///
+    /// What reaches beyond the window that the kernel has offered it drops (`tcp_sequence` in
+    /// `net/ipv4/tcp_input.c`, Linux 6.17 and later). At first that is 64 KiB, and then more, as soon as
+    /// it says so, which it does at once to who sends what it has already.
+    fn receive(&self, segment: Segment<'_>, diag: &SockDiag) -> Result<()> {
+        let Self { received, .. } = self;
+        let part = |from: usize, to: usize| Segment {
+            sequence: segment.sequence.wrapping_add(from as u32),
+            bytes: &received[from..to],
+            ..segment
+        };
+        let (mut done, mut piece, mut since) = (0, PIECE, Instant::now());
+        while done < received.len() {
+            if done > 0 {
+                segment::inject(part(done - 1, done))?;
+            }
+            segment::inject(part(done, received.len().min(done + piece)))?;
+            let sent = Instant::now();
+            let waiting = loop {
+                let there = diag.connection(self.local, self.remote)?;
+                let waiting = there.map_or(0, |there| there.waiting as usize);
+                if waiting > done || sent.elapsed() > ONE_TRY {
+                    break waiting;
+                }
+                sleep(Duration::from_micros(50));
+            };
+            if waiting > done {
+                (done, piece, since) = (waiting, PIECE.min(2 * piece), Instant::now());
+            } else if since.elapsed() > PATIENCE {
+                return Err(self.failed("the kernel's taking")(Errno::TIMEDOUT));
+            } else {
+                piece = piece.div_ceil(2);
+            }
         }
         Ok(())
     }
