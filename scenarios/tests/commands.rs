@@ -67,6 +67,8 @@ const TESTS: &[(&str, &str, Test)] = &[
     ("same_bytes_of_sockets", "unix::rights_cycle", same_bytes::same_bytes),
     ("same_bytes_of_trees", "tree::sessions_crossed", same_bytes::same_bytes),
     ("sibling", "tree::sleeper", sibling),
+    ("signalled_while_stopped", "syscalls::handlers", signalled_while_stopped),
+    ("signalled_while_stopped_restored", "syscalls::handlers", signalled_while_stopped_restored),
     ("signalled_meanwhile", "threads::two", signalled_meanwhile),
     ("suspended_at_prompt", "tree::sleeper", at_prompt::suspended),
 ];
@@ -463,6 +465,76 @@ fn signalled_meanwhile(
     });
     dumped?;
     target.judge(held)
+}
+
+/// A signal that comes while a process stands still ends its call as any other would.
+fn signalled_while_stopped(
+    target: &Target,
+    before: &Snapshot,
+    checkpointer: &Checkpointer,
+    dir: &Path,
+) -> Result<(), Failure> {
+    let mut left = children(target, before);
+    let mut took = Duration::ZERO;
+    for number in 0.. {
+        let dump = kept(target, checkpointer, dir, &format!("dump-{number}"))?.start()?;
+        signal_stopped(&mut left);
+        took += dump.wait()?.took;
+        if left.is_empty() {
+            break;
+        }
+        if number == 20 {
+            return Err(Failure::Verdict(format!("{left:?} were never seen to stand still")));
+        }
+    }
+    target.judge(took)
+}
+
+/// The same if it is killed, and restored.
+fn signalled_while_stopped_restored(
+    target: &Target,
+    before: &Snapshot,
+    checkpointer: &Checkpointer,
+    dir: &Path,
+) -> Result<(), Failure> {
+    let images = new_images(dir, "images")?;
+    let dump = checkpointer.dump(target.root, &images, dir, &[]).start()?;
+    let mut left = children(target, before);
+    signal_stopped(&mut left);
+    dump.wait()?;
+    target.must_be_gone(before.pids(), "after dump")?;
+    target.judge(checkpointer.restore(&images, &dir.join("pid"), dir, &[]).succeed()?.took)
+}
+
+fn children(target: &Target, before: &Snapshot) -> Vec<i32> {
+    before.pids().iter().copied().filter(|&pid| pid != target.root).collect()
+}
+
+/// Sends SIGUSR1 to each that is seen to stand still, until the last is, or they have gone on.
+fn signal_stopped(left: &mut Vec<i32>) {
+    let is_stopped = |pid: i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('t'))
+    };
+    let until = std::time::Instant::now() + Duration::from_secs(2);
+    let mut begun = false;
+    while !left.is_empty() && std::time::Instant::now() < until {
+        let count = left.len();
+        left.retain(|&pid| {
+            let stopped = is_stopped(pid);
+            if stopped && let Some(pid) = Pid::from_raw(pid) {
+                // If it is gone by now, nothing is lost.
+                let _ = kill_process(pid, Signal::USR1);
+            }
+            !stopped
+        });
+        match left.len() < count {
+            true => begun = true,
+            // All that were stopped go on by now.
+            false if begun => return,
+            false => {}
+        }
+    }
 }
 
 /// Programs may have more files open than the shell of whoever checkpoints them allows, and under

@@ -7,9 +7,9 @@
 //! (`task_struct.restart_block`): there the task really makes the call, with
 //! the time that is left, and is interrupted at once.
 //!
-//! Calls that answer `EINTR` whether or not a handler runs are made again
-//! from user space. If one has a time-out, the program can find it shortened
-//! in the register where it passed it.
+//! Of a call that answers `EINTR` whether or not a handler runs, the kernel is told that one ends it,
+//! and nothing else does. If one has a time-out, the program can find it shortened in the register
+//! where it passed it.
 
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ impl Bare {
             Interruption::RestartBlock => Ok(*again),
             Interruption::Interrupted => Ok(match time_left {
                 Some(left) => call_with(self.tid(), again, left),
-                None => *again,
+                None => Interruption::RestartNoHand.interrupted_again(again),
             }),
             Interruption::RestartSys
             | Interruption::RestartNoIntr
@@ -85,8 +85,8 @@ impl Bare {
     }
 }
 
-/// Registers that make the call of `again`, one that is not restarted, with
-/// the time that is left. They change only where the time-out was passed.
+/// Registers that have the kernel make the call of `again`, one that it does not restart by itself,
+/// with the time that is left, unless a handler runs. They change only where the time-out was passed.
 #[must_use]
 pub fn call_with(task: HostPid, again: &Registers, left: Duration) -> Registers {
     let with_time_at = |below| {
@@ -106,7 +106,8 @@ pub fn call_with(task: HostPid, again: &Registers, left: Duration) -> Registers 
         shortened.then(|| with_arguments(again, args))
     };
     // Without memory there, the time-out stays as it is.
-    BELOW_STACK.into_iter().find_map(with_time_at).unwrap_or(*again)
+    let again = BELOW_STACK.into_iter().find_map(with_time_at).unwrap_or(*again);
+    Interruption::RestartNoHand.interrupted_again(&again)
 }
 
 /// Puts the argument of a wait for completions there once more, with the time left, if it has a

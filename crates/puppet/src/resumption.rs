@@ -118,6 +118,13 @@ impl Interruption {
         Registers { rax: result, rip: again.rip.wrapping_add(SYSCALL_LEN), ..*again }
     }
 
+    /// The registers of a call that answers `EINTR` whether or not a handler runs, as those of one that
+    /// answers so only if one does.
+    #[must_use]
+    pub fn hidden(registers: &Registers) -> Registers {
+        Registers { rax: Self::RestartNoHand.code().cast_unsigned(), ..*registers }
+    }
+
     /// Registers that make the call again from user space.
     #[must_use]
     pub fn call_again(registers: &Registers) -> Registers {

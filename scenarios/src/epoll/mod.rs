@@ -59,6 +59,7 @@ pub(crate) mod shared;
 pub(crate) mod shared_tables;
 pub(crate) mod signals;
 pub(crate) mod signals_consumed;
+pub(crate) mod signals_emptied;
 pub(crate) mod signals_ended;
 pub(crate) mod signals_fired;
 pub(crate) mod signals_forked;

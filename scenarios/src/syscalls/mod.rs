@@ -17,6 +17,7 @@ pub(crate) mod fifo_open;
 pub(crate) mod flock;
 pub(crate) mod futex;
 pub(crate) mod futex_timeout;
+pub(crate) mod handlers;
 pub(crate) mod io_uring_enter_timeout;
 pub(crate) mod moved_in_part;
 pub(crate) mod msgrcv;

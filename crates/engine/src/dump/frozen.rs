@@ -115,9 +115,11 @@ fn signal(pid: HostPid, signal: rustix::process::Signal) {
 
 /// Gives a task, in a call that it makes again, the time that is left for it.
 fn shorten(task: &mut Stopped, deadline: Deadline) {
-    if let Ok(again) = task.registers() {
+    if let Ok(registers) = task.registers() {
+        let again = Interruption::call_again(&registers);
+        let shortened = call_with(task.tid(), &again, deadline.left());
         // Should this fail, it takes the whole of the time.
-        let _ = task.set_registers(&call_with(task.tid(), &again, deadline.left()));
+        let _ = task.set_registers(&shortened);
     }
 }
 

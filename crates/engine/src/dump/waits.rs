@@ -74,14 +74,9 @@ impl Wait {
         TimeOut::forgotten(self.number.cast_signed(), &self.args)
     }
 
-    /// Whether this is the call that a task with these registers makes again.
-    pub(super) fn is_made_again(&self, registers: &Registers) -> bool {
-        self.is(&Registers { orig_rax: registers.rax, ..*registers })
-    }
-
     /// Whether this is the call that a task with these registers was
     /// interrupted in.
-    fn is(&self, registers: &Registers) -> bool {
+    pub(super) fn is(&self, registers: &Registers) -> bool {
         let Registers { rdi, rsi, rdx, r10, r8, r9, orig_rax, .. } = *registers;
         self.number == orig_rax && self.args == [rdi, rsi, rdx, r10, r8, r9]
     }

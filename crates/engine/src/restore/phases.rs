@@ -136,6 +136,7 @@ pub fn restore(
     // Nothing of a puppet is left that `/proc` could show.
     fill(&created, FillRank::Arm)?;
     errands::signals_wait(&world, &checkpoint, &created)?;
+    created.settle_signalfds().at(Phase::Threads)?;
     let connections = created.into_connections();
     if let Some(file) = pidfile {
         file.write(root.to_string().as_bytes()).at(Phase::Release)?;

@@ -75,7 +75,7 @@ impl Files {
         &self,
         holder: impl Fn(FileId) -> Option<NsPid>,
     ) -> Result<Vec<SignalItem>, &'static str> {
-        let signals = |file: FileRef| match self.get(file) {
+        let signal_of = |file: FileRef| match self.get(file) {
             File::Signalfd(signalfd) => Some(signalfd.any_signal()),
             _ => None,
         };
@@ -83,9 +83,9 @@ impl Files {
         for (id, file) in self.iter() {
             let File::Epoll(epoll) = file else { continue };
             let mut known = None;
-            for item in epoll.signals(|file| signals(file).is_some()) {
+            for item in epoll.signals(|file| signal_of(file).is_some()) {
                 let signal =
-                    signals(item.target()).ok_or("an epoll takes a file for a signalfd")?;
+                    signal_of(item.target()).ok_or("an epoll takes a file for a signalfd")?;
                 if item.adder.is_none() && known.is_none() {
                     known = holder(id).map(Adder::Process);
                 }

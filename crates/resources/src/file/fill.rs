@@ -75,6 +75,17 @@ impl<'a> CreatedFiles<'a> {
         all.try_for_each(|(id, file)| file.register(self.get(FileRef(id))))
     }
 
+    /// Gives signalfds their masks, now that items on them have fired or are pending.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn settle_signalfds(&self) -> Result<()> {
+        self.files.descriptions().try_for_each(|(id, file)| match file {
+            File::Signalfd(signalfd) => signalfd.settle(self.get(FileRef(id))),
+            _ => Ok(()),
+        })
+    }
+
     /// A new open file description on the inode of one of them.
     ///
     /// # Errors

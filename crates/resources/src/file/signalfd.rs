@@ -4,20 +4,21 @@
 //! is whatever of them waits for the task that reads.
 //! Truth from: `/proc/PID/fdinfo`.
 //! Image: `signalfd_entry` in `files.img`.
-//! Create: `signalfd(2)`.
+//! Create: `signalfd(2)`; one whose set the program has emptied has a signal until items of epolls on it
+//! have fired.
 //! Fill: nothing; signals that wait belong to their tasks.
 //! Not preserved: nothing.
 //! Kernel needed: 3.8, which tells the set.
-//! Scenarios: `files::signalfd`.
+//! Scenarios: `files::signalfd`, `epoll::signals_emptied`.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use dormouse_image::ImageName;
 use dormouse_image::proto::files::signalfd::SignalfdEntry;
 use dormouse_image::proto::files::{FdType, FileEntry};
 use dormouse_kernel::proc::Extra;
 use dormouse_kernel::signal::{SigSet, Signal};
-use dormouse_kernel::signalfd::signalfd;
+use dormouse_kernel::signalfd::{set_signals, signalfd};
 use rustix::fs::OFlags;
 
 use super::{
@@ -34,11 +35,27 @@ pub struct Signalfd {
     signals: SigSet,
 }
 
+/// What a file without signals is for while items on it are made to have something to report.
+const STAND_IN: Signal = Signal::USR1;
+
 impl Signalfd {
-    /// One of the signals it is for, among those that can be blocked.
-    pub(super) fn any_signal(&self) -> Option<Signal> {
-        let wanted = |signal: &Signal| self.signals.contains(*signal);
-        Signal::all().filter(|signal| ![Signal::KILL, Signal::STOP].contains(signal)).find(wanted)
+    /// One of the signals it is for, or of those it is made for.
+    pub(super) fn any_signal(&self) -> Signal {
+        self.own_signal().unwrap_or(STAND_IN)
+    }
+
+    /// One of those it is for. It is for none once the program has emptied its mask.
+    fn own_signal(&self) -> Option<Signal> {
+        self.signals.iter().find(|signal| ![Signal::KILL, Signal::STOP].contains(signal))
+    }
+
+    /// Has a new `file` be for no signal any more, if that is so. Items of epolls on it have fired, or
+    /// are pending, by then.
+    pub(super) fn settle(&self, file: BorrowedFd<'_>) -> Result<()> {
+        match self.own_signal() {
+            Some(_) => Ok(()),
+            None => set_signals(file, self.signals).map_err(Error::kernel("signalfd", Self::NAME)),
+        }
     }
 }
 
@@ -101,7 +118,8 @@ impl FileKind for Signalfd {
 
     fn create(&self, _: FileId, _: &mut CreateCx<'_>) -> Result<OwnedFd> {
         let Self { status, signals } = self;
-        let file = signalfd(*signals).map_err(Error::kernel("signalfd", Self::NAME))?;
+        let file = signalfd(signals.with(self.any_signal()))
+            .map_err(Error::kernel("signalfd", Self::NAME))?;
         status.apply_over(OFlags::empty(), Self::NAME, file.as_fd())?;
         Ok(file)
     }

@@ -15,7 +15,7 @@ use crate::dump::waits::Wait;
 pub(super) struct Calls {
     /// From before.
     pub(super) waits: BTreeMap<HostPid, Wait>,
-    /// Likewise, of those that are made again already.
+    /// Likewise, of those whose `EINTR` is hidden.
     pub(super) deadlines: BTreeMap<HostPid, Deadline>,
     /// The turns of those who wait in epolls with others.
     pub(super) turns: BTreeMap<HostPid, u32>,
@@ -31,7 +31,8 @@ pub(super) fn interrupted_call(
     Calls { waits, deadlines, blocks, .. }: &mut Calls,
 ) -> (Option<Interruption>, Option<Duration>, Registers) {
     if let Some(deadline) = deadlines.get(&tid) {
-        return (Some(Interruption::Interrupted), Some(deadline.left()), registers);
+        let again = Interruption::call_again(&registers);
+        return (Some(Interruption::Interrupted), Some(deadline.left()), again);
     }
     // An `EINTR` that was not hidden when the task was stopped is the program's own.
     let Some(interrupted) = interruption(&registers, true) else {

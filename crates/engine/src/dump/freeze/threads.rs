@@ -364,26 +364,22 @@ impl Freezer {
             Err(error) => return Err(error.into()),
         };
         debug!(%tid, stop = ?task.stop(), "stopped");
-        let hidden = interrupted::hide(&mut task, || dir.status_of(tid));
+        let hidden = interrupted::hide(&mut task);
         if let Some(wait) = self.waits.get(&tid) {
             interrupted::forget_reason(&task, pid, wait);
         }
         self.tasks.insert(tid, task);
         self.members.entry(pid).or_default().push(tid);
-        let again = match hidden {
-            Ok(again) => again,
-            Err(
-                interrupted::Error::Ptrace(ptrace::Error::Died { .. })
-                | interrupted::Error::Proc(proc::Error::Gone { .. }),
-            ) => {
+        let hidden = match hidden {
+            Ok(hidden) => hidden,
+            Err(ptrace::Error::Died { .. }) => {
                 self.shaken.insert(pid);
                 return Ok(());
             }
-            Err(interrupted::Error::Proc(error)) => return Err(error.into()),
-            Err(interrupted::Error::Ptrace(error)) => return Err(error.into()),
+            Err(error) => return Err(error.into()),
         };
-        let wait = self.waits.get(&tid).zip(again);
-        if !wait.is_some_and(|(wait, again)| wait.is_made_again(&again)) {
+        let wait = self.waits.get(&tid).zip(hidden);
+        if !wait.is_some_and(|(wait, hidden)| wait.is(&hidden)) {
             self.deadlines.remove(&tid);
         }
         Ok(())

@@ -7,7 +7,7 @@ use dormouse_image::proto::core::{CoreEntry, TaskKobjIdsEntry};
 use dormouse_image::proto::fs::FsEntry;
 use dormouse_image::{ImageDir, ImageName};
 use dormouse_kernel::NsPid;
-use dormouse_kernel::signal::{SigInfo, Signal};
+use dormouse_kernel::signal::Signal;
 use dormouse_puppet::Interruption;
 use dormouse_resources::file::{FdTableId, FileId, ImageSource, Use};
 use dormouse_resources::memory::{Backing, PagesFiles, SavedMemory};
@@ -117,7 +117,7 @@ fn decode_body(
 /// `is_held` says whether job control holds the process.
 fn hide_interruptions(mut body: Body, is_held: bool) -> Body {
     for thread in &mut body.threads {
-        thread.hide_interruption(body.state.pending.signals(), is_held);
+        thread.hide_interruption(is_held);
     }
     body
 }
@@ -210,15 +210,10 @@ impl Directories {
 
 impl Thread {
     /// CRIU lets a call that its dump has interrupted end with `EINTR`. The
-    /// registers still tell which call it was, and here it is made again;
-    /// unless a signal waits: then the `EINTR` is the program's own, as is one of a
-    /// call that the stop of the process has ended.
-    fn hide_interruption(&mut self, of_process: &[SigInfo], is_held: bool) {
-        let mask = self.state.mask.get();
-        let waiting = self.state.pending.signals().iter().chain(of_process);
-        let awaits = waiting.filter_map(SigInfo::signal).any(|signal| !mask.contains(signal));
+    /// registers still tell which call it was, and here it is made again, unless
+    /// a handler runs, or the stop of the process has ended it.
+    fn hide_interruption(&mut self, is_held: bool) {
         if self.interrupted.is_none()
-            && !awaits
             && let Some(interruption) = Interruption::of_eintr(&self.cpu.registers, is_held)
         {
             self.interrupted = Some(interruption);

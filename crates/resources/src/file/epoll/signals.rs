@@ -197,8 +197,8 @@ impl Saved {
         self.item.file
     }
 
-    /// How it is added by `adder`; `signal` is one that its file takes. Nothing if
-    /// it has to fire and there is none, or if no kernel has such an item.
+    /// How it is added by `adder`; `signal` is one that its file takes. Nothing if no kernel has such an
+    /// item.
     ///
     /// All are deaf until signals wait, so that each can be added in its turn,
     /// whatever the others are woken by; but for those that cannot be changed,
@@ -207,7 +207,7 @@ impl Saved {
         &self,
         epoll: FileRef,
         adder: Adder,
-        signal: Option<Signal>,
+        signal: Signal,
     ) -> Option<SignalItem> {
         let Item { file: target, fd, events, data, seniority, queue: _ } = self.item;
         if fd >= FdNumber::from_raw(HIGHEST) {
@@ -216,13 +216,17 @@ impl Saved {
         let (fired, all) = (self.item.fired(), events | Events::CONDITIONS);
         let is_fixed = events.contains(Events::EXCLUSIVE);
         let later = Later { events, place: self.place };
-        let (events, fired_by, later) = match signal {
-            _ if self.adder.is_none() => (events, None, None),
-            _ if fired => (all, Some(signal?), None),
-            Some(_) if !is_fixed => (all | Events::ONESHOT, signal, Some(later)),
-            _ if adder == Adder::Ended => (events, None, Some(later)),
+        let (events, fired_by, later) = if self.adder.is_none() {
+            (events, None, None)
+        } else if fired {
+            (all, Some(signal), None)
+        } else if !is_fixed {
+            (all | Events::ONESHOT, Some(signal), Some(later))
+        } else if adder == Adder::Ended {
+            (events, None, Some(later))
+        } else {
             // What is woken and has nothing to report is as if it were not.
-            _ => (events, None, None),
+            (events, None, None)
         };
         let number = fd.as_raw();
         Some(SignalItem { adder, epoll, target, number, events, data, fired_by, seniority, later })
