@@ -29,7 +29,7 @@ fn run(cx: &mut Context) {
     cx.await_arrival(child);
     cx.await_blocked(child, libc::SYS_read);
     sys::close(42);
-    cx.publish("naming", &format!("{child}\n"));
+    cx.publish("naming", &format!("pid {child}:\n"));
 
     cx.ready_and_wait();
 

@@ -146,13 +146,15 @@ impl<'a> Session<'a> {
     }
 
     /// The words a refusal must name: the pid, the descriptor if there is one, the kind of object, and
-    /// the lines of `naming`, if the scenario has left that.
+    /// the lines of `naming`, if the scenario has left that. The pid is the root's, unless one of these
+    /// lines begins with `pid`.
     pub(super) fn refusal(&self) -> Vec<String> {
         let facts = &self.subject.facts;
         let words = facts.descriptor.iter().chain(&facts.refused).cloned();
         let naming = fs::read_to_string(self.target.dir.join("naming")).unwrap_or_default();
         let words = words.chain(naming.lines().map(str::to_owned));
-        [self.target.root.to_string()].into_iter().chain(words).collect()
+        let is_about_root = !naming.lines().any(|line| line.starts_with("pid "));
+        is_about_root.then(|| self.target.root.to_string()).into_iter().chain(words).collect()
     }
 
     /// Lets the scenario go on and judges it.
